@@ -1,0 +1,12 @@
+//! What Ingle's speed is measured against and how: native twins of the example jobs, made-up data of
+//! a known shape, and a harness that runs both sides as whole processes, in turn, and compares medians.
+
+pub mod compare;
+pub mod data;
+pub mod machine;
+pub mod measure;
+pub mod report;
+pub mod rng;
+pub mod rows;
+pub mod twin;
+pub mod verify;

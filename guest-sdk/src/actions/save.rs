@@ -1,0 +1,96 @@
+//! Actions that write files: one for each partition, published together when all are done.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::rc::Rc;
+
+use serde::Serialize;
+
+use crate::actions::start;
+use crate::dataset::Dataset;
+use crate::error::{Result, told};
+use crate::host::{self, Output};
+use crate::plan::Plan;
+use crate::task::{BLOCK, Emitter, TaskScope, done};
+
+/// Each writes a folder with a file for each partition, `part-NNNNN`, and `_SUCCESS` when all is done. The folder must not
+/// exist; nothing shows in it before the end.
+impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
+    /// Writes text files, a record a line.
+    pub fn save_as_text_file(&self, path: impl AsRef<str>) -> Result<()>
+    where
+        T: Display,
+    {
+        self.save("save_as_text_file", path.as_ref(), |plan, partition, task, emitter| {
+            plan.compute(partition, Rc::clone(task)).for_each(|record| {
+                done(writeln!(emitter.buffer(), "{record}"));
+                emitter.flush_if_full();
+            });
+        })
+    }
+
+    /// Writes JSON files, a record a line.
+    pub fn save_as_json(&self, path: impl AsRef<str>) -> Result<()>
+    where
+        T: Serialize,
+    {
+        self.save("save_as_json", path.as_ref(), |plan, partition, task, emitter| {
+            plan.compute(partition, Rc::clone(task)).for_each(|record| {
+                done(serde_json::to_writer(&mut *emitter.buffer(), &record));
+                emitter.buffer().push(b'\n');
+                emitter.flush_if_full();
+            });
+        })
+    }
+
+    /// Writes CSV files. A struct's field names head each file; tuples have no header.
+    pub fn save_as_csv(&self, path: impl AsRef<str>) -> Result<()>
+    where
+        T: Serialize,
+    {
+        self.save("save_as_csv", path.as_ref(), |plan, partition, task, emitter| {
+            let mut writer =
+                csv::WriterBuilder::new().buffer_capacity(BLOCK).from_writer(Emitted(emitter));
+            plan.compute(partition, Rc::clone(task))
+                .for_each(|record| done(writer.serialize(record)));
+            done(writer.flush());
+        })
+    }
+
+    fn save(
+        &self,
+        action: &'static str,
+        path: &str,
+        write: impl Fn(Rc<P>, usize, &Rc<TaskScope>, &mut Emitter) + 'static,
+    ) -> Result<()> {
+        self.ctx.check_role(action)?;
+        let output = host::open_output(path).map_err(told)?;
+        if self.num_partitions() > 0 {
+            start(
+                &self.ctx,
+                action,
+                &self.plan,
+                0..self.num_partitions(),
+                Output::Files(output),
+                write,
+            )?
+            .wait()?;
+        }
+        host::commit_output(output).map_err(told)
+    }
+}
+
+/// What is written becomes the task's output.
+struct Emitted<'a>(&'a mut Emitter);
+
+impl Write for Emitted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.buffer().extend_from_slice(bytes);
+        self.0.flush_if_full();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+//! The driver's way into the engine.
+
+use std::cell::Cell;
+use std::fmt;
+use std::ops::Range;
+use std::rc::Rc;
+
+use serde::de::DeserializeOwned;
+
+use crate::accumulator::{Accumulate, Accumulator, Ledger};
+use crate::codec::Record;
+use crate::dataset::Dataset;
+use crate::error::{Result, told};
+use crate::host;
+use crate::sources::{CsvFile, Parallelized, RangeOf, TextFile, WholeFiles};
+use crate::tasks::{self, TaskResults};
+
+/// What a job makes its datasets and tasks with. A cheap handle: clones are the same context.
+#[derive(Clone)]
+pub struct Context {
+    shared: Rc<Shared>,
+}
+
+struct Shared {
+    numbers: Cell<u32>,
+    parallelism: usize,
+    ledger: Ledger,
+}
+
+impl Context {
+    /// The context of a driver that starts.
+    pub(crate) fn new() -> Result<Context> {
+        let parallelism = match host::setting("ingle.default.parallelism") {
+            None => host::default_parallelism() as usize,
+            Some(text) => match text.parse() {
+                Ok(n) if n > 0 => n,
+                _ => {
+                    let hint =
+                        "give a whole number of at least 1: --conf ingle.default.parallelism=8";
+                    return Err(told(format!("ingle.default.parallelism is `{text}`; {hint}")));
+                }
+            },
+        };
+        let shared = Shared {
+            numbers: Cell::new(0),
+            parallelism: parallelism.max(1),
+            ledger: Ledger::default(),
+        };
+        Ok(Context { shared: Rc::new(shared) })
+    }
+
+    /// A context that runs jobs in this thread and process, for a job's own tests.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn local() -> Context {
+        Context::local_with([])
+    }
+
+    /// As [`Context::local`], with settings as `--conf` would give them. `ingle.local.spill-every=N` makes operators that
+    /// hold many records spill after every N.
+    ///
+    /// # Panics
+    ///
+    /// If a setting makes no sense.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn local_with<'a>(settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> Context {
+        host::reset(settings);
+        match Context::new() {
+            Ok(ctx) => ctx,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Refuses to work in a task, where there is no engine to ask.
+    pub(crate) fn check_role(&self, action: &str) -> Result<()> {
+        if !host::is_task() {
+            return Ok(());
+        }
+        Err(told(format!(
+            "`{action}` was called in a task; datasets and actions belong to the driver. Collect what the closure needs \
+             before, and capture that"
+        )))
+    }
+
+    pub(crate) fn next_number(&self) -> u32 {
+        self.shared.numbers.replace(self.shared.numbers.get() + 1)
+    }
+
+    pub(crate) fn ledger(&self) -> Ledger {
+        self.shared.ledger.clone()
+    }
+
+    /// A setting given by `--conf key=value` or a properties file.
+    pub fn setting(&self, key: &str) -> Option<String> {
+        if host::is_task() { None } else { host::setting(key) }
+    }
+
+    /// Into how many partitions wide operators cut where nothing else is said: `ingle.default.parallelism`, else the number of
+    /// task slots.
+    pub fn default_parallelism(&self) -> usize {
+        self.shared.parallelism
+    }
+
+    /// A dataset of the driver's own values, cut into partitions of about the same size. Tasks find them in the driver's image.
+    pub fn parallelize<T, I>(&self, items: I, partitions: usize) -> Dataset<T, Parallelized<T>>
+    where
+        T: Clone + 'static,
+        I: IntoIterator<Item = T>,
+    {
+        Dataset::new(self, Parallelized::new(items.into_iter().collect(), partitions))
+    }
+
+    /// A dataset of whole numbers, cut into partitions of about the same size.
+    pub fn range(&self, range: Range<u64>, partitions: usize) -> Dataset<u64, RangeOf> {
+        Dataset::new(self, RangeOf::new(range, partitions))
+    }
+
+    /// The lines of a file, of a folder's files (without hidden ones and those that start with `_`), or of a glob's.
+    /// Line ends are taken off; `.gz` and `.zst` files are decompressed.
+    pub fn text_file(&self, path: impl AsRef<str>) -> Result<Dataset<crate::Str, TextFile>> {
+        self.text_file_with_partitions(path, 0)
+    }
+
+    /// As [`Context::text_file`], in at least so many partitions if the files can be cut so.
+    pub fn text_file_with_partitions(
+        &self,
+        path: impl AsRef<str>,
+        partitions: usize,
+    ) -> Result<Dataset<crate::Str, TextFile>> {
+        Ok(Dataset::new(self, TextFile::open(self, path.as_ref(), partitions)?))
+    }
+
+    /// Files as `(path, bytes)`, one partition each.
+    pub fn whole_files(
+        &self,
+        path: impl AsRef<str>,
+    ) -> Result<Dataset<(String, Vec<u8>), WholeFiles>> {
+        self.whole_files_with_partitions(path, 0)
+    }
+
+    /// As [`Context::whole_files`]; a file is never cut, so more partitions than files can't be had.
+    pub fn whole_files_with_partitions(
+        &self,
+        path: impl AsRef<str>,
+        partitions: usize,
+    ) -> Result<Dataset<(String, Vec<u8>), WholeFiles>> {
+        Ok(Dataset::new(self, WholeFiles::open(self, path.as_ref(), partitions)?))
+    }
+
+    /// The rows of CSV files whose first line names the columns. A row becomes a `T` by serde; fields are matched by
+    /// name. No field may contain a line break.
+    pub fn csv_file<T: DeserializeOwned + 'static>(
+        &self,
+        path: impl AsRef<str>,
+    ) -> Result<Dataset<T, CsvFile<T>>> {
+        self.csv_file_with_partitions(path, 0)
+    }
+
+    /// As [`Context::csv_file`], in at least so many partitions if the files can be cut so.
+    pub fn csv_file_with_partitions<T: DeserializeOwned + 'static>(
+        &self,
+        path: impl AsRef<str>,
+        partitions: usize,
+    ) -> Result<Dataset<T, CsvFile<T>>> {
+        Ok(Dataset::new(self, CsvFile::open(self, path.as_ref(), partitions)?))
+    }
+
+    /// A value that tasks add to. The name is for people.
+    pub fn accumulator<T: Accumulate>(&self, _name: &str, zero: T) -> Accumulator<T> {
+        Accumulator::new(self, zero)
+    }
+
+    /// Runs a closure once for each number, in tasks of their own, and gives what they returned, in order.
+    pub fn run_tasks<R: Record>(
+        &self,
+        range: Range<u64>,
+        f: impl Fn(u64) -> R + 'static,
+    ) -> Result<Vec<R>> {
+        tasks::run(self, range, f)
+    }
+
+    /// As [`Context::run_tasks`]; an `Err` fails its task with that text.
+    pub fn try_run_tasks<R: Record>(
+        &self,
+        range: Range<u64>,
+        f: impl Fn(u64) -> Result<R> + 'static,
+    ) -> Result<Vec<R>> {
+        tasks::run(self, range, move |i| tasks::succeeded(f(i)))
+    }
+
+    /// As [`Context::run_tasks`], but gives `(number, result)` pairs as tasks end. Dropped early, it stops the rest.
+    pub fn run_tasks_unordered<R: Record>(
+        &self,
+        range: Range<u64>,
+        f: impl Fn(u64) -> R + 'static,
+    ) -> Result<TaskResults<R>> {
+        tasks::start(self, range, f)
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("default_parallelism", &self.shared.parallelism)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,54 @@
+//! The plan of a dataset in words.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use crate::dataset::Dataset;
+use crate::plan::{Lineage, Plan};
+
+impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
+    /// Prints the stages that would compute this dataset, with their inputs and operators.
+    pub fn explain(&self) {
+        print!("{}", self.explanation());
+    }
+
+    /// What `explain` prints.
+    pub fn explanation(&self) -> String {
+        let mut stages = Stages::default();
+        let lineage = Lineage::of(|lineage| self.plan.lineage(lineage));
+        stages.add("result", &lineage, self.num_partitions());
+        stages.text
+    }
+}
+
+#[derive(Default)]
+struct Stages {
+    text: String,
+    /// The place of each shuffle's stage in the text, by the shuffle's number.
+    numbers: HashMap<u32, usize>,
+    count: usize,
+}
+
+impl Stages {
+    /// Adds a stage after those that it reads; gives its number.
+    fn add(&mut self, name: &str, lineage: &Lineage, tasks: usize) -> usize {
+        let mut inputs: Vec<String> = Vec::new();
+        for dependency in &lineage.shuffles {
+            let known = self.numbers.get(&dependency.number()).copied();
+            let stage = known.unwrap_or_else(|| {
+                self.add(dependency.name(), &dependency.lineage(), dependency.tasks())
+            });
+            self.numbers.insert(dependency.number(), stage);
+            inputs.push(format!("stage {stage}"));
+        }
+        let number = self.count;
+        self.count += 1;
+        // Writing to a string can't fail.
+        let _ = write!(self.text, "stage {number} ({name}): {tasks} tasks");
+        if !inputs.is_empty() {
+            let _ = write!(self.text, ", reads {}", inputs.join(", "));
+        }
+        let _ = writeln!(self.text, "\n    {}", lineage.operators.join(" -> "));
+        number
+    }
+}

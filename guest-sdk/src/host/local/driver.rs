@@ -1,0 +1,185 @@
+//! What the driver asks of the native runner.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use crate::host::local::files::{self, SplitData};
+use crate::host::local::task::{Failure, TaskState, with_task};
+use crate::host::{Framing, Input, Output, Placement, Source, StageSpec, TaskResult};
+
+/// The blocks of one partition of a shuffle's output.
+pub(crate) type Blocks = Rc<Vec<Vec<u8>>>;
+
+#[derive(Default)]
+pub(crate) struct Local {
+    settings: HashMap<String, String>,
+    sources: Vec<Vec<Rc<SplitData>>>,
+    outputs: Vec<PathBuf>,
+    stages: Vec<StageSpec>,
+    /// By stage, then by partition.
+    shuffles: HashMap<u32, Vec<Blocks>>,
+    /// The results of jobs that nobody has taken yet, or their failure.
+    jobs: HashMap<u32, Result<Vec<TaskResult>, String>>,
+    started: u32,
+}
+
+thread_local! {
+    static LOCAL: RefCell<Local> = RefCell::new(Local::default());
+}
+
+fn with<R>(f: impl FnOnce(&mut Local) -> R) -> R {
+    LOCAL.with_borrow_mut(f)
+}
+
+/// Takes settings; what jobs left behind stays, as other contexts of this thread may still use it.
+pub(crate) fn reset<'a>(settings: impl IntoIterator<Item = (&'a str, &'a str)>) {
+    let settings = settings.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+    with(|local| local.settings = settings.collect());
+}
+
+pub(crate) fn open_source(path: &str, framing: Framing, min_splits: u32) -> Result<Source, String> {
+    let splits: Vec<Rc<SplitData>> =
+        files::open(path, framing, min_splits as usize)?.into_iter().map(Rc::new).collect();
+    let count = splits.len() as u32;
+    with(|local| {
+        local.sources.push(splits);
+        Ok(Source { id: local.sources.len() as u32 - 1, splits: count })
+    })
+}
+
+pub(crate) fn split(source: u32, split: u32) -> Option<Rc<SplitData>> {
+    with(|local| local.sources.get(source as usize)?.get(split as usize).cloned())
+}
+
+pub(crate) fn shuffled(stage: u32, partition: u32) -> Option<Blocks> {
+    with(|local| local.shuffles.get(&stage)?.get(partition as usize).cloned())
+}
+
+pub(crate) fn open_output(path: &str) -> Result<u32, String> {
+    std::fs::create_dir(path).map_err(|error| format!("{path}: {error}"))?;
+    with(|local| {
+        local.outputs.push(PathBuf::from(path));
+        Ok(local.outputs.len() as u32 - 1)
+    })
+}
+
+pub(crate) fn commit_output(output: u32) -> Result<(), String> {
+    let path = with(|local| local.outputs.get(output as usize).cloned()).ok_or("no such output")?;
+    std::fs::write(path.join("_SUCCESS"), b"")
+        .map_err(|error| format!("{}: {error}", path.display()))
+}
+
+pub(crate) fn capture() -> Result<Option<u32>, String> {
+    // Tasks run in the driver's own memory.
+    Ok(None)
+}
+
+pub(crate) fn release(_image: u32) {}
+
+pub(crate) fn define_stage(spec: StageSpec) -> Result<u32, String> {
+    with(|local| {
+        local.stages.push(spec);
+        Ok(local.stages.len() as u32 - 1)
+    })
+}
+
+pub(crate) fn drop_stage(stage: u32) {
+    // A thread that ends has dropped it all.
+    let _ = LOCAL.try_with(|local| local.borrow_mut().shuffles.remove(&stage));
+}
+
+pub(crate) fn run(stage: u32) -> Result<u32, String> {
+    let job = with(|local| {
+        local.started += 1;
+        local.started
+    });
+    let outcome = run_stage(job, stage, &mut HashSet::new());
+    with(|local| local.jobs.insert(job, outcome));
+    Ok(job)
+}
+
+pub(crate) fn next(job: u32) -> Result<Vec<TaskResult>, String> {
+    with(|local| local.jobs.remove(&job)).unwrap_or(Ok(Vec::new()))
+}
+
+pub(crate) fn cancel(job: u32) {
+    with(|local| local.jobs.remove(&job));
+}
+
+pub(crate) fn setting(key: &str) -> Option<String> {
+    with(|local| local.settings.get(key).cloned())
+}
+
+pub(crate) fn default_parallelism() -> u32 {
+    4
+}
+
+/// Runs a stage after those of its ancestors whose output isn't there.
+fn run_stage(job: u32, stage: u32, visited: &mut HashSet<u32>) -> Result<Vec<TaskResult>, String> {
+    let spec = with(|local| local.stages.get(stage as usize).cloned()).ok_or("no such stage")?;
+    let mut updates = Vec::new();
+    for input in &spec.inputs {
+        if let Input::Shuffle(parent) = *input
+            && visited.insert(parent)
+            && !with(|local| local.shuffles.contains_key(&parent))
+        {
+            let results = run_stage(job, parent, visited)?;
+            updates.extend(results.into_iter().flat_map(|result| result.updates));
+        }
+    }
+    let mut written: Vec<Vec<Vec<u8>>> = Vec::new();
+    if let Output::Shuffle(partitions) = spec.output {
+        written.resize(partitions as usize, Vec::new());
+    }
+    let mut results = Vec::new();
+    for partition in 0..spec.tasks {
+        let placement =
+            Placement { job, stage, partition, attempt: 0, executor: 0, memory: u64::MAX };
+        let done = run_task(&spec, placement)?;
+        for (to, block) in done.written {
+            written
+                .get_mut(to as usize)
+                .ok_or("a task wrote to a partition that isn't there")?
+                .push(block);
+        }
+        let mut value = done.emitted;
+        if let Output::Files(output) = spec.output {
+            let folder = with(|local| local.outputs.get(output as usize).cloned())
+                .ok_or("no such output")?;
+            let path = folder.join(format!("part-{partition:05}"));
+            std::fs::write(&path, std::mem::take(&mut value))
+                .map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        updates.extend(done.updates);
+        results.push(TaskResult { partition, value, updates: std::mem::take(&mut updates) });
+    }
+    if let Output::Shuffle(_) = spec.output {
+        with(|local| local.shuffles.insert(stage, written.into_iter().map(Rc::new).collect()));
+    }
+    Ok(results)
+}
+
+fn run_task(spec: &StageSpec, placement: Placement) -> Result<TaskState, String> {
+    let state = TaskState::new(placement, spec.payload.clone());
+    let (state, outcome) =
+        with_task(state, || catch_unwind(AssertUnwindSafe(|| crate::stage::run(spec.entry))));
+    let Err(panic) = outcome else { return Ok(state) };
+    crate::task::TaskScope::leave();
+    crate::accumulator::forget();
+    let text = match panic.downcast::<Failure>() {
+        Ok(failure) => failure.0,
+        Err(panic) => match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+            (Some(text), _) => format!("panicked: {text}"),
+            (_, Some(text)) => format!("panicked: {text}"),
+            _ => "panicked".to_owned(),
+        },
+    };
+    let Placement { job, stage, partition, attempt, executor, .. } = placement;
+    Err(format!(
+        "job {job}, stage {stage} ({}), partition {partition}, attempt {attempt}, executor {executor}: {text}",
+        spec.name
+    ))
+}

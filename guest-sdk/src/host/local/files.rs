@@ -1,0 +1,120 @@
+//! Input files of the native runner: read whole, cut at lines.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::host::Framing;
+
+/// A part of a file.
+#[derive(Debug)]
+pub(crate) struct SplitData {
+    pub path: String,
+    pub offset: u64,
+    pub header: Vec<u8>,
+    pub blocks: Vec<Vec<u8>>,
+    /// Lines before the split.
+    lines_before: u64,
+}
+
+impl SplitData {
+    /// The number of the line at an offset of the file.
+    pub(crate) fn line_number(&self, offset: u64) -> u64 {
+        let into = offset.saturating_sub(self.offset) as usize;
+        let bytes = self.blocks.iter().flatten().take(into);
+        self.lines_before + 1 + bytes.filter(|byte| **byte == b'\n').count() as u64
+    }
+}
+
+/// How much a block holds at least, unless the split ends.
+const BLOCK: usize = 256 * 1024;
+
+pub(crate) fn open(
+    path: &str,
+    framing: Framing,
+    min_splits: usize,
+) -> Result<Vec<SplitData>, String> {
+    let files = list(path)?;
+    let each = min_splits.div_ceil(files.len().max(1)).max(1);
+    let mut splits = Vec::new();
+    for file in files {
+        let name = file.display().to_string();
+        if file.extension().is_some_and(|extension| extension == "gz" || extension == "zst") {
+            return Err(format!(
+                "{name}: the native runner reads no compressed files; decompress it for the test"
+            ));
+        }
+        let bytes = fs::read(&file).map_err(|error| format!("{name}: {error}"))?;
+        cut(&name, &bytes, framing, each, &mut splits);
+    }
+    Ok(splits)
+}
+
+fn list(path: &str) -> Result<Vec<PathBuf>, String> {
+    if path.contains(['*', '?', '[']) {
+        return Err(format!("{path}: the native runner knows no globs; name a file or a folder"));
+    }
+    let about = fs::metadata(path).map_err(|error| format!("{path}: {error}"))?;
+    if !about.is_dir() {
+        return Ok(vec![PathBuf::from(path)]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path).map_err(|error| format!("{path}: {error}"))? {
+        let file = entry.map_err(|error| format!("{path}: {error}"))?.path();
+        if file.is_file() && !is_hidden(&file) {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn is_hidden(file: &Path) -> bool {
+    file.file_name().is_none_or(|name| {
+        name.as_encoded_bytes().starts_with(b".") || name.as_encoded_bytes().starts_with(b"_")
+    })
+}
+
+fn cut(name: &str, bytes: &[u8], framing: Framing, parts: usize, splits: &mut Vec<SplitData>) {
+    let split = |header: &[u8], offset: usize, part: &[u8], lines_before| SplitData {
+        path: name.to_owned(),
+        offset: offset as u64,
+        header: header.to_vec(),
+        blocks: blocks(part, framing),
+        lines_before,
+    };
+    if framing == Framing::WholeFiles {
+        return splits.push(split(b"", 0, bytes, 0));
+    }
+    let body = if framing == Framing::LinesWithHeader { line_end(bytes, 0) } else { 0 };
+    let header = &bytes[..body];
+    let (mut start, mut lines) = (body, u64::from(body > 0));
+    for part in 1..=parts {
+        let end = line_end(
+            bytes,
+            (body + (bytes.len() - body) * part / parts).max(start).saturating_sub(1),
+        );
+        let end = if part == parts { bytes.len() } else { end };
+        splits.push(split(header, start, &bytes[start..end], lines));
+        lines += bytes[start..end].iter().filter(|byte| **byte == b'\n').count() as u64;
+        start = end;
+    }
+}
+
+/// Where the line that holds byte `at` ends, with its `\n`.
+fn line_end(bytes: &[u8], at: usize) -> usize {
+    let rest = bytes.get(at..).unwrap_or_default();
+    memchr::memchr(b'\n', rest).map_or(bytes.len(), |len| at + len + 1)
+}
+
+fn blocks(bytes: &[u8], framing: Framing) -> Vec<Vec<u8>> {
+    if framing == Framing::WholeFiles {
+        return bytes.chunks(BLOCK).map(<[u8]>::to_vec).collect();
+    }
+    let (mut blocks, mut start) = (Vec::new(), 0);
+    while start < bytes.len() {
+        let end = line_end(bytes, (start + BLOCK - 1).min(bytes.len()));
+        blocks.push(bytes[start..end].to_vec());
+        start = end;
+    }
+    blocks
+}

@@ -1,0 +1,85 @@
+//! The seam to the host: one set of plain functions, over the WIT contract in a component and over an in-process
+//! runner in a native build.
+//!
+//! Names and meanings are those of `wit/job.wit`, which documents them.
+
+#[cfg(target_family = "wasm")]
+mod component;
+#[cfg(not(target_family = "wasm"))]
+mod local;
+
+#[cfg(target_family = "wasm")]
+pub(crate) use component::*;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use local::*;
+
+/// How a source's bytes are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    Lines,
+    LinesWithHeader,
+    WholeFiles,
+}
+
+/// An opened source.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source {
+    pub id: u32,
+    pub splits: u32,
+}
+
+/// What a stage's tasks read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Input {
+    Source(u32),
+    Shuffle(u32),
+}
+
+/// Where a stage's tasks put what they make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    Results,
+    Shuffle(u32),
+    Files(u32),
+}
+
+/// What the host is told of a stage.
+#[derive(Clone, Debug)]
+pub(crate) struct StageSpec {
+    pub name: String,
+    pub operators: Vec<String>,
+    pub tasks: u32,
+    pub inputs: Vec<Input>,
+    pub output: Output,
+    pub entry: u64,
+    pub payload: Vec<u8>,
+    pub image: Option<u32>,
+}
+
+/// What one task of a job gave.
+#[derive(Debug)]
+pub(crate) struct TaskResult {
+    pub partition: u32,
+    pub value: Vec<u8>,
+    /// Changes to accumulators, by the accumulator's number.
+    pub updates: Vec<(u32, Vec<u8>)>,
+}
+
+/// Where a task is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placement {
+    pub job: u32,
+    pub stage: u32,
+    pub partition: u32,
+    pub attempt: u32,
+    pub executor: u32,
+    pub memory: u64,
+}
+
+/// What is known of an open split.
+#[derive(Debug)]
+pub(crate) struct Split {
+    pub path: String,
+    pub offset: u64,
+    pub header: Vec<u8>,
+}

@@ -1,0 +1,91 @@
+//! Write jobs for Ingle.
+//!
+//! A job is a crate with one function, its driver. The closures it gives to datasets and tasks may capture anything
+//! they own: tasks are forks of the driver.
+//!
+//! ```
+//! use ingle::prelude::*;
+//!
+//! #[ingle::main]
+//! fn main(ctx: &Context) -> Result<()> {
+//!     let words = ["to", "be", "or", "not", "to", "be"];
+//!     let counts = ctx.parallelize(words.map(String::from), 2).map(|word| (word, 1u64)).reduce_by_key(|a, b| a + b);
+//!     for (word, n) in counts.sort_by_key(true).collect()? {
+//!         println!("{word}\t{n}");
+//!     }
+//!     Ok(())
+//! }
+//! # fn main_() { main(&Context::local()).unwrap() }
+//! ```
+//!
+//! A native build runs the same API in its own process ([`Context::local`]), so that a job's logic is tested by `cargo test`.
+
+mod accumulator;
+mod actions;
+mod aggregate;
+mod codec;
+mod context;
+mod dataset;
+mod error;
+mod explain;
+mod host;
+mod job;
+mod join;
+mod narrow;
+mod pairs;
+mod plan;
+mod random;
+
+mod shuffle;
+mod sort;
+mod sources;
+mod stage;
+mod str;
+mod table;
+mod task;
+mod tasks;
+#[cfg(target_family = "wasm")]
+mod wasm;
+mod wide;
+
+pub use anyhow::{anyhow, bail, ensure};
+pub use ingle_macros::main;
+
+pub use crate::accumulator::{Accumulate, Accumulator};
+pub use crate::actions::{Number, Stats};
+pub use crate::codec::Record;
+pub use crate::context::Context;
+pub use crate::dataset::Dataset;
+pub use crate::error::{Error, Result};
+pub use crate::plan::{Boxed, Lineage, Plan};
+pub use crate::str::{Fields, Str, Words};
+pub use crate::task::{TaskContext, TaskScope};
+pub use crate::tasks::TaskResults;
+
+/// The types of plans, for who must name them; `.boxed()` spares that.
+pub mod plans {
+    pub use crate::aggregate::Aggregated;
+    pub use crate::join::CoGrouped;
+    pub use crate::narrow::*;
+    pub use crate::shuffle::Exchanged;
+    pub use crate::sort::Sorted;
+    pub use crate::sources::{CsvFile, Parallelized, RangeOf, TextFile, WholeFiles};
+}
+
+/// What a job needs, by `use ingle::prelude::*`.
+pub mod prelude {
+    pub use anyhow::Context as _;
+
+    pub use crate::{
+        Boxed, Context, Dataset, Error, Plan, Result, Str, TaskContext, anyhow, bail, ensure,
+    };
+}
+
+/// What `#[ingle::main]` expands to. Not for anyone else.
+#[doc(hidden)]
+pub mod __private {
+    #[cfg(target_family = "wasm")]
+    pub use crate::wasm::bindings::{self, export, exports::ingle::job::main::Guest};
+    #[cfg(target_family = "wasm")]
+    pub use crate::wasm::roles::{Outcome, drive, run};
+}

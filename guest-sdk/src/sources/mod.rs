@@ -1,0 +1,50 @@
+//! Where datasets begin.
+
+mod csv;
+mod files;
+mod memory;
+mod text;
+
+pub use self::csv::CsvFile;
+pub use self::files::WholeFiles;
+pub use self::memory::{Parallelized, RangeOf};
+pub use self::text::TextFile;
+
+use crate::context::Context;
+use crate::error::{Result, told};
+use crate::host::{self, Framing};
+use crate::plan::Lineage;
+use crate::task::done;
+
+/// An opened source of files.
+pub(crate) struct Files {
+    source: host::Source,
+    name: String,
+}
+
+impl Files {
+    fn open(
+        ctx: &Context,
+        operator: &str,
+        path: &str,
+        framing: Framing,
+        min_splits: usize,
+    ) -> Result<Files> {
+        ctx.check_role(operator)?;
+        let source = host::open_source(path, framing, u32::try_from(min_splits)?).map_err(told)?;
+        Ok(Files { source, name: format!("{operator} {path}") })
+    }
+
+    fn splits(&self) -> usize {
+        self.source.splits as usize
+    }
+
+    fn open_split(&self, split: usize) -> u32 {
+        done(host::open_split(self.source.id, split as u32))
+    }
+
+    fn lineage(&self, lineage: &mut Lineage) {
+        lineage.source(self.source.id);
+        lineage.operator(self.name.clone());
+    }
+}

@@ -1,0 +1,360 @@
+//! A string that shares its block.
+
+use std::borrow::Borrow;
+use std::cell::RefCell;
+use std::cmp::Ordering;
+use std::collections::HashSet;
+use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::iter::FusedIterator;
+use std::ops::{Bound, Deref, Range, RangeBounds};
+use std::rc::Rc;
+
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Bytes that many records share.
+pub(crate) type Block = Rc<Vec<u8>>;
+
+/// A cheap, clonable string: a range of a shared block.
+///
+/// A line of [`text_file`](crate::Context::text_file) is one, and so are its [`words`](Str::words): cutting a text up
+/// allocates nothing. A `Str` keeps its whole block alive; `String::from` makes it independent.
+///
+/// It compares, sorts and hashes as `str` does.
+#[derive(Clone)]
+pub struct Str {
+    /// Never changed once a `Str` shares it.
+    block: Block,
+    /// Within the block, and valid UTF-8 there.
+    start: usize,
+    len: usize,
+}
+
+impl Str {
+    /// A part of a text that is all valid.
+    ///
+    /// Private on purpose: `start` and `len` must come from `str` slicing of this very block.
+    fn within(block: &Block, start: usize, len: usize) -> Str {
+        Str { block: Rc::clone(block), start, len }
+    }
+
+    fn of(text: String) -> Str {
+        let block = text.into_bytes();
+        Str { len: block.len(), start: 0, block: Rc::new(block) }
+    }
+
+    /// The string itself.
+    pub fn as_str(&self) -> &str {
+        let bytes = &self.block[self.start..self.start + self.len];
+        // SAFETY: every constructor takes `start` and `len` from a valid `str` within this block, and a block that is
+        // shared never changes: nothing hands out `&mut` to it.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::str::from_utf8_unchecked(bytes)
+        }
+    }
+
+    /// A part of this string, sharing its block.
+    ///
+    /// # Panics
+    ///
+    /// As slicing a `str` does: where the range lies outside or cuts a character.
+    pub fn slice(&self, range: impl RangeBounds<usize>) -> Str {
+        let start = match range.start_bound() {
+            Bound::Included(&at) => at,
+            Bound::Excluded(&at) => at + 1,
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(&at) => at + 1,
+            Bound::Excluded(&at) => at,
+            Bound::Unbounded => self.len,
+        };
+        let part = &self.as_str()[start..end];
+        Str::within(&self.block, self.start + start, part.len())
+    }
+
+    /// The words of this string, cut at ASCII whitespace, sharing its block.
+    pub fn words(&self) -> Words {
+        Words { text: self.clone(), at: 0 }
+    }
+
+    /// The fields of this string, cut at each `separator`, sharing its block. There is always one at least.
+    pub fn fields(&self, separator: char) -> Fields {
+        Fields { text: self.clone(), separator, at: Some(0) }
+    }
+}
+
+/// The words of a [`Str`]; made by [`Str::words`].
+#[derive(Clone, Debug)]
+pub struct Words {
+    text: Str,
+    at: usize,
+}
+
+/// Where the next word lies, from `at` on.
+fn next_word(bytes: &[u8], at: usize) -> Option<Range<usize>> {
+    let rest = bytes.get(at..)?;
+    let start = at + rest.iter().position(|byte| !byte.is_ascii_whitespace())?;
+    let word = bytes.get(start..)?;
+    let len = word.iter().position(u8::is_ascii_whitespace).unwrap_or(word.len());
+    Some(start..start + len)
+}
+
+impl Iterator for Words {
+    type Item = Str;
+
+    fn next(&mut self) -> Option<Str> {
+        // ASCII whitespace is one byte and never part of a longer character: the cuts are at boundaries.
+        let word = next_word(self.text.as_bytes(), self.at)?;
+        self.at = word.end;
+        Some(Str::within(&self.text.block, self.text.start + word.start, word.len()))
+    }
+
+    fn fold<A, F: FnMut(A, Str) -> A>(self, init: A, mut f: F) -> A {
+        let bytes = self.text.as_bytes();
+        let (mut result, mut at) = (init, self.at);
+        while let Some(word) = next_word(bytes, at) {
+            at = word.end;
+            result =
+                f(result, Str::within(&self.text.block, self.text.start + word.start, word.len()));
+        }
+        result
+    }
+}
+
+impl FusedIterator for Words {}
+
+/// The fields of a [`Str`]; made by [`Str::fields`].
+#[derive(Clone, Debug)]
+pub struct Fields {
+    text: Str,
+    separator: char,
+    /// Where the next field begins; none after the last.
+    at: Option<usize>,
+}
+
+impl Iterator for Fields {
+    type Item = Str;
+
+    fn next(&mut self) -> Option<Str> {
+        let start = self.at?;
+        let rest = self.text.get(start..)?;
+        let len = rest.find(self.separator);
+        self.at = len.map(|len| start + len + self.separator.len_utf8());
+        Some(Str::within(&self.text.block, self.text.start + start, len.unwrap_or(rest.len())))
+    }
+}
+
+impl FusedIterator for Fields {}
+
+/// A block of text that is known to be valid; its lines share it.
+pub(crate) struct Text {
+    block: Block,
+    at: usize,
+}
+
+impl Text {
+    pub(crate) fn new(text: String) -> Text {
+        Text { block: Rc::new(text.into_bytes()), at: 0 }
+    }
+
+    /// Where the next line begins in the block.
+    pub(crate) fn position(&self) -> usize {
+        self.at
+    }
+}
+
+impl Iterator for Text {
+    type Item = Str;
+
+    /// The next line without its `\n` or `\r\n`.
+    fn next(&mut self) -> Option<Str> {
+        let rest = self.block.get(self.at..).filter(|rest| !rest.is_empty())?;
+        let (len, step) = match memchr::memchr(b'\n', rest) {
+            Some(len) => (len, len + 1),
+            None => (rest.len(), rest.len()),
+        };
+        let line = &rest[..len];
+        let len = line.strip_suffix(b"\r").unwrap_or(line).len();
+        let start = self.at;
+        self.at += step;
+        // `\n` and `\r` are one byte and never part of a longer character: the cuts are at boundaries.
+        Some(Str::within(&self.block, start, len))
+    }
+
+    fn fold<A, F: FnMut(A, Str) -> A>(mut self, init: A, mut f: F) -> A {
+        let mut result = init;
+        while let Some(line) = self.next() {
+            result = f(result, line);
+        }
+        result
+    }
+}
+
+thread_local! {
+    /// The block that records are being decoded from: a `Str` within it shares it.
+    static CURRENT: RefCell<Option<Block>> = const { RefCell::new(None) };
+}
+
+/// Says which block is decoded from now on.
+pub(crate) fn decode_from(block: &Block) {
+    CURRENT.with_borrow_mut(|current| match current {
+        Some(known) if Rc::ptr_eq(known, block) => {}
+        _ => *current = Some(Rc::clone(block)),
+    });
+}
+
+/// A `Str` of `text` that shares the current block if it lies in it.
+fn share(text: &str) -> Str {
+    CURRENT.with_borrow(|current| {
+        let shared = current.as_ref().and_then(|block| {
+            let start = (text.as_ptr() as usize).checked_sub(block.as_ptr() as usize)?;
+            // The block is alive, so what lies at an address within it is a part of it.
+            (start + text.len() <= block.len()).then(|| Str::within(block, start, text.len()))
+        });
+        shared.unwrap_or_else(|| Str::of(text.to_owned()))
+    })
+}
+
+impl<'de> Deserialize<'de> for Str {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Str, D::Error> {
+        struct Sharing;
+
+        impl<'de> Visitor<'de> for Sharing {
+            type Value = Str;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Str, E> {
+                Ok(share(text))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Str, E> {
+                Ok(Str::from(text))
+            }
+
+            fn visit_string<E: Error>(self, text: String) -> Result<Str, E> {
+                Ok(Str::from(text))
+            }
+        }
+
+        deserializer.deserialize_str(Sharing)
+    }
+}
+
+impl Serialize for Str {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self)
+    }
+}
+
+impl Deref for Str {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl AsRef<str> for Str {
+    fn as_ref(&self) -> &str {
+        self
+    }
+}
+
+impl Borrow<str> for Str {
+    fn borrow(&self) -> &str {
+        self
+    }
+}
+
+impl Default for Str {
+    fn default() -> Str {
+        Str::from("")
+    }
+}
+
+impl From<&str> for Str {
+    fn from(text: &str) -> Str {
+        Str::of(text.to_owned())
+    }
+}
+
+impl From<String> for Str {
+    fn from(text: String) -> Str {
+        Str::of(text)
+    }
+}
+
+impl From<Str> for String {
+    fn from(text: Str) -> String {
+        text.as_str().to_owned()
+    }
+}
+
+/// Lines of a file become a set of strings: `ctx.text_file(path)?.collect()?.into_iter().collect()`.
+impl<S: BuildHasher + Default> FromIterator<Str> for HashSet<String, S> {
+    fn from_iter<I: IntoIterator<Item = Str>>(items: I) -> Self {
+        items.into_iter().map(String::from).collect()
+    }
+}
+
+impl PartialEq for Str {
+    fn eq(&self, other: &Str) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Str {}
+
+impl PartialEq<str> for Str {
+    fn eq(&self, other: &str) -> bool {
+        self.as_str() == other
+    }
+}
+
+impl PartialEq<&str> for Str {
+    fn eq(&self, other: &&str) -> bool {
+        self.as_str() == *other
+    }
+}
+
+impl PartialEq<String> for Str {
+    fn eq(&self, other: &String) -> bool {
+        self.as_str() == other
+    }
+}
+
+impl PartialOrd for Str {
+    fn partial_cmp(&self, other: &Str) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Str {
+    fn cmp(&self, other: &Str) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl Hash for Str {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl fmt::Display for Str {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.as_str(), f)
+    }
+}
+
+impl fmt::Debug for Str {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}

@@ -1,0 +1,322 @@
+//! A hash table from keys to accumulated values, and what becomes of it when it does not fit.
+//!
+//! Keys are held encoded, in one arena, and are found by their bytes: a hit decodes nothing, a miss allocates nothing but room.
+//! A table that grew past the task's memory goes to a run of the host's, sorted by hash; runs are merged in the end.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::hash::{BuildHasher, Hash};
+use std::rc::Rc;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as Slot;
+
+use crate::codec::{self, Cursor, Record};
+use crate::host;
+use crate::shuffle::Writer;
+use crate::str::Block;
+use crate::task::{BLOCK, Blocks, TaskScope, done};
+
+/// What keys need: to be found, and to travel.
+pub trait Key: Record + Hash + Eq {}
+
+impl<K: Record + Hash + Eq> Key for K {}
+
+/// The same in every task of every stage: partitions are cut by it.
+const HASHER: FixedState = FixedState::with_seed(0x0001_A61E);
+
+fn hash_of<K: Hash>(key: &K) -> u64 {
+    HASHER.hash_one(key)
+}
+
+/// The partition of a key, by other bits than those by which a table places it.
+fn partition_of(hash: u64, partitions: usize) -> usize {
+    let mixed = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    ((mixed * partitions as u64) >> 32) as usize
+}
+
+/// The partition in which a key's records lie.
+pub(crate) fn place<K: Hash>(key: &K, partitions: usize) -> usize {
+    partition_of(hash_of(key), partitions)
+}
+
+pub(crate) struct Entry<C> {
+    hash: u64,
+    /// Where the encoded key begins in the arena, and how long it is.
+    start: u32,
+    len: u32,
+    /// Taken out only while it is changed.
+    value: Option<C>,
+}
+
+/// Values by key, in memory.
+pub(crate) struct Table<K, C> {
+    index: HashTable<u32>,
+    entries: Vec<Entry<C>>,
+    keys: Vec<u8>,
+    key: std::marker::PhantomData<fn() -> K>,
+}
+
+/// Arenas are addressed by `u32`; far below, so that it never matters how much a last key adds.
+const ARENA: usize = 1 << 30;
+
+impl<K: Key, C> Table<K, C> {
+    pub(crate) fn new() -> Self {
+        Table {
+            index: HashTable::new(),
+            entries: Vec::new(),
+            keys: Vec::new(),
+            key: std::marker::PhantomData,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether it should be put away.
+    #[inline]
+    pub(crate) fn is_full(&self, task: &TaskScope) -> bool {
+        task.is_full() && !self.is_empty() || self.keys.len() >= ARENA
+    }
+
+    /// Changes the value of a key: `change` is given what there is.
+    #[inline]
+    pub(crate) fn upsert(&mut self, key: &K, change: impl FnOnce(Option<C>) -> C) {
+        let start = self.keys.len();
+        done(codec::encode(key, &mut self.keys));
+        self.upsert_last(key, start, change);
+    }
+
+    /// As `upsert`, of a key whose encoding is known.
+    #[inline]
+    fn upsert_encoded(&mut self, key: &K, bytes: &[u8], change: impl FnOnce(Option<C>) -> C) {
+        let start = self.keys.len();
+        self.keys.extend_from_slice(bytes);
+        self.upsert_last(key, start, change);
+    }
+
+    /// As `upsert`, of the key that lies at the arena's end.
+    #[inline]
+    fn upsert_last(&mut self, key: &K, start: usize, change: impl FnOnce(Option<C>) -> C) {
+        let hash = hash_of(key);
+        let Table { index, entries, keys, .. } = self;
+        let same = |&at: &u32| {
+            let entry = &entries[at as usize];
+            if entry.hash != hash {
+                return false;
+            }
+            let known = &keys[entry.start as usize..][..entry.len as usize];
+            // Keys that are equal may be encoded in different ways, if their `Eq` says so.
+            known == &keys[start..] || done(codec::decode::<K>(known)) == *key
+        };
+        match index.entry(hash, same, |&at| entries[at as usize].hash) {
+            Slot::Occupied(slot) => {
+                let entry = &mut entries[*slot.get() as usize];
+                entry.value = Some(change(entry.value.take()));
+                keys.truncate(start);
+            }
+            Slot::Vacant(slot) => {
+                slot.insert(entries.len() as u32);
+                let (start, len) = (start as u32, (keys.len() - start) as u32);
+                entries.push(Entry { hash, start, len, value: Some(change(None)) });
+            }
+        }
+    }
+
+    /// Writes all entries where their keys belong, and empties the table.
+    pub(crate) fn write(&mut self, writer: &mut Writer)
+    where
+        C: Record,
+    {
+        let partitions = writer.partitions();
+        let keys = &self.keys;
+        for entry in self.entries.drain(..) {
+            writer.push_with(partition_of(entry.hash, partitions), |buffer| {
+                append(&entry, keys, buffer)
+            });
+        }
+        self.keys.clear();
+        self.index.clear();
+    }
+
+    /// Puts all entries away, in the order of their hashes, and empties the table.
+    fn write_run(&mut self) -> u32
+    where
+        C: Record,
+    {
+        let run = host::create_run();
+        let mut buffer = Vec::with_capacity(BLOCK);
+        self.entries.sort_unstable_by_key(|entry| (entry.hash, entry.start));
+        for entry in std::mem::take(&mut self.entries) {
+            append(&entry, &self.keys, &mut buffer);
+            if buffer.len() >= BLOCK {
+                host::write_run(run, &buffer);
+                buffer.clear();
+            }
+        }
+        if !buffer.is_empty() {
+            host::write_run(run, &buffer);
+        }
+        *self = Table::new();
+        run
+    }
+}
+
+fn append<C: Record>(entry: &Entry<C>, keys: &[u8], buffer: &mut Vec<u8>) {
+    if let Some(value) = &entry.value {
+        buffer.extend_from_slice(&keys[entry.start as usize..][..entry.len as usize]);
+        done(codec::encode(value, buffer));
+    }
+}
+
+/// Joins what two parts of a key's records came to.
+pub(crate) type Merge<C> = Rc<dyn Fn(C, C) -> C>;
+
+/// A table of any size: what memory does not hold is in runs.
+pub(crate) struct Gather<K, C> {
+    table: Table<K, C>,
+    runs: Vec<u32>,
+    task: Rc<TaskScope>,
+}
+
+impl<K: Key, C: Record> Gather<K, C> {
+    pub(crate) fn new(task: &Rc<TaskScope>) -> Self {
+        Gather { table: Table::new(), runs: Vec::new(), task: Rc::clone(task) }
+    }
+
+    fn make_room(&mut self) {
+        if self.table.is_full(&self.task) {
+            self.runs.push(self.table.write_run());
+        }
+    }
+
+    pub(crate) fn upsert(&mut self, key: &K, change: impl FnOnce(Option<C>) -> C) {
+        self.table.upsert(key, change);
+        self.make_room();
+    }
+
+    /// Takes in all `(K, V)` records of a reader.
+    pub(crate) fn read<V: Record>(&mut self, reader: u32, change: impl Fn(Option<C>, V) -> C) {
+        for block in Blocks::of(reader) {
+            let mut cursor = Cursor::new(block);
+            while !cursor.is_empty() {
+                let start = cursor.position();
+                let key: K = done(cursor.decode());
+                let end = cursor.position();
+                let value: V = done(cursor.decode());
+                self.table
+                    .upsert_encoded(&key, cursor.bytes(start..end), |known| change(known, value));
+                self.make_room();
+            }
+        }
+    }
+
+    /// All keys, once each, with their values.
+    pub(crate) fn finish(mut self, merge: Merge<C>) -> Gathered<K, C> {
+        if self.runs.is_empty() {
+            let Table { keys, entries, .. } = self.table;
+            return Gathered::InMemory { keys: Rc::new(keys), entries: entries.into_iter() };
+        }
+        if !self.table.is_empty() {
+            self.runs.push(self.table.write_run());
+        }
+        Gathered::Merged(MergedRuns::new(&self.runs, merge))
+    }
+}
+
+/// The pairs of a [`Gather`].
+pub(crate) enum Gathered<K, C> {
+    InMemory { keys: Block, entries: std::vec::IntoIter<Entry<C>> },
+    Merged(MergedRuns<K, C>),
+}
+
+struct Run<K, C> {
+    blocks: Blocks,
+    cursor: Cursor,
+    head: Option<(K, C)>,
+}
+
+impl<K: Key, C: Record> Run<K, C> {
+    /// Reads the next pair; gives its hash.
+    fn advance(&mut self) -> Option<u64> {
+        while self.cursor.is_empty() {
+            self.cursor = Cursor::new(self.blocks.next()?);
+        }
+        let key: K = done(self.cursor.decode());
+        let hash = hash_of(&key);
+        self.head = Some((key, done(self.cursor.decode())));
+        Some(hash)
+    }
+}
+
+/// Runs as one, by hash.
+pub(crate) struct MergedRuns<K, C> {
+    runs: Vec<Run<K, C>>,
+    /// The hash of each run's head.
+    heads: BinaryHeap<Reverse<(u64, usize)>>,
+    /// Pairs of one hash: nearly always one.
+    ready: VecDeque<(K, C)>,
+    merge: Merge<C>,
+}
+
+impl<K: Key, C: Record> MergedRuns<K, C> {
+    fn new(runs: &[u32], merge: Merge<C>) -> Self {
+        let open = |&run: &u32| {
+            let blocks = Blocks::of(host::open_run(run));
+            Run { blocks, cursor: Cursor::new(Vec::new()), head: None }
+        };
+        let mut runs: Vec<Run<K, C>> = runs.iter().map(open).collect();
+        let first = runs.iter_mut().enumerate();
+        let heads = first.filter_map(|(at, run)| Some(Reverse((run.advance()?, at)))).collect();
+        MergedRuns { runs, heads, ready: VecDeque::new(), merge }
+    }
+
+    /// Gathers the pairs of the lowest hash.
+    fn fill(&mut self) {
+        let Some(&Reverse((lowest, _))) = self.heads.peek() else { return };
+        while let Some(&Reverse((hash, at))) = self.heads.peek() {
+            if hash != lowest {
+                break;
+            }
+            self.heads.pop();
+            let run = &mut self.runs[at];
+            let head = run.head.take();
+            if let Some(hash) = run.advance() {
+                self.heads.push(Reverse((hash, at)));
+            }
+            let Some((key, value)) = head else { continue };
+            match self
+                .ready
+                .iter()
+                .position(|(known, _)| *known == key)
+                .and_then(|at| self.ready.remove(at))
+            {
+                Some((key, known)) => self.ready.push_back((key, (self.merge)(known, value))),
+                None => self.ready.push_back((key, value)),
+            }
+        }
+    }
+}
+
+impl<K: Key, C: Record> Iterator for Gathered<K, C> {
+    type Item = (K, C);
+
+    fn next(&mut self) -> Option<(K, C)> {
+        match self {
+            Gathered::InMemory { keys, entries } => {
+                let entry = entries.next()?;
+                let key = done(Cursor::over(Rc::clone(keys), entry.start as usize).decode());
+                // Values are out of their entries only while they are changed.
+                entry.value.map(|value| (key, value))
+            }
+            Gathered::Merged(merged) => {
+                if merged.ready.is_empty() {
+                    merged.fill();
+                }
+                merged.ready.pop_front()
+            }
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! What a task knows of itself.
+
+use std::cell::Cell;
+use std::fmt::Display;
+use std::rc::Rc;
+
+use serde::Serialize;
+
+use crate::codec::{self, Cursor, Record};
+use crate::host::{self, Placement};
+
+/// Where the running task is: `TaskContext::get()` in any closure that runs in one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TaskContext {
+    /// The job: one action of the driver.
+    pub job: u32,
+    /// The stage.
+    pub stage_id: u32,
+    /// The partition that is computed, from 0.
+    pub partition: u32,
+    /// 0 for the first try.
+    pub attempt: u32,
+    /// The executor that runs it.
+    pub executor: u32,
+}
+
+thread_local! {
+    static CURRENT: Cell<Option<TaskContext>> = const { Cell::new(None) };
+}
+
+impl TaskContext {
+    /// The context of the running task.
+    ///
+    /// # Panics
+    ///
+    /// In the driver, where there is none; see [`TaskContext::try_get`].
+    pub fn get() -> TaskContext {
+        match Self::try_get() {
+            Some(context) => context,
+            None => panic!(
+                "TaskContext::get() was called in the driver; call it in a closure that runs in a task"
+            ),
+        }
+    }
+
+    /// The context of the running task, or none in the driver.
+    pub fn try_get() -> Option<TaskContext> {
+        CURRENT.get()
+    }
+}
+
+/// A running task, as plans see it.
+#[derive(Debug)]
+pub struct TaskScope {
+    context: TaskContext,
+    /// Live bytes above which operators spill.
+    limit: u64,
+    /// The stages that stand behind this task's shuffle inputs, by the input's number in the driver.
+    shuffles: Vec<(u32, u32)>,
+    /// Native runs only: operators are to spill after this many records.
+    spill_every: Option<u32>,
+    records: Cell<u32>,
+}
+
+impl TaskScope {
+    /// Runs a task's body with its scope.
+    pub(crate) fn enter<R>(body: impl FnOnce(&Rc<TaskScope>) -> R) -> R {
+        let Placement { job, stage, partition, attempt, executor, memory } = host::placement();
+        let context = TaskContext { job, stage_id: stage, partition, attempt, executor };
+        let payload = host::payload();
+        let shuffles = if payload.is_empty() { Vec::new() } else { done(codec::decode(&payload)) };
+        // What was captured is the driver's. The half leaves room for buffers that double as they grow, and for what the
+        // allocator can't use again.
+        let limit = host::live_bytes().saturating_add(memory / 2);
+        let scope = TaskScope {
+            context,
+            limit,
+            shuffles,
+            spill_every: host::spill_every(),
+            records: Cell::new(0),
+        };
+        CURRENT.set(Some(context));
+        let result = body(&Rc::new(scope));
+        CURRENT.set(None);
+        result
+    }
+
+    /// Forgets a task that ended by unwinding.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn leave() {
+        CURRENT.set(None);
+    }
+
+    /// Which task this is.
+    pub fn context(&self) -> TaskContext {
+        self.context
+    }
+
+    /// Whether operators that hold many records should put them away now. Asked once a record.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        if let Some(every) = self.spill_every {
+            self.records.set(self.records.get() + 1);
+            return self.records.get().is_multiple_of(every);
+        }
+        host::live_bytes() > self.limit
+    }
+
+    /// The stage that made the shuffle output behind the driver's dependency of this number.
+    pub(crate) fn stage_of(&self, dependency: u32) -> u32 {
+        match self.shuffles.iter().find(|(number, _)| *number == dependency) {
+            Some((_, stage)) => *stage,
+            None => fail("a dataset was computed whose shuffle is no input of this stage"),
+        }
+    }
+}
+
+/// Ends the task: it failed, with a text for the user.
+pub(crate) fn fail(text: impl Display) -> ! {
+    host::fail(&text.to_string())
+}
+
+/// What succeeded; a failure ends the task.
+pub(crate) fn done<T>(result: Result<T, impl Display>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(text) => fail(text),
+    }
+}
+
+/// How much is gathered before it is handed to the host.
+pub(crate) const BLOCK: usize = 256 * 1024;
+
+/// The task's result: encoded records, one after the other.
+pub(crate) struct Emitter {
+    buffer: Vec<u8>,
+}
+
+impl Emitter {
+    pub(crate) fn new() -> Emitter {
+        Emitter { buffer: Vec::new() }
+    }
+
+    #[inline]
+    pub(crate) fn push<T: Serialize + ?Sized>(&mut self, record: &T) {
+        done(codec::encode(record, &mut self.buffer));
+        self.flush_if_full();
+    }
+
+    /// The buffer itself, for text; `flush_if_full` is then the caller's to call.
+    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+
+    #[inline]
+    pub(crate) fn flush_if_full(&mut self) {
+        if self.buffer.len() >= BLOCK {
+            host::emit(&self.buffer);
+            self.buffer.clear();
+        }
+    }
+
+    pub(crate) fn finish(self) {
+        if !self.buffer.is_empty() {
+            host::emit(&self.buffer);
+        }
+    }
+}
+
+/// The blocks of an open reader.
+pub(crate) struct Blocks {
+    reader: u32,
+}
+
+impl Blocks {
+    pub(crate) fn of(reader: u32) -> Blocks {
+        Blocks { reader }
+    }
+}
+
+impl Iterator for Blocks {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        done(host::read(self.reader))
+    }
+}
+
+impl Drop for Blocks {
+    fn drop(&mut self) {
+        host::close(self.reader);
+    }
+}
+
+/// The records of a reader's blocks.
+pub(crate) struct Records<T> {
+    blocks: Blocks,
+    cursor: Cursor,
+    record: std::marker::PhantomData<fn() -> T>,
+}
+
+impl<T: Record> Records<T> {
+    pub(crate) fn of(reader: u32) -> Records<T> {
+        Records {
+            blocks: Blocks::of(reader),
+            cursor: Cursor::new(Vec::new()),
+            record: std::marker::PhantomData,
+        }
+    }
+}
+
+impl<T: Record> Iterator for Records<T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        while self.cursor.is_empty() {
+            self.cursor = Cursor::new(self.blocks.next()?);
+        }
+        Some(done(self.cursor.decode()))
+    }
+}

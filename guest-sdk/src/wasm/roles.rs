@@ -1,0 +1,64 @@
+//! What a component does when its host calls it.
+
+use std::io::Write;
+use std::panic;
+
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::host;
+use crate::wasm::fork;
+
+/// What a driver may return.
+pub trait Outcome {
+    /// As a result.
+    fn into_result(self) -> Result<()>;
+}
+
+impl Outcome for () {
+    fn into_result(self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl<E: Into<Error>> Outcome for Result<(), E> {
+    fn into_result(self) -> Result<()> {
+        self.map_err(Into::into)
+    }
+}
+
+/// Runs the driver.
+pub fn drive(main: impl FnOnce(&Context) -> Result<()>) -> Result<(), String> {
+    fork::warm();
+    install_panic_hook();
+    let outcome = Context::new().and_then(|ctx| main(&ctx));
+    flush();
+    outcome.map_err(|error| format!("{error:#}"))
+}
+
+/// Runs a task. It takes a plain number, as nothing on the heap outlives the fork.
+pub fn run(entry: u64) {
+    fork::become_task();
+    crate::stage::run(entry);
+    flush();
+}
+
+/// Writes what was printed but not ended by a line break.
+pub(crate) fn flush() {
+    // A job whose output nobody takes is no less done.
+    let _ = std::io::stdout().flush();
+}
+
+/// A task's panic is told to the host, which adds the backtrace; a driver's goes to stderr as always.
+fn install_panic_hook() {
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if !fork::is_task() {
+            return usual(info);
+        }
+        let text = info.payload_as_str().unwrap_or("a value that is no text");
+        match info.location() {
+            Some(at) => host::fail(&format!("panicked at {}:{}: {text}", at.file(), at.line())),
+            None => host::fail(&format!("panicked: {text}")),
+        }
+    }));
+}

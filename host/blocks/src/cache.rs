@@ -1,0 +1,113 @@
+//! Cached partitions: stored by one task, read by many, evicted by least recent use.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ingle_core::ids::CacheId;
+use ingle_core::memory::MemoryUse;
+use parking_lot::Mutex;
+
+use crate::block_reader::BlockReader;
+use crate::error::Result;
+use crate::packer::{Keep, Packer, Segments};
+use crate::segment::Place;
+use crate::store::BlockStore;
+
+/// Where partitions of a cached dataset may stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StorageLevel {
+    /// Lost when memory is short.
+    MemoryOnly,
+    /// On disk when memory is short.
+    MemoryAndDisk,
+    /// Always on disk.
+    DiskOnly,
+}
+
+impl StorageLevel {
+    fn keep(self) -> Keep {
+        match self {
+            Self::MemoryOnly => Keep::Memory,
+            Self::MemoryAndDisk => Keep::Spill,
+            Self::DiskOnly => Keep::Disk,
+        }
+    }
+}
+
+/// Stored partitions by dataset and number.
+pub(crate) type Caches = Mutex<HashMap<(CacheId, u32), (StorageLevel, Segments)>>;
+
+impl BlockStore {
+    /// The writing end of one partition of a cached dataset.
+    pub fn cache_writer(&self, cache: CacheId, partition: u32, level: StorageLevel) -> CacheWriter {
+        let packer = Packer::new(self.shared(), MemoryUse::Cache, level.keep());
+        CacheWriter { packer, caches: self.caches.clone(), cache, partition, level }
+    }
+
+    /// Reads a cached partition; none if it was never stored, or lost.
+    pub fn open_cached(&self, cache: CacheId, partition: u32) -> Option<BlockReader> {
+        let stored = self.caches.lock().get(&(cache, partition)).cloned();
+        let (level, segments) = stored?;
+        let mut pins = Vec::new();
+        for segment in segments.iter() {
+            self.shared().cached.touch(segment);
+            match segment.place() {
+                // What would be lost stays until it is read; what would be spilled may go.
+                Place::Memory(packed) if level == StorageLevel::MemoryOnly => pins.push(packed),
+                Place::Memory(_) | Place::Disk(_) => {}
+                Place::Lost => {
+                    self.forget(cache, partition, &segments);
+                    return None;
+                }
+            }
+        }
+        Some(BlockReader::pinned(self.shared(), segments, pins))
+    }
+
+    /// Frees a cached dataset's partitions. Those who read one now may go on.
+    pub fn drop_cache(&self, cache: CacheId) {
+        // The lock goes before the partitions do: that removes files.
+        let dropped: Vec<_> = self.caches.lock().extract_if(|key, _| key.0 == cache).collect();
+        drop(dropped);
+    }
+
+    /// Forgets what is left of a partition, unless somebody stored it anew.
+    fn forget(&self, cache: CacheId, partition: u32, lost: &Segments) {
+        let mut caches = self.caches.lock();
+        if caches.get(&(cache, partition)).is_some_and(|(_, now)| Arc::ptr_eq(now, lost)) {
+            caches.remove(&(cache, partition));
+        }
+    }
+}
+
+/// One partition on its way into the cache; dropped before its commit, it was never there.
+pub struct CacheWriter {
+    packer: Packer,
+    caches: Arc<Caches>,
+    cache: CacheId,
+    partition: u32,
+    level: StorageLevel,
+}
+
+impl CacheWriter {
+    /// Adds a block; an empty block is left out.
+    ///
+    /// Short memory doesn't fail a `MemoryOnly` partition: it just won't be stored.
+    pub fn write(&mut self, block: &[u8]) -> Result<()> {
+        self.packer.push(0, block)
+    }
+
+    /// Stores the partition, in place of one stored before. False if memory was too short for it.
+    pub fn commit(self) -> Result<bool> {
+        let Some(segments) = self.packer.finish()? else {
+            return Ok(false);
+        };
+        if segments.iter().any(|s| matches!(s.place(), Place::Lost)) {
+            return Ok(false);
+        }
+        let before =
+            self.caches.lock().insert((self.cache, self.partition), (self.level, segments));
+        drop(before);
+        Ok(true)
+    }
+}

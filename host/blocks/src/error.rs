@@ -1,0 +1,109 @@
+//! What can go wrong with bulk data, in words for the user.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ingle_core::ids::StageId;
+use ingle_core::memory::OutOfMemory;
+
+/// An error of a task or of the driver's call, never of the host as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No grant covers the path.
+    #[error("{verb} {0} isn't allowed: add {flag}={0}", show(path))]
+    NotAllowed {
+        /// What was tried: `reading`.
+        verb: &'static str,
+        /// The flag that would allow it.
+        flag: &'static str,
+        /// The path, absolute.
+        path: PathBuf,
+    },
+    /// A granted path leads, by a symbolic link, to where no grant reaches.
+    #[error(
+        "{} leads out of what {flag} allows, by a symbolic link: allow what it points to",
+        show(path)
+    )]
+    Escapes {
+        /// The flag whose grant was left.
+        flag: &'static str,
+        /// The path, absolute.
+        path: PathBuf,
+    },
+    /// Nothing is there.
+    #[error("{} doesn't exist", show(.0))]
+    NotFound(PathBuf),
+    /// An output would replace something.
+    #[error("{} exists already: choose another, or remove it", show(.0))]
+    Exists(PathBuf),
+    /// The system refused or failed.
+    #[error("{doing} {}: {source}", show(path))]
+    Io {
+        /// What was tried: `reading`.
+        doing: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A file's content isn't what it should be.
+    #[error("{} {problem}", show(path))]
+    BadInput {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The memory budget is used up.
+    #[error(transparent)]
+    Memory(#[from] OutOfMemory),
+    /// A task's shuffle output isn't in this store: never made, or lost.
+    #[error(
+        "the shuffle output of {stage}, partition {map}, isn't there: it must be computed again"
+    )]
+    MissingOutput {
+        /// The stage that makes it.
+        stage: StageId,
+        /// The task that makes it: its partition.
+        map: u32,
+    },
+    /// A spilled block isn't what was written.
+    #[error(
+        "a spilled block was changed on disk: {} at byte {offset} fails its checksum",
+        show(path)
+    )]
+    Damaged {
+        /// The spill file.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+    },
+    /// A request beyond a bound, or one that makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// A result whose error is for the user.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// For `map_err`: the system's answer, with what was tried on which path.
+    pub(crate) fn io<'a>(
+        doing: &'static str,
+        path: &'a Path,
+    ) -> impl FnOnce(io::Error) -> Self + 'a {
+        move |source| match source.kind() {
+            io::ErrorKind::NotFound => Self::NotFound(path.to_owned()),
+            _ => Self::Io { doing, path: path.to_owned(), source },
+        }
+    }
+
+    pub(crate) fn bad(path: &Path, problem: impl Into<String>) -> Self {
+        Self::BadInput { path: path.to_owned(), problem: problem.into() }
+    }
+}
+
+/// A path for messages: names are chosen by others, so nothing in them may steer a terminal.
+pub(crate) fn show(path: &Path) -> String {
+    path.to_string_lossy().replace(char::is_control, "\u{fffd}")
+}

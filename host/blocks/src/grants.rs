@@ -1,0 +1,387 @@
+//! Capabilities on paths: what `--allow-read` and `--allow-write` gave, opened once, and nothing else.
+//!
+//! A guest's path is made absolute and cut lexically, so that `..` is gone before a grant is looked for. The rest of it is
+//! then opened beneath the grant's own descriptor by cap-std, so no symbolic link leads out either.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use cap_std::ambient_authority;
+use cap_std::fs::Dir;
+use parking_lot::RwLock;
+
+use crate::error::{Error, Result};
+
+/// The longest path that the system takes.
+const MAX_PATH: usize = 4096;
+
+const READ: (&str, &str) = ("reading", "--allow-read");
+const WRITE: (&str, &str) = ("writing", "--allow-write");
+
+/// What a job may read and write.
+pub struct Grants {
+    /// Where relative paths begin.
+    cwd: PathBuf,
+    read: Vec<Grant>,
+    write: Vec<Grant>,
+    /// Folders that the job itself published: it may read them without a grant of their own.
+    published: RwLock<Vec<PathBuf>>,
+}
+
+struct Grant {
+    /// As the user wrote it.
+    typed: String,
+    /// The same, absolute and normal.
+    path: PathBuf,
+    dir: Dir,
+    /// The way from `dir` to what is granted: nothing for a folder, a name for a file, and for what didn't exist yet the
+    /// names from its nearest ancestor that did.
+    inner: PathBuf,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Folder,
+    File,
+    Missing,
+}
+
+/// A granted path, to be opened beneath a granted folder.
+pub struct Resolved<'a> {
+    /// The folder.
+    pub dir: &'a Dir,
+    /// The way from it, never empty (`.` is the folder itself).
+    pub path: PathBuf,
+    /// The absolute path, for messages.
+    pub full: PathBuf,
+    /// The flag that granted it.
+    pub(crate) flag: &'static str,
+    /// Nothing of `path` existed when it was granted, so a link in it is nobody's wish.
+    pub(crate) was_missing: bool,
+}
+
+/// A folder that a guest finds open, for WASI.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preopen {
+    /// Where it is.
+    pub host: PathBuf,
+    /// What the guest calls it: as the user wrote it.
+    pub guest: String,
+    /// Granted for reading.
+    pub read: bool,
+    /// Granted for writing.
+    pub write: bool,
+}
+
+impl Grants {
+    /// Opens what was granted; relative paths, now and later, begin at the working directory of now.
+    pub fn new(allow_read: &[PathBuf], allow_write: &[PathBuf]) -> Result<Self> {
+        let cwd = std::env::current_dir()
+            .map_err(Error::io("finding the working directory", ".".as_ref()))?;
+        Self::new_in(&cwd, allow_read, allow_write)
+    }
+
+    /// As [`Grants::new`], with another working directory.
+    pub fn new_in(cwd: &Path, allow_read: &[PathBuf], allow_write: &[PathBuf]) -> Result<Self> {
+        let cwd = normal(Path::new("/"), cwd)?;
+        let open = |paths: &[PathBuf], (_, flag)| {
+            paths.iter().map(|p| Grant::open(&cwd, p, flag)).collect::<Result<Vec<_>>>()
+        };
+        let (read, write) = (open(allow_read, READ)?, open(allow_write, WRITE)?);
+        Ok(Self { cwd, read, write, published: RwLock::default() })
+    }
+
+    /// A path that the job may read.
+    pub fn resolve_read(&self, path: &str) -> Result<Resolved<'_>> {
+        self.read(&normal(&self.cwd, Path::new(path))?)
+    }
+
+    /// As [`Grants::resolve_read`], of a path that is absolute and normal.
+    pub(crate) fn read(&self, full: &Path) -> Result<Resolved<'_>> {
+        let own = self.published.read().iter().any(|p| full.starts_with(p));
+        find(&self.read, full, READ)
+            .or_else(|refusal| if own { find(&self.write, full, WRITE) } else { Err(refusal) })
+    }
+
+    /// A path that the job may write.
+    pub fn resolve_write(&self, path: &str) -> Result<Resolved<'_>> {
+        find(&self.write, &normal(&self.cwd, Path::new(path))?, WRITE)
+    }
+
+    /// Lets the job read what it published.
+    pub(crate) fn publish(&self, full: &Path) {
+        self.published.write().push(full.to_owned());
+    }
+
+    /// A guest's path, absolute and normal.
+    pub(crate) fn absolute(&self, path: &str) -> Result<PathBuf> {
+        normal(&self.cwd, Path::new(path))
+    }
+
+    /// The granted folders that exist, each once, in the order given.
+    pub fn preopens(&self) -> Vec<Preopen> {
+        let mut preopens: Vec<Preopen> = Vec::new();
+        let read = self.read.iter().map(|g| (g, false));
+        let write = self.write.iter().map(|g| (g, true));
+        for (grant, writes) in read.chain(write).filter(|(g, _)| g.kind == Kind::Folder) {
+            let known =
+                preopens.iter_mut().find(|p| p.host == grant.path && p.guest == grant.typed);
+            match known {
+                Some(preopen) if writes => preopen.write = true,
+                Some(preopen) => preopen.read = true,
+                None => preopens.push(Preopen {
+                    host: grant.path.clone(),
+                    guest: grant.typed.clone(),
+                    read: !writes,
+                    write: writes,
+                }),
+            }
+        }
+        preopens
+    }
+}
+
+impl Grant {
+    fn open(cwd: &Path, typed: &Path, flag: &'static str) -> Result<Self> {
+        let path = normal(cwd, typed)?;
+        // The user's own links count: what they lead to is what is granted.
+        let (dir, inner, kind) = match fs::canonicalize(&path) {
+            Ok(real) if real.is_dir() => (real, PathBuf::new(), Kind::Folder),
+            Ok(real) => match (real.parent(), real.file_name()) {
+                (Some(parent), Some(name)) => (parent.to_owned(), name.into(), Kind::File),
+                _ => (real, PathBuf::new(), Kind::Folder),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound && flag == WRITE.1 => {
+                let parent = path.ancestors().find(|p| p.is_dir()).unwrap_or(Path::new("/"));
+                let missing = path.strip_prefix(parent).unwrap_or(&path).to_owned();
+                (parent.to_owned(), missing, Kind::Missing)
+            }
+            Err(error) => return Err(Error::io("opening what is granted,", &path)(error)),
+        };
+        let dir = Dir::open_ambient_dir(&dir, ambient_authority())
+            .map_err(Error::io("opening what is granted,", &path))?;
+        Ok(Self { typed: typed.to_string_lossy().into_owned(), path, dir, inner, kind })
+    }
+}
+
+/// The most precise grant that covers a path.
+fn find<'a>(
+    grants: &'a [Grant],
+    full: &Path,
+    (verb, flag): (&'static str, &'static str),
+) -> Result<Resolved<'a>> {
+    let covering = grants
+        .iter()
+        .filter(|g| full.starts_with(&g.path) && (g.kind != Kind::File || full == g.path));
+    let Some(grant) = covering.max_by_key(|g| g.path.components().count()) else {
+        return Err(Error::NotAllowed { verb, flag, path: full.to_owned() });
+    };
+    let below = full.strip_prefix(&grant.path).unwrap_or(Path::new(""));
+    let mut path = grant.inner.clone();
+    path.extend(below.components());
+    if path.as_os_str().is_empty() {
+        path.push(".");
+    }
+    Ok(Resolved {
+        dir: &grant.dir,
+        path,
+        full: full.to_owned(),
+        flag,
+        was_missing: grant.kind == Kind::Missing,
+    })
+}
+
+impl Resolved<'_> {
+    /// For `map_err`: the system's answer, or that a link led out of the grant.
+    pub(crate) fn failed(&self, doing: &'static str) -> impl FnOnce(io::Error) -> Error + '_ {
+        opening(doing, &self.full, self.flag)
+    }
+}
+
+/// As [`Error::io`], of something opened through cap-std.
+pub(crate) fn opening<'a>(
+    doing: &'static str,
+    path: &'a Path,
+    flag: &'static str,
+) -> impl FnOnce(io::Error) -> Error + 'a {
+    move |error| {
+        // cap-std's own refusal has no number of the system's.
+        if error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none() {
+            return Error::Escapes { flag, path: path.to_owned() };
+        }
+        Error::io(doing, path)(error)
+    }
+}
+
+/// An absolute path without `.` and `..`. At the root, `..` stays there.
+fn normal(cwd: &Path, path: &Path) -> Result<PathBuf> {
+    let text = path.as_os_str();
+    if text.is_empty() {
+        return Err(Error::Invalid("a path is empty".into()));
+    }
+    let joined = cwd.join(path);
+    let too_long = joined.as_os_str().len() > MAX_PATH
+        || joined.components().any(|c| c.as_os_str().len() > 255);
+    if too_long {
+        return Err(Error::Invalid(format!(
+            "a path of {} bytes is too long: {MAX_PATH} are allowed, and 255 for one name",
+            joined.as_os_str().len()
+        )));
+    }
+    if has_nul(text) {
+        return Err(Error::Invalid("a path holds a zero byte".into()));
+    }
+    let mut normal = PathBuf::from("/");
+    for part in joined.components() {
+        match part {
+            Component::Normal(name) => normal.push(name),
+            Component::ParentDir => {
+                normal.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    Ok(normal)
+}
+
+fn has_nul(text: &OsStr) -> bool {
+    text.as_encoded_bytes().contains(&0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn grants(root: &Path, read: &[&str], write: &[&str]) -> Result<Grants> {
+        let paths = |list: &[&str]| list.iter().map(PathBuf::from).collect::<Vec<_>>();
+        Grants::new_in(root, &paths(read), &paths(write))
+    }
+
+    fn sandbox() -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("data/deep")).unwrap();
+        fs::write(root.path().join("data/a.txt"), "a").unwrap();
+        fs::write(root.path().join("secret"), "s").unwrap();
+        root
+    }
+
+    fn read(grants: &Grants, path: &str) -> Result<String> {
+        let found = grants.resolve_read(path)?;
+        found.dir.read_to_string(&found.path).map_err(found.failed("reading"))
+    }
+
+    #[test]
+    fn a_granted_folder_is_read_by_relative_absolute_and_dotted_paths() {
+        let root = sandbox();
+        let grants = grants(root.path(), &["data"], &[]).unwrap();
+        let absolute = root.path().join("data/a.txt");
+        for path in ["data/a.txt", "./data//deep/../a.txt", absolute.to_str().unwrap()] {
+            assert_eq!(read(&grants, path).unwrap(), "a", "{path}");
+        }
+        assert_eq!(grants.resolve_read("data").unwrap().path, Path::new("."));
+    }
+
+    #[test]
+    fn what_is_not_granted_is_refused_with_the_flag_that_would_allow_it() {
+        let root = sandbox();
+        let grants = grants(root.path(), &["data"], &["out"]).unwrap();
+        let secret = root.path().join("secret");
+        for path in ["secret", "data/../secret", "data/deep/../../secret"] {
+            let text = grants.resolve_read(path).err().unwrap().to_string();
+            let secret = secret.display();
+            assert_eq!(text, format!("reading {secret} isn't allowed: add --allow-read={secret}"));
+        }
+        // A prefix of names isn't a prefix of folders, and one kind of grant isn't the other.
+        assert!(grants.resolve_read("database").is_err());
+        assert!(grants.resolve_read("out").is_err());
+        let text = grants.resolve_write("data/x").err().unwrap().to_string();
+        assert!(text.starts_with("writing ") && text.contains("add --allow-write=/"), "{text}");
+    }
+
+    #[test]
+    fn no_symbolic_link_leads_out_of_a_grant() {
+        let root = sandbox();
+        symlink("../secret", root.path().join("data/up")).unwrap();
+        symlink(root.path().join("secret"), root.path().join("data/absolute")).unwrap();
+        symlink("..", root.path().join("data/deep/parent")).unwrap();
+        symlink("../..", root.path().join("data/deep/out")).unwrap();
+        let grants = grants(root.path(), &["data"], &[]).unwrap();
+        for path in ["data/up", "data/absolute", "data/deep/out/secret"] {
+            let error = read(&grants, path).unwrap_err();
+            assert!(
+                matches!(error, Error::Escapes { flag: "--allow-read", .. }),
+                "{path}: {error}"
+            );
+        }
+        assert_eq!(read(&grants, "data/deep/parent/a.txt").unwrap(), "a", "a link inside is fine");
+    }
+
+    #[test]
+    fn a_link_that_the_user_grants_is_what_it_points_to() {
+        let root = sandbox();
+        symlink("secret", root.path().join("linked")).unwrap();
+        let grants = grants(root.path(), &["linked"], &[]).unwrap();
+        assert_eq!(read(&grants, "linked").unwrap(), "s");
+        assert!(grants.resolve_read("secret").is_err());
+    }
+
+    #[test]
+    fn a_granted_file_is_that_file_alone() {
+        let root = sandbox();
+        let grants = grants(root.path(), &["data/a.txt"], &[]).unwrap();
+        assert_eq!(read(&grants, "data/a.txt").unwrap(), "a");
+        assert!(grants.resolve_read("data/deep").is_err());
+        assert!(grants.resolve_read("data/a.txt/more").is_err());
+        assert_eq!(grants.preopens(), []);
+    }
+
+    #[test]
+    fn only_a_write_grant_may_name_what_does_not_exist() {
+        let root = sandbox();
+        assert!(matches!(grants(root.path(), &["nowhere"], &[]), Err(Error::NotFound(_))));
+        let grants = grants(root.path(), &[], &["new/out"]).unwrap();
+        let found = grants.resolve_write("new/out/part").unwrap();
+        assert_eq!((&*found.path, found.was_missing), (Path::new("new/out/part"), true));
+        assert!(grants.resolve_write("new/other").is_err());
+        assert_eq!(grants.preopens(), []);
+    }
+
+    #[test]
+    fn what_the_job_published_it_may_read() {
+        let root = sandbox();
+        let grants = grants(root.path(), &[], &["data"]).unwrap();
+        assert!(grants.resolve_read("data/deep/x").is_err());
+        grants.publish(&root.path().join("data/deep"));
+        assert!(grants.resolve_read("data/deep/x").is_ok());
+        assert!(grants.resolve_read("data/a.txt").is_err());
+    }
+
+    #[test]
+    fn folders_are_preopened_under_the_names_that_the_user_typed() {
+        let root = sandbox();
+        let grants = grants(root.path(), &["data", "secret"], &["./data", "data"]).unwrap();
+        let host = root.path().join("data");
+        let preopen = |guest: &str, read| Preopen {
+            host: host.clone(),
+            guest: guest.into(),
+            read,
+            write: true,
+        };
+        assert_eq!(grants.preopens(), [preopen("data", true), preopen("./data", false)]);
+    }
+
+    #[test]
+    fn absurd_paths_are_refused() {
+        let root = sandbox();
+        let grants = grants(root.path(), &["/"], &[]).unwrap();
+        for path in ["", "a\0b", &"x".repeat(256), &"x/".repeat(3000)] {
+            assert!(matches!(grants.resolve_read(path), Err(Error::Invalid(_))), "{path:?}");
+        }
+        assert_eq!(grants.resolve_read("/../../etc").unwrap().full, Path::new("/etc"));
+    }
+}

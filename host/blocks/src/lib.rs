@@ -1,0 +1,34 @@
+//! Bulk data at the host: what jobs read, shuffle, cache, and write.
+//!
+//! Everything here is synchronous and called from slots, which are plain threads. Inputs and outputs go through
+//! capabilities ([`Grants`]); what stays inside goes through one [`BlockStore`] an executor, which charges the
+//! executor's memory and moves blocks to disk when that is short.
+
+mod block_reader;
+mod cache;
+mod error;
+mod evict;
+mod grants;
+mod input;
+mod listing;
+mod outputs;
+mod packer;
+mod reader;
+mod runs;
+mod segment;
+mod sources;
+mod spill;
+mod store;
+
+pub use block_reader::BlockReader;
+pub use cache::{CacheWriter, StorageLevel};
+pub use error::{Error, Result};
+pub use grants::{Grants, Preopen, Resolved};
+pub use outputs::{Output, OutputFile};
+pub use reader::{ReadOptions, SplitDescription, SplitReader};
+pub use runs::{Loaded, ResultBuffer, RunSet, TaskResult};
+pub use sources::{Framing, Source};
+pub use store::{BlockStore, StoreStats, TaskOutput};
+
+#[cfg(test)]
+mod tests;

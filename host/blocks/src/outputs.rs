@@ -1,0 +1,248 @@
+//! Output folders: nothing shows in one until the job commits, and an aborted one is gone.
+//!
+//! A task writes `OUT/_temporary/attempt-P-A`. Its commit moves that to `OUT/_temporary/part-P`, where the first attempt of a
+//! partition wins. The job's commit moves those to `OUT` and writes `_SUCCESS` last.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cap_std::fs::{Dir, OpenOptions};
+use parking_lot::Mutex;
+use rustix::fs::{Mode, OFlags, RenameFlags};
+
+use crate::error::{Error, Result};
+use crate::grants::{Grants, Resolved};
+
+const TEMPORARY: &str = "_temporary";
+const BUFFER: usize = 256 << 10;
+
+/// A folder that a job is writing. Dropped before its commit, it is removed, with all that was made for it.
+pub struct Output {
+    grants: Arc<Grants>,
+    folder: Arc<Folder>,
+    made: Made,
+}
+
+/// What the attempts share with their output, and may still hold when it is gone.
+struct Folder {
+    full: PathBuf,
+    dir: Dir,
+    temporary: Dir,
+    /// Partitions whose file is complete; none once the output is closed, so that no late attempt makes a file in it.
+    parts: Mutex<Option<Vec<u32>>>,
+}
+
+impl Output {
+    /// Makes the folder. Folders above it are made too, as far as the grant goes.
+    pub fn open(grants: &Arc<Grants>, path: &str) -> Result<Self> {
+        let found = grants.resolve_write(path)?;
+        let full = found.full.clone();
+        let Some(name) = found.path.file_name() else {
+            return Err(Error::Exists(full));
+        };
+        let mut made = Made::default();
+        let parent = made.parents(&found).map_err(found.failed("making"))?;
+        let dir = made.folder(&parent, name).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => Error::Exists(full.clone()),
+            _ => found.failed("making")(error),
+        })?;
+        let temporary = dir.create_dir(TEMPORARY).and_then(|()| open_own(&dir, TEMPORARY.as_ref()));
+        let temporary = temporary.map_err(found.failed("making"))?;
+        let parts = Mutex::new(Some(Vec::new()));
+        Ok(Self {
+            grants: grants.clone(),
+            folder: Arc::new(Folder { full, dir, temporary, parts }),
+            made,
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.folder.full
+    }
+
+    /// The file of one attempt at a partition.
+    pub fn attempt(&self, partition: u32, attempt: u32) -> Result<OutputFile> {
+        OutputFile::create(self.folder.clone(), partition, attempt)
+    }
+
+    /// Publishes the files of all committed attempts, then writes `_SUCCESS`.
+    pub fn commit(mut self) -> Result<()> {
+        let Folder { full, dir, temporary, parts } = &*self.folder;
+        for partition in parts.lock().take().unwrap_or_default() {
+            let name = part(partition);
+            let moved = rename_new(temporary, &name, dir, &name);
+            let is_new = moved.map_err(Error::io("publishing", &full.join(&name)))?;
+            if !is_new {
+                return Err(Error::Exists(full.join(name)));
+            }
+        }
+        dir.remove_dir_all(TEMPORARY).map_err(Error::io("removing", &full.join(TEMPORARY)))?;
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        dir.open_with("_SUCCESS", &options)
+            .map_err(Error::io("writing", &full.join("_SUCCESS")))?;
+        self.grants.publish(full);
+        self.made.keep();
+        Ok(())
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        // `made` removes the folders after this.
+        self.folder.parts.lock().take();
+    }
+}
+
+/// A partition's file, by one attempt. Dropped before its commit, it is removed.
+pub struct OutputFile {
+    folder: Arc<Folder>,
+    partition: u32,
+    name: String,
+    writer: BufWriter<File>,
+}
+
+impl OutputFile {
+    fn create(folder: Arc<Folder>, partition: u32, attempt: u32) -> Result<Self> {
+        let name = format!("attempt-{partition:05}-{attempt}");
+        let parts = folder.parts.lock();
+        if parts.is_none() {
+            return Err(Error::bad(&folder.full, "is no longer written to: its job is over"));
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        let opened = folder.temporary.open_with(&name, &options);
+        let file =
+            opened.map_err(Error::io("making", &folder.full.join(part(partition))))?.into_std();
+        drop(parts);
+        Ok(Self { folder, partition, name, writer: BufWriter::with_capacity(BUFFER, file) })
+    }
+
+    /// Adds bytes to the file.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let written = self.writer.write_all(bytes);
+        written.map_err(|error| self.failed(error))
+    }
+
+    /// Completes the partition. False if another attempt was first: then this one is discarded.
+    pub fn commit(mut self) -> Result<bool> {
+        let flushed = self.writer.flush();
+        flushed.map_err(|error| self.failed(error))?;
+        let mut parts = self.folder.parts.lock();
+        let Some(parts) = parts.as_mut() else {
+            return Ok(false);
+        };
+        let temporary = &self.folder.temporary;
+        let moved = rename_new(temporary, &self.name, temporary, &part(self.partition));
+        let is_first = moved.map_err(|error| self.failed(error))?;
+        if is_first {
+            parts.push(self.partition);
+        }
+        Ok(is_first)
+    }
+
+    fn failed(&self, error: io::Error) -> Error {
+        Error::io("writing", &self.folder.full.join(part(self.partition)))(error)
+    }
+}
+
+impl Drop for OutputFile {
+    fn drop(&mut self) {
+        // Gone already if it was committed, or if the whole output was removed.
+        let _ = self.folder.temporary.remove_file(&self.name);
+    }
+}
+
+fn part(partition: u32) -> String {
+    format!("part-{partition:05}")
+}
+
+/// Renames without replacing: false if the name is taken.
+fn rename_new(from_dir: &Dir, from: &str, to_dir: &Dir, to: &str) -> io::Result<bool> {
+    let renamed =
+        match rustix::fs::renameat_with(from_dir, from, to_dir, to, RenameFlags::NOREPLACE) {
+            // Some file systems (NFS) only know the old call; a link is as exclusive.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+                from_dir.hard_link(from, to_dir, to).and_then(|()| from_dir.remove_file(from))
+            }
+            done => done.map_err(io::Error::from),
+        };
+    match renamed {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Folders that were made, to be removed on drop: each the folder that holds it, and its name there.
+#[derive(Default)]
+struct Made {
+    /// Innermost last. Others may have put something in them meanwhile; then they stay.
+    parents: Vec<(Dir, PathBuf)>,
+    /// The output itself goes with all it holds.
+    output: Option<(Dir, PathBuf)>,
+}
+
+impl Made {
+    /// Opens the folder that shall hold the output, making what is missing.
+    fn parents(&mut self, found: &Resolved<'_>) -> io::Result<Dir> {
+        let mut dir = found.dir.try_clone()?;
+        let mut way = PathBuf::new();
+        for name in found.path.parent().unwrap_or(Path::new("")) {
+            way.push(name);
+            // Each time from the top: a link in between may lead up, if not out. Where nothing was when it was granted, a
+            // link is somebody's trick.
+            let opened =
+                if found.was_missing { open_own(&dir, name) } else { found.dir.open_dir(&way) };
+            dir = match opened {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let parent = dir.try_clone()?;
+                    dir.create_dir(name)?;
+                    self.parents.push((parent, name.into()));
+                    open_own(&dir, name)?
+                }
+                opened => opened?,
+            };
+        }
+        Ok(dir)
+    }
+
+    /// Makes the output itself.
+    fn folder(&mut self, parent: &Dir, name: &OsStr) -> io::Result<Dir> {
+        let holder = parent.try_clone()?;
+        parent.create_dir(name)?;
+        self.output = Some((holder, name.into()));
+        open_own(parent, name)
+    }
+
+    fn keep(&mut self) {
+        self.parents.clear();
+        self.output = None;
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        if let Some((holder, name)) = self.output.take()
+            && let Err(error) = holder.remove_dir_all(&name)
+        {
+            tracing::warn!(%error, folder = %name.display(), "an unfinished output could not be removed");
+        }
+        while let Some((holder, name)) = self.parents.pop() {
+            if holder.remove_dir(name).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// Opens a folder that we made ourselves, so not by a link.
+fn open_own(dir: &Dir, name: &OsStr) -> io::Result<Dir> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+    let opened = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+    Ok(Dir::from_std_file(opened.into()))
+}

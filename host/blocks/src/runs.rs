@@ -1,0 +1,146 @@
+//! What a task keeps at the host while it runs: temporary runs of blocks, and its result.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use ingle_core::memory::{MemoryUse, Reservation};
+
+use crate::block_reader::BlockReader;
+use crate::error::{Error, Result};
+use crate::packer::{Keep, Packer, Segments, Shared};
+use crate::segment::{Packed, Place};
+use crate::spill::SpillFile;
+
+/// More than any sane merge needs; each costs the host some memory even when it is empty.
+const MAX_RUNS: usize = 1 << 16;
+
+/// The runs of one attempt of a task. They go when it does.
+pub struct RunSet {
+    shared: Arc<Shared>,
+    /// All runs spill to one file.
+    file: Arc<SpillFile>,
+    runs: Vec<Run>,
+}
+
+enum Run {
+    Writing(Packer),
+    Reading(Segments),
+}
+
+impl RunSet {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        Self { shared: shared.clone(), file: SpillFile::new(&shared.folder), runs: Vec::new() }
+    }
+
+    /// A new, empty run.
+    pub fn create(&mut self) -> Result<u32> {
+        if self.runs.len() >= MAX_RUNS {
+            return Err(Error::Invalid(format!("a task may have {MAX_RUNS} runs, not more")));
+        }
+        // Most tasks fill one run after the other.
+        if let Some(Run::Writing(packer)) = self.runs.last_mut() {
+            packer.seal()?;
+        }
+        let packer =
+            Packer::with_file(&self.shared, MemoryUse::Shuffle, Keep::Spill, self.file.clone());
+        self.runs.push(Run::Writing(packer));
+        Ok((self.runs.len() - 1) as u32)
+    }
+
+    /// Adds a block to a run that wasn't opened yet; an empty block is left out.
+    pub fn write(&mut self, run: u32, block: &[u8]) -> Result<()> {
+        match self.runs.get_mut(run as usize) {
+            Some(Run::Writing(packer)) => packer.push(0, block),
+            Some(Run::Reading(_)) => Err(Error::Invalid(format!(
+                "run {run} was opened: it can't be written to any more"
+            ))),
+            None => Err(no_run(run)),
+        }
+    }
+
+    /// Reads a run from its start; from now on nobody writes to it.
+    pub fn open(&mut self, run: u32) -> Result<BlockReader> {
+        let place = self.runs.get_mut(run as usize).ok_or_else(|| no_run(run))?;
+        let segments = match std::mem::replace(place, Run::Reading(Segments::default())) {
+            Run::Writing(packer) => packer.finish()?.unwrap_or_default(),
+            Run::Reading(segments) => segments,
+        };
+        *place = Run::Reading(segments.clone());
+        Ok(BlockReader::new(&self.shared, 0, vec![segments]))
+    }
+}
+
+fn no_run(run: u32) -> Error {
+    Error::Invalid(format!("there is no run {run}"))
+}
+
+/// What a task emits for the driver, in memory or on disk until the driver takes it.
+pub struct ResultBuffer(Packer);
+
+impl ResultBuffer {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        Self(Packer::new(shared, MemoryUse::Shuffle, Keep::Spill))
+    }
+
+    /// Adds bytes to the result.
+    pub fn emit(&mut self, bytes: &[u8]) -> Result<()> {
+        self.0.push(0, bytes)
+    }
+
+    /// The task is done: what it emitted, as one value.
+    pub fn finish(self) -> Result<TaskResult> {
+        let (bytes, shared) = (self.0.bytes(), self.0.shared().clone());
+        Ok(TaskResult { shared, bytes, segments: self.0.finish()?.unwrap_or_default() })
+    }
+}
+
+/// The result of a task that succeeded. May still be spilled.
+pub struct TaskResult {
+    shared: Arc<Shared>,
+    bytes: u64,
+    segments: Segments,
+}
+
+impl TaskResult {
+    /// Its length.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Brings the whole value into memory, charged until it is dropped.
+    pub fn load(self) -> Result<Loaded> {
+        let Self { shared, bytes, segments } = self;
+        // Most results are one segment that never left memory: hand out its bytes themselves.
+        if let [segment] = &*segments
+            && let Place::Memory(packed) = segment.place()
+        {
+            return Ok(Loaded(Value::Whole(packed)));
+        }
+        let charge = shared.pool.reserve(MemoryUse::Shuffle, bytes)?;
+        let mut value = Vec::with_capacity(bytes as usize);
+        let mut reader = BlockReader::new(&shared, 0, vec![segments]);
+        while let Some(block) = reader.next_block()? {
+            value.extend_from_slice(block);
+        }
+        Ok(Loaded(Value::Joined(value, charge)))
+    }
+}
+
+/// A task's result in memory.
+pub struct Loaded(Value);
+
+enum Value {
+    Whole(Arc<Packed>),
+    Joined(Vec<u8>, #[expect(dead_code, reason = "credited on drop")] Reservation),
+}
+
+impl Deref for Loaded {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Value::Whole(packed) => packed.bytes(),
+            Value::Joined(value, _) => value,
+        }
+    }
+}

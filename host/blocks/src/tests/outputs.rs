@@ -1,0 +1,118 @@
+use std::os::unix::fs::symlink;
+use std::sync::Arc;
+
+use super::Home;
+use crate::{Error, Grants, Output};
+
+fn write(output: &Output, partition: u32, attempt: u32, text: &str) -> bool {
+    let mut file = output.attempt(partition, attempt).unwrap();
+    file.write(text.as_bytes()).unwrap();
+    file.commit().unwrap()
+}
+
+fn contents(home: &Home, name: &str) -> String {
+    std::fs::read_to_string(home.path(name)).unwrap()
+}
+
+#[test]
+fn parts_show_only_when_the_job_commits_and_success_comes_with_them() {
+    let home = Home::new();
+    let output = Output::open(&home.grants, "above/out").unwrap();
+    assert!(write(&output, 1, 0, "one"));
+    assert!(write(&output, 0, 3, "zero"));
+    assert_eq!(home.names("above/out"), ["_temporary"]);
+    output.commit().unwrap();
+    assert_eq!(home.names("above/out"), ["_SUCCESS", "part-00000", "part-00001"]);
+    assert_eq!(
+        (contents(&home, "above/out/part-00000"), contents(&home, "above/out/part-00001")),
+        ("zero".into(), "one".into())
+    );
+}
+
+#[test]
+fn an_existing_path_is_refused_and_left_as_it_is() {
+    let home = Home::new();
+    home.write("out/precious", "x");
+    home.write("file", "x");
+    symlink("nowhere", home.path("dangling")).unwrap();
+    for path in ["out", "file", "dangling", "."] {
+        let text = Output::open(&home.grants, path).err().unwrap().to_string();
+        assert!(text.ends_with("exists already: choose another, or remove it"), "{path}: {text}");
+    }
+    assert_eq!(home.names("."), ["dangling", "file", "out"]);
+    assert_eq!(home.names("out"), ["precious"]);
+}
+
+#[test]
+fn an_output_that_is_not_committed_leaves_nothing() {
+    let home = Home::new();
+    home.write("above/kept", "x");
+    let output = Output::open(&home.grants, "above/new/deep/out").unwrap();
+    assert!(write(&output, 0, 0, "done"));
+    let mut running = output.attempt(1, 0).unwrap();
+    running.write(b"half").unwrap();
+    drop(output);
+    assert_eq!(home.names("above"), ["kept"]);
+    running.write(b"more").unwrap();
+    assert!(!running.commit().unwrap(), "nothing is left to be part of");
+    assert_eq!(home.names("above"), ["kept"]);
+}
+
+#[test]
+fn of_attempts_at_once_exactly_one_wins_whole() {
+    let home = Home::new();
+    let output = Output::open(&home.grants, "out").unwrap();
+    let wins: usize = std::thread::scope(|scope| {
+        let attempts: Vec<_> = (0..8)
+            .map(|attempt| {
+                let output = &output;
+                scope.spawn(move || write(output, 0, attempt, &attempt.to_string().repeat(100_000)))
+            })
+            .collect();
+        attempts.into_iter().map(|a| usize::from(a.join().unwrap())).sum()
+    });
+    assert_eq!(wins, 1);
+    output.commit().unwrap();
+    assert_eq!(home.names("out"), ["_SUCCESS", "part-00000"]);
+    let text = contents(&home, "out/part-00000");
+    assert!(text.len() == 100_000 && text.bytes().all(|b| b == text.as_bytes()[0]));
+}
+
+#[test]
+fn an_aborted_attempt_leaves_nothing_and_may_be_followed_by_another() {
+    let home = Home::new();
+    let output = Output::open(&home.grants, "out").unwrap();
+    output.attempt(0, 0).unwrap().write(b"half").unwrap();
+    assert_eq!(home.names("out/_temporary"), [""; 0]);
+    assert!(write(&output, 0, 1, "whole"));
+    output.commit().unwrap();
+    assert_eq!(contents(&home, "out/part-00000"), "whole");
+}
+
+#[test]
+fn the_job_may_read_what_it_published_and_nothing_else_of_a_write_grant() {
+    let home = Home::new();
+    home.write("w/other", "x");
+    let grants = Arc::new(Grants::new_in(home.folder.path(), &[], &["w".into()]).unwrap());
+    let output = Output::open(&grants, "w/out").unwrap();
+    assert!(grants.resolve_read("w/out").is_err());
+    output.commit().unwrap();
+    assert!(grants.resolve_read("w/out/part-00000").is_ok());
+    assert!(grants.resolve_read("w/other").is_err());
+}
+
+#[test]
+fn folders_are_made_only_below_the_grant_and_never_through_a_link() {
+    let home = Home::new();
+    std::fs::create_dir(home.path("elsewhere")).unwrap();
+    let grants = Arc::new(Grants::new_in(home.folder.path(), &[], &["new/out".into()]).unwrap());
+    assert!(matches!(Output::open(&grants, "new/other"), Err(Error::NotAllowed { .. })));
+    // Somebody puts a link where nothing was when it was granted.
+    symlink("elsewhere", home.path("new")).unwrap();
+    assert!(Output::open(&grants, "new/out").is_err());
+    assert_eq!(home.names("elsewhere"), [""; 0]);
+
+    std::fs::remove_file(home.path("new")).unwrap();
+    Output::open(&grants, "new/out").unwrap().commit().unwrap();
+    assert_eq!(home.names("new/out"), ["_SUCCESS"]);
+}

@@ -1,0 +1,312 @@
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use ingle_core::ids::{CacheId, StageId};
+use ingle_core::memory::{MemoryPool, MemoryUse};
+use ingle_core::size::ByteSize;
+use tempfile::TempDir;
+
+use crate::{BlockReader, BlockStore, Error, StorageLevel};
+
+const STAGE: StageId = StageId(1);
+const CACHE: CacheId = CacheId(1);
+
+struct Fixture {
+    folder: TempDir,
+    pool: MemoryPool,
+    store: BlockStore,
+}
+
+fn fixture(memory: u64) -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = MemoryPool::new(ByteSize(memory));
+    let store = BlockStore::new(pool.clone(), folder.path()).unwrap();
+    Fixture { folder, pool, store }
+}
+
+fn read_all(mut reader: BlockReader) -> Vec<Vec<u8>> {
+    let mut blocks = Vec::new();
+    while let Some(block) = reader.next_block().unwrap() {
+        blocks.push(block.to_vec());
+    }
+    assert!(reader.next_block().unwrap().is_none(), "the end stays the end");
+    blocks
+}
+
+/// Makes everything that can leave memory leave it.
+fn squeeze(pool: &MemoryPool) {
+    let free = pool.capacity().0 - pool.usage().total();
+    assert!(pool.reserve(MemoryUse::Guest, free + 1).is_ok(), "something is evicted");
+}
+
+fn spill_folder(folder: &Path) -> std::path::PathBuf {
+    std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path()
+}
+
+fn commit(store: &BlockStore, map: u32, blocks: &[(u32, &[u8])]) -> bool {
+    let mut output = store.task_output(STAGE, map, 4);
+    for (partition, block) in blocks {
+        output.write(*partition, block).unwrap();
+    }
+    output.commit().unwrap()
+}
+
+#[test]
+fn a_partition_is_read_block_by_block_in_the_order_of_the_maps() {
+    let f = fixture(1 << 20);
+    commit(&f.store, 1, &[(0, b"b0"), (2, b"b2")]);
+    commit(&f.store, 0, &[(2, b"a2"), (0, b"a0"), (2, b""), (2, b"more")]);
+    let read = |p| read_all(f.store.open_shuffle(STAGE, 2, p).unwrap());
+    for _ in 0..2 {
+        assert_eq!(read(0), [b"a0", b"b0"]);
+        assert_eq!(read(2), [&b"a2"[..], b"more", b"b2"]);
+        assert_eq!(read(3), [b""; 0]);
+        squeeze(&f.pool);
+    }
+    assert_eq!(f.store.stats().shuffled, 12);
+    assert_eq!(f.store.stats().spilled, 12);
+}
+
+#[test]
+fn a_missing_output_is_named() {
+    let f = fixture(1 << 20);
+    commit(&f.store, 0, &[(0, b"x")]);
+    let missing = f.store.open_shuffle(STAGE, 3, 0).err().unwrap();
+    assert!(matches!(missing, Error::MissingOutput { stage: STAGE, map: 1 }), "{missing}");
+    f.store.drop_stage(STAGE);
+    let missing = f.store.open_shuffle(STAGE, 1, 0).err().unwrap();
+    assert!(matches!(missing, Error::MissingOutput { map: 0, .. }), "{missing}");
+}
+
+#[test]
+fn only_the_first_commit_of_a_map_counts_and_the_rest_is_credited() {
+    let f = fixture(1 << 20);
+    assert!(commit(&f.store, 0, &[(0, b"first")]));
+    let used = f.pool.usage();
+    assert!(!commit(&f.store, 0, &[(0, b"second")]));
+    let mut dropped = f.store.task_output(STAGE, 1, 4);
+    dropped.write(0, b"never committed").unwrap();
+    drop(dropped);
+    assert_eq!(f.pool.usage(), used);
+    assert_eq!(read_all(f.store.open_shuffle(STAGE, 1, 0).unwrap()), [b"first"]);
+    f.store.drop_stage(STAGE);
+    assert_eq!(f.pool.usage().total(), 0);
+}
+
+#[test]
+fn a_partition_that_is_not_there_is_refused() {
+    let f = fixture(1 << 20);
+    let mut output = f.store.task_output(STAGE, 0, 4);
+    assert!(matches!(output.write(4, b"x"), Err(Error::Invalid(_))));
+}
+
+#[test]
+fn a_reader_goes_on_when_its_stage_is_spilled_or_dropped() {
+    let f = fixture(8 << 20);
+    let block = vec![7; 300 << 10];
+    commit(&f.store, 0, &[(0, &block), (0, &block), (0, &block), (0, &block), (0, &block)]);
+    let mut reader = f.store.open_shuffle(STAGE, 1, 0).unwrap();
+    assert_eq!(reader.next_block().unwrap(), Some(&block[..]));
+    squeeze(&f.pool);
+    f.store.drop_stage(STAGE);
+    assert_eq!(read_all(reader), vec![block; 4]);
+}
+
+#[test]
+fn spill_files_are_private_and_go_with_what_they_hold() {
+    let f = fixture(1 << 20);
+    commit(&f.store, 0, &[(0, b"x")]);
+    squeeze(&f.pool);
+    let folder = spill_folder(f.folder.path());
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder), 0o700);
+    let file = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(mode(&file), 0o600);
+    f.store.drop_stage(STAGE);
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    drop(f.store);
+    assert!(!folder.exists());
+}
+
+#[test]
+fn a_block_changed_on_disk_is_found_and_named() {
+    let f = fixture(1 << 20);
+    commit(&f.store, 0, &[(0, b"aaaa"), (0, b"bbbb")]);
+    squeeze(&f.pool);
+    let folder = spill_folder(f.folder.path());
+    let file = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(&file, b"aaaabbxb").unwrap();
+    let mut reader = f.store.open_shuffle(STAGE, 1, 0).unwrap();
+    assert_eq!(reader.next_block().unwrap(), Some(&b"aaaa"[..]));
+    let error = reader.next_block().unwrap_err();
+    assert!(matches!(error, Error::Damaged { offset: 4, .. }), "{error}");
+}
+
+#[test]
+fn without_memory_for_blocks_a_task_writes_through_to_disk() {
+    let f = fixture(40 << 10);
+    let block = vec![3; 100 << 10];
+    let mut output = f.store.task_output(STAGE, 0, 1);
+    output.write(0, b"small").unwrap();
+    output.write(0, &block).unwrap();
+    output.commit().unwrap();
+    assert_eq!(f.store.stats().spilled, block.len() as u64);
+    let mut reader = f.store.open_shuffle(STAGE, 1, 0).unwrap();
+    assert_eq!(reader.next_block().unwrap(), Some(&b"small"[..]));
+    assert!(
+        matches!(reader.next_block(), Err(Error::Memory(_))),
+        "reading it needs memory, in one piece"
+    );
+}
+
+#[test]
+fn a_spill_that_fails_is_an_error_of_the_task_with_the_path() {
+    let f = fixture(40 << 10);
+    let folder = spill_folder(f.folder.path());
+    std::fs::remove_dir(&folder).unwrap();
+    let mut output = f.store.task_output(STAGE, 0, 1);
+    let error = (0..100).find_map(|_| output.write(0, &[1; 10_000]).err()).unwrap();
+    assert!(error.to_string().contains(folder.to_str().unwrap()), "{error}");
+}
+
+#[test]
+fn tiny_blocks_are_packed() {
+    let f = fixture(64 << 20);
+    let mut output = f.store.task_output(STAGE, 0, 4);
+    for i in 0..100_000u32 {
+        output.write(i % 4, &i.to_le_bytes()).unwrap();
+    }
+    output.commit().unwrap();
+    assert!(f.pool.usage().total() < 100_000 * 40, "{}", f.pool.usage());
+    squeeze(&f.pool);
+    for partition in 0..4 {
+        let read = read_all(f.store.open_shuffle(STAGE, 1, partition).unwrap());
+        let expected: Vec<_> = (0..25_000).map(|i| (4 * i + partition).to_le_bytes()).collect();
+        assert_eq!(read, expected);
+    }
+}
+
+#[test]
+fn a_run_is_read_from_its_start_as_often_as_one_likes() {
+    let f = fixture(1 << 20);
+    let mut runs = f.store.runs();
+    let (a, b) = (runs.create().unwrap(), runs.create().unwrap());
+    runs.write(a, b"a1").unwrap();
+    runs.write(b, b"b1").unwrap();
+    runs.write(a, b"a2").unwrap();
+    for _ in 0..2 {
+        assert_eq!(read_all(runs.open(a).unwrap()), [b"a1", b"a2"]);
+        assert_eq!(read_all(runs.open(b).unwrap()), [b"b1"]);
+        squeeze(&f.pool);
+    }
+    assert!(runs.write(a, b"late").is_err());
+    assert!(runs.write(9, b"x").is_err() && runs.open(9).is_err());
+    drop(runs);
+    assert_eq!(f.pool.usage().total(), 0);
+}
+
+#[test]
+fn a_result_is_one_value_wherever_it_was() {
+    let f = fixture(16 << 20);
+    for size in [10, 3 << 20] {
+        let piece = vec![5; size / 10];
+        let emit = || {
+            let mut result = f.store.result();
+            (0..10).for_each(|_| result.emit(&piece).unwrap());
+            result.finish().unwrap()
+        };
+        let (stays, spills) = (emit(), emit());
+        assert_eq!(stays.bytes(), 10 * piece.len() as u64);
+        assert_eq!(&*stays.load().unwrap(), piece.repeat(10));
+        squeeze(&f.pool);
+        assert_eq!(&*spills.load().unwrap(), piece.repeat(10));
+    }
+    assert_eq!(f.pool.usage().total(), 0);
+    assert!(f.store.result().finish().unwrap().load().unwrap().is_empty());
+}
+
+fn cache(store: &BlockStore, partition: u32, level: StorageLevel, block: &[u8]) {
+    let mut writer = store.cache_writer(CACHE, partition, level);
+    writer.write(block).unwrap();
+    assert!(writer.commit().unwrap());
+}
+
+fn cached(store: &BlockStore, partition: u32) -> Option<Vec<Vec<u8>>> {
+    store.open_cached(CACHE, partition).map(read_all)
+}
+
+#[test]
+fn cached_partitions_survive_pressure_as_their_level_says() {
+    let f = fixture(1 << 20);
+    for (partition, level) in [
+        (0, StorageLevel::MemoryOnly),
+        (1, StorageLevel::MemoryAndDisk),
+        (2, StorageLevel::DiskOnly),
+    ] {
+        cache(&f.store, partition, level, b"kept");
+        assert_eq!(cached(&f.store, partition), Some(vec![b"kept".to_vec()]));
+    }
+    assert_eq!(cached(&f.store, 9), None);
+    assert_eq!(f.store.stats().spilled, 4, "only what must be on disk is");
+    // Twice: the least recently used goes first, one at a time.
+    squeeze(&f.pool);
+    squeeze(&f.pool);
+    assert_eq!(cached(&f.store, 0), None);
+    assert_eq!(cached(&f.store, 1), Some(vec![b"kept".to_vec()]));
+    assert_eq!(cached(&f.store, 2), Some(vec![b"kept".to_vec()]));
+    f.store.drop_cache(CACHE);
+    assert_eq!(cached(&f.store, 1), None);
+    assert_eq!(f.pool.usage().total(), 0);
+}
+
+#[test]
+fn the_least_recently_used_cached_partition_goes_first() {
+    let f = fixture(1 << 20);
+    (0..3).for_each(|p| cache(&f.store, p, StorageLevel::MemoryOnly, b"x"));
+    assert!(cached(&f.store, 0).is_some());
+    squeeze(&f.pool);
+    let left: Vec<_> = (0..3).filter(|p| cached(&f.store, *p).is_some()).collect();
+    assert_eq!(left, [0, 2]);
+}
+
+#[test]
+fn shuffle_output_is_spilled_before_a_cached_partition_is_lost() {
+    let f = fixture(1 << 20);
+    cache(&f.store, 0, StorageLevel::MemoryOnly, b"x");
+    commit(&f.store, 0, &[(0, b"y")]);
+    squeeze(&f.pool);
+    assert!(cached(&f.store, 0).is_some());
+    assert_eq!(f.store.stats().spilled, 1);
+}
+
+#[test]
+fn a_partition_that_is_read_is_not_lost_under_the_reader() {
+    let f = fixture(1 << 20);
+    cache(&f.store, 0, StorageLevel::MemoryOnly, b"x");
+    let reader = f.store.open_cached(CACHE, 0).unwrap();
+    let free = f.pool.capacity().0 - f.pool.usage().total();
+    assert!(f.pool.reserve(MemoryUse::Guest, free + 1).is_err());
+    assert_eq!(read_all(reader), [b"x"]);
+    squeeze(&f.pool);
+    assert!(cached(&f.store, 0).is_none());
+}
+
+#[test]
+fn a_partition_too_large_for_memory_is_just_not_cached() {
+    let f = fixture(256 << 10);
+    let mut writer = f.store.cache_writer(CACHE, 0, StorageLevel::MemoryOnly);
+    for _ in 0..100 {
+        writer.write(&[1; 10 << 10]).unwrap();
+    }
+    assert!(!writer.commit().unwrap());
+    assert!(cached(&f.store, 0).is_none());
+    assert_eq!(f.pool.usage().total(), 0);
+}
+
+#[test]
+fn a_cached_partition_that_was_not_committed_is_not_there() {
+    let f = fixture(1 << 20);
+    f.store.cache_writer(CACHE, 0, StorageLevel::MemoryAndDisk).write(b"x").unwrap();
+    assert!(cached(&f.store, 0).is_none());
+    assert_eq!(f.pool.usage().total(), 0);
+}

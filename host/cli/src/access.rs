@@ -1,0 +1,138 @@
+//! What the job may touch: `--allow-…` and `--env`, as grants and capabilities.
+
+use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::Arc;
+
+use ingle_blocks::Grants;
+use ingle_sandbox::{Capabilities, NetGrant, Preopen};
+
+use crate::exit::{Code, Failure};
+use crate::options::Options;
+
+/// Everything that was granted.
+pub struct Access {
+    pub grants: Arc<Grants>,
+    pub capabilities: Capabilities,
+}
+
+/// Opens what the flags grant.
+pub fn open(options: &Options) -> Result<Access, Failure> {
+    let grants = Grants::new(&options.allow_read, &options.allow_write)
+        .map_err(|e| Failure::usage(e.to_string()))?;
+    // WASI can't open a folder for writing alone, so one that may not be read isn't opened for it.
+    let preopens = grants.preopens().into_iter().filter(|preopen| preopen.read);
+    let preopens =
+        preopens.map(|p| Preopen { host: p.host, guest: p.guest, write: p.write }).collect();
+    let name = options.job.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let args = std::iter::once(name).chain(options.args.iter().cloned()).collect();
+    let env = environment(&options.env, &options.allow_env)?;
+    let net = options.allow_net.iter().map(|text| net_grant(text)).collect::<Result<_, _>>()?;
+    Ok(Access { grants: Arc::new(grants), capabilities: Capabilities { args, env, preopens, net } })
+}
+
+/// The job's environment: what is passed through, then what is given, which wins.
+fn environment(given: &[String], allowed: &[String]) -> Result<Vec<(String, String)>, Failure> {
+    let mut env: Vec<(String, String)> = Vec::new();
+    let is_allowed = |name: &str| allowed.iter().any(|a| a == "*" || a == name);
+    for (name, value) in std::env::vars_os() {
+        let Ok(name) = name.into_string() else { continue };
+        if !is_allowed(&name) {
+            continue;
+        }
+        let value = value.into_string().map_err(|_| {
+            Failure::usage(format!(
+                "--allow-env: the value of {name} isn't UTF-8, which a job can't be given"
+            ))
+        })?;
+        env.push((name, value));
+    }
+    for pair in given {
+        let Some((name, value)) = pair.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+            return Err(Failure::usage(format!("--env {pair}: write --env NAME=VALUE")));
+        };
+        env.retain(|(known, _)| known != name);
+        env.push((name.to_owned(), value.to_owned()));
+    }
+    Ok(env)
+}
+
+/// `HOST`, `HOST:PORT`, `1.2.3.4:PORT`, `[::1]:PORT`. A name means now what it means for the job.
+fn net_grant(text: &str) -> Result<NetGrant, Failure> {
+    let bad =
+        |why: &str| Failure::usage(format!("--allow-net {text}: {why}; write HOST or HOST:PORT"));
+    let (host, port) = split_host(text).map_err(bad)?;
+    let addresses = match host.parse::<IpAddr>() {
+        Ok(address) => vec![address],
+        Err(_) => {
+            let found = (host, port.unwrap_or(0)).to_socket_addrs();
+            let found = found.map_err(|e| {
+                Failure::new(
+                    Code::Host,
+                    format!("--allow-net {text}: can't find the address of {host}: {e}"),
+                )
+            })?;
+            found.map(|address| address.ip()).collect()
+        }
+    };
+    Ok(NetGrant { host: host.to_owned(), port, addresses })
+}
+
+fn split_host(text: &str) -> Result<(&str, Option<u16>), &'static str> {
+    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']').ok_or("there is no `]`")?;
+        match rest {
+            "" => (host, None),
+            rest => (host, Some(rest.strip_prefix(':').ok_or("after `]` there must be `:PORT`")?)),
+        }
+    } else if text.parse::<IpAddr>().is_ok() {
+        (text, None)
+    } else {
+        match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        }
+    };
+    if host.is_empty() {
+        return Err("there is no host");
+    }
+    let port = port.map(|port| match port.parse() {
+        Ok(0) | Err(_) => Err("the port isn't a number from 1 to 65535"),
+        Ok(port) => Ok(port),
+    });
+    Ok((host, port.transpose()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_and_ports_are_told_apart() {
+        assert_eq!(split_host("example.org"), Ok(("example.org", None)));
+        assert_eq!(split_host("example.org:443"), Ok(("example.org", Some(443))));
+        assert_eq!(split_host("10.0.0.1"), Ok(("10.0.0.1", None)));
+        assert_eq!(split_host("::1"), Ok(("::1", None)));
+        assert_eq!(split_host("[::1]:80"), Ok(("::1", Some(80))));
+        for bad in ["", ":80", "h:0", "h:x", "h:70000", "[::1", "[::1]80"] {
+            assert!(split_host(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_granted_as_it_is() {
+        let grant = net_grant("127.0.0.1:8080").unwrap();
+        assert_eq!((grant.port, grant.addresses), (Some(8080), vec!["127.0.0.1".parse().unwrap()]));
+    }
+
+    #[test]
+    fn nothing_of_the_environment_is_seen_without_leave() {
+        assert_eq!(environment(&[], &[]), Ok(Vec::new()));
+        let path = std::env::var("PATH").unwrap();
+        let allowed = environment(&[], &["PATH".into()]).unwrap();
+        assert_eq!(allowed, [("PATH".to_owned(), path)]);
+        let given = environment(&["PATH=x".into()], &["PATH".into()]).unwrap();
+        assert_eq!(given, [("PATH".to_owned(), "x".to_owned())]);
+        assert!(environment(&["NOVALUE".into()], &[]).is_err());
+        assert!(environment(&["=x".into()], &[]).is_err());
+    }
+}

@@ -1,0 +1,115 @@
+//! The flags of `rsubmit`, each defined once.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::exit::TABLE;
+
+/// Runs a job: a WebAssembly component, or a wasip1 core module, that was built with Ingle's SDK.
+///
+/// What the job may touch is nothing, but for what --allow-… flags grant. The driver's stdout goes to stdout, all else
+/// to stderr.
+#[derive(Parser, Clone, Debug)]
+#[command(
+    name = "rsubmit",
+    version,
+    after_help = TABLE,
+    arg_required_else_help = true,
+    override_usage = "rsubmit [OPTIONS] JOB.wasm [ARGS]..."
+)]
+pub struct Options {
+    /// Where the job runs: local, local[N] with N task slots, or local[*] with one for each core.
+    #[arg(long, value_name = "MASTER", help_heading = "Where and how much")]
+    pub master: Option<String>,
+    /// What the job is called in messages [default: the file's name].
+    #[arg(long, help_heading = "Where and how much")]
+    pub name: Option<String>,
+    /// Memory of an executor: its tasks' guests, the driver's images, shuffled and cached blocks. A number and b, k, m,
+    /// g or t [default: 1g].
+    #[arg(long, value_name = "SIZE", help_heading = "Where and how much")]
+    pub executor_memory: Option<String>,
+    /// Task slots of an executor: how many tasks run at once [default: as --master says].
+    #[arg(long, value_name = "N", help_heading = "Where and how much")]
+    pub executor_cores: Option<String>,
+    /// Memory of the driver's guest [default: 1g].
+    #[arg(long, value_name = "SIZE", help_heading = "Where and how much")]
+    pub driver_memory: Option<String>,
+
+    /// A setting. Those that start with `ingle.` are Ingle's, all others the job's. May be repeated.
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Settings")]
+    pub conf: Vec<String>,
+    /// A file of settings, a line each: KEY VALUE, KEY=VALUE or KEY: VALUE, and # comments. --conf and other flags win.
+    #[arg(long, value_name = "FILE", help_heading = "Settings")]
+    pub properties_file: Option<PathBuf>,
+    /// An environment variable of the job. May be repeated.
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Settings")]
+    pub env: Vec<String>,
+
+    /// Files and folders that the job may read.
+    #[arg(
+        long,
+        value_name = "PATH[,PATH]...",
+        value_delimiter = ',',
+        help_heading = "What the job may touch"
+    )]
+    pub allow_read: Vec<PathBuf>,
+    /// Folders that the job may write to; they may not exist yet. To open files in one by itself (std::fs) it needs
+    /// --allow-read of it as well.
+    #[arg(
+        long,
+        value_name = "PATH[,PATH]...",
+        value_delimiter = ',',
+        help_heading = "What the job may touch"
+    )]
+    pub allow_write: Vec<PathBuf>,
+    /// Environment variables of this process that the job may see; * for all.
+    #[arg(
+        long,
+        value_name = "NAME[,NAME]...",
+        value_delimiter = ',',
+        help_heading = "What the job may touch"
+    )]
+    pub allow_env: Vec<String>,
+    /// Hosts that the job may connect to by TCP.
+    #[arg(
+        long,
+        value_name = "HOST[:PORT][,...]",
+        value_delimiter = ',',
+        help_heading = "What the job may touch"
+    )]
+    pub allow_net: Vec<String>,
+
+    /// Says what is done as it is done: settings, stages, tasks that are tried again.
+    #[arg(long, short)]
+    pub verbose: bool,
+
+    /// The job's file.
+    #[arg(value_name = "JOB.wasm")]
+    pub job: PathBuf,
+    /// The job's arguments.
+    #[arg(value_name = "ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub args: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_the_job_is_the_jobs() {
+        let line = ["rsubmit", "--allow-read=a,b", "--name", "x", "job.wasm", "--name", "-v", "in"];
+        let options = Options::parse_from(line);
+        assert_eq!(options.allow_read, [PathBuf::from("a"), PathBuf::from("b")]);
+        assert_eq!(options.name.as_deref(), Some("x"));
+        assert_eq!(options.args, ["--name", "-v", "in"]);
+        assert!(!options.verbose);
+    }
+}

@@ -1,0 +1,231 @@
+//! Settings: a properties file, `--conf`, and flags, the later ones winning; and what Ingle's own mean.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::exit::Failure;
+
+/// A properties file larger than this is some other file.
+const MAX_FILE: u64 = 1 << 20;
+
+pub const MASTER: &str = "ingle.master";
+pub const NAME: &str = "ingle.app.name";
+pub const EXECUTOR_MEMORY: &str = "ingle.executor.memory";
+pub const EXECUTOR_CORES: &str = "ingle.executor.cores";
+pub const DRIVER_MEMORY: &str = "ingle.driver.memory";
+pub const MAX_FAILURES: &str = "ingle.task.maxFailures";
+pub const REUSE: &str = "ingle.task.reuse";
+pub const LOCAL_DIR: &str = "ingle.local.dir";
+pub const CACHE_DIR: &str = "ingle.cache.dir";
+pub const OVERSUBSCRIBE: &str = "ingle.local.oversubscribe";
+
+/// Ingle's settings, and what they mean.
+const KNOWN: &[(&str, &str)] = &[
+    (MASTER, "as --master"),
+    (NAME, "as --name"),
+    (EXECUTOR_MEMORY, "as --executor-memory"),
+    (EXECUTOR_CORES, "as --executor-cores"),
+    (DRIVER_MEMORY, "as --driver-memory"),
+    (
+        "ingle.default.parallelism",
+        "partitions of wide operators where a job doesn't say [default: the task slots]",
+    ),
+    (
+        "ingle.text.invalid-utf8",
+        "what becomes of text that isn't UTF-8: fail or replace [default: fail]",
+    ),
+    (MAX_FAILURES, "how often a task is tried before its job fails [default: 4]"),
+    (
+        REUSE,
+        "whether tasks of a stage share a sandbox, reset in between: true or false [default: true]",
+    ),
+    (
+        LOCAL_DIR,
+        "where a folder for spilled blocks is made [default: the system's folder for temporary files]",
+    ),
+    (CACHE_DIR, "where compiled jobs are kept [default: ~/.cache/ingle]"),
+    (
+        OVERSUBSCRIBE,
+        "more task slots or memory than this machine has: true or false [default: false]",
+    ),
+];
+
+/// Settings by key, checked for those of Ingle that don't exist.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings(BTreeMap<String, String>);
+
+impl Settings {
+    /// Reads the properties file, if there is one, and then each `--conf`.
+    pub fn gather(file: Option<&Path>, conf: &[String]) -> Result<Self, Failure> {
+        let mut settings = Self::default();
+        if let Some(path) = file {
+            let shown = path.display();
+            let length = std::fs::metadata(path).map(|m| m.len());
+            let text = match length {
+                Ok(length) if length > MAX_FILE => {
+                    return Err(Failure::usage(format!(
+                        "{shown} has {length} bytes: that is no properties file"
+                    )));
+                }
+                _ => std::fs::read_to_string(path),
+            };
+            let text = text
+                .map_err(|e| Failure::usage(format!("reading the properties file {shown}: {e}")))?;
+            for (number, line) in (1..).zip(text.lines()) {
+                if let Some((key, value)) = property(line) {
+                    settings
+                        .set(key, value)
+                        .map_err(|e| Failure::usage(format!("{shown}, line {number}: {e}")))?;
+                }
+            }
+        }
+        for pair in conf {
+            let Some((key, value)) = pair.split_once('=') else {
+                return Err(Failure::usage(format!(
+                    "--conf {pair}: there is no `=`; write --conf KEY=VALUE"
+                )));
+            };
+            settings
+                .set(key.trim(), value)
+                .map_err(|e| Failure::usage(format!("--conf {pair}: {e}")))?;
+        }
+        Ok(settings)
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        check(key)?;
+        self.0.insert(key.to_owned(), value.to_owned());
+        Ok(())
+    }
+
+    /// A flag wins over what was set.
+    pub fn override_with(&mut self, key: &'static str, flag: Option<&String>) {
+        if let Some(value) = flag {
+            self.0.insert(key.to_owned(), value.clone());
+        }
+    }
+
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
+
+    /// A setting that is a switch.
+    pub fn switch(&self, key: &str, default: bool) -> Result<bool, Failure> {
+        match self.get(key) {
+            None => Ok(default),
+            Some("true") => Ok(true),
+            Some("false") => Ok(false),
+            Some(other) => Err(Failure::usage(format!("{key} is `{other}`; it is true or false"))),
+        }
+    }
+
+    /// A setting that is a whole number of at least 1.
+    pub fn count(&self, key: &str) -> Result<Option<u32>, Failure> {
+        let Some(text) = self.get(key) else { return Ok(None) };
+        match text.parse::<u32>() {
+            Ok(0) | Err(_) => Err(Failure::usage(format!(
+                "{key} is `{text}`; it is a whole number of at least 1"
+            ))),
+            Ok(count) => Ok(Some(count)),
+        }
+    }
+
+    /// All of them, for the job.
+    pub fn into_map(self) -> BTreeMap<String, String> {
+        self.0
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+}
+
+/// Refuses settings that would silently do nothing.
+fn check(key: &str) -> Result<(), String> {
+    if key.is_empty() {
+        return Err("a setting's name is empty".to_owned());
+    }
+    if let Some(rest) = key.strip_prefix("spark.") {
+        let ours = format!("ingle.{rest}");
+        let hint = if is_known(&ours) { format!("; Ingle's is {ours}") } else { String::new() };
+        return Err(format!("{key} is a setting of Spark's, which does nothing here{hint}"));
+    }
+    if !key.starts_with("ingle.") || is_known(key) {
+        return Ok(());
+    }
+    let known: Vec<String> =
+        KNOWN.iter().map(|(key, meaning)| format!("\n  {key}: {meaning}")).collect();
+    Err(format!("there is no setting {key}; there are{}", known.concat()))
+}
+
+fn is_known(key: &str) -> bool {
+    KNOWN.iter().any(|(known, _)| *known == key)
+}
+
+/// A line of a properties file, in any of the spellings that Spark's users know.
+fn property(line: &str) -> Option<(&str, &str)> {
+    let line = line.trim();
+    if line.is_empty() || line.starts_with(['#', '!']) {
+        return None;
+    }
+    let end = line.find(|c: char| c == '=' || c == ':' || c.is_whitespace()).unwrap_or(line.len());
+    let (key, rest) = line.split_at(end);
+    let rest = rest.trim_start();
+    let value = rest.strip_prefix(['=', ':']).unwrap_or(rest);
+    Some((key, value.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn properties_are_read_in_every_spelling() {
+        for line in ["a.b c d", "a.b=c d", "a.b = c d", "a.b: c d", "  a.b\t c d  "] {
+            assert_eq!(property(line), Some(("a.b", "c d")), "{line}");
+        }
+        for line in ["", "   ", "# a b", "!a"] {
+            assert_eq!(property(line), None, "{line}");
+        }
+        assert_eq!(property("a"), Some(("a", "")));
+        assert_eq!(property("url=x=y:z"), Some(("url", "x=y:z")));
+    }
+
+    #[test]
+    fn conf_wins_over_the_file_and_flags_over_both() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "ingle.executor.memory 1g\nmine 2\n").unwrap();
+        let conf = ["ingle.executor.memory=2g".to_owned()];
+        let mut settings = Settings::gather(Some(file.path()), &conf).unwrap();
+        assert_eq!(settings.get(EXECUTOR_MEMORY), Some("2g"));
+        assert_eq!(settings.get("mine"), Some("2"));
+        settings.override_with(EXECUTOR_MEMORY, Some(&"3g".to_owned()));
+        settings.override_with(EXECUTOR_MEMORY, None);
+        assert_eq!(settings.get(EXECUTOR_MEMORY), Some("3g"));
+    }
+
+    #[test]
+    fn settings_that_would_do_nothing_are_refused() {
+        let refused = |pair: &str| Settings::gather(None, &[pair.to_owned()]).unwrap_err().text;
+        assert!(refused("spark.executor.memory=4g").contains("Ingle's is ingle.executor.memory"));
+        assert!(refused("spark.ui.port=1").ends_with("does nothing here"));
+        assert!(refused("ingle.executor.mem=4g").contains("\n  ingle.executor.memory: as"));
+        assert!(refused("novalue").contains("write --conf KEY=VALUE"));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "\n\ningle.nothing 1").unwrap();
+        let text = Settings::gather(Some(file.path()), &[]).unwrap_err().text;
+        assert!(text.contains(", line 3: there is no setting ingle.nothing"), "{text}");
+    }
+
+    #[test]
+    fn numbers_and_switches_are_checked() {
+        let settings = Settings::gather(
+            None,
+            &["ingle.task.maxFailures=0".into(), "ingle.task.reuse=yes".into()],
+        );
+        let settings = settings.unwrap();
+        assert!(settings.count(MAX_FAILURES).is_err() && settings.switch(REUSE, true).is_err());
+        assert_eq!(settings.count(EXECUTOR_CORES), Ok(None));
+        assert_eq!(settings.switch(OVERSUBSCRIBE, false), Ok(false));
+    }
+}

@@ -1,0 +1,331 @@
+//! From a command line to a job's end.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ingle_cluster::{Local, LocalOptions, Note, Remote, Totals};
+use ingle_core::size::ByteSize;
+use ingle_sandbox::{CodeCache, Finished, GuestFailure};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::access::{self, Access};
+use crate::console::{Console, DriverLog, TaskLog};
+use crate::exit::{Code, Failure};
+use crate::options::Options;
+use crate::settings::{self, Settings};
+use crate::{job_file, machine, master};
+
+/// How often progress lines are drawn.
+const TICK: Duration = Duration::from_millis(100);
+/// How long a job that was told to stop may take to.
+const GRACE: Duration = Duration::from_secs(2);
+/// The driver's native stack: its guest's (1 MiB) and what host calls need above it.
+const DRIVER_STACK: usize = 8 << 20;
+const DEFAULT_MEMORY: ByteSize = ByteSize(1 << 30);
+/// Less than this holds no guest at all.
+const MIN_MEMORY: ByteSize = ByteSize(16 << 20);
+
+/// What flags and settings come to.
+struct Plan {
+    name: String,
+    slots: u32,
+    executor_memory: ByteSize,
+    driver_memory: ByteSize,
+    max_attempts: u32,
+    reuse: bool,
+    spill_parent: PathBuf,
+    cache: Option<PathBuf>,
+    settings: Settings,
+}
+
+impl Plan {
+    fn of(options: &Options) -> Result<Self, Failure> {
+        let mut settings = Settings::gather(options.properties_file.as_deref(), &options.conf)?;
+        settings.override_with(settings::MASTER, options.master.as_ref());
+        settings.override_with(settings::NAME, options.name.as_ref());
+        settings.override_with(settings::EXECUTOR_MEMORY, options.executor_memory.as_ref());
+        settings.override_with(settings::EXECUTOR_CORES, options.executor_cores.as_ref());
+        settings.override_with(settings::DRIVER_MEMORY, options.driver_memory.as_ref());
+
+        let oversubscribe = settings.switch(settings::OVERSUBSCRIBE, false)?;
+        let (master, cores) =
+            (settings.get(settings::MASTER), settings.get(settings::EXECUTOR_CORES));
+        let slots = master::slots(master, cores, machine::cores(), oversubscribe)?;
+        let available = machine::memory().filter(|_| !oversubscribe);
+        let executor_memory =
+            memory(&settings, settings::EXECUTOR_MEMORY, "--executor-memory", available)?;
+        let driver_memory =
+            memory(&settings, settings::DRIVER_MEMORY, "--driver-memory", available)?;
+        settings.count("ingle.default.parallelism")?;
+        let stem = options.job.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Self {
+            name: settings.get(settings::NAME).map_or(stem, str::to_owned),
+            slots,
+            executor_memory,
+            driver_memory,
+            max_attempts: settings.count(settings::MAX_FAILURES)?.unwrap_or(4),
+            reuse: settings.switch(settings::REUSE, true)?,
+            spill_parent: settings
+                .get(settings::LOCAL_DIR)
+                .map_or_else(std::env::temp_dir, PathBuf::from),
+            cache: settings.get(settings::CACHE_DIR).map(PathBuf::from).or_else(default_cache),
+            settings,
+        })
+    }
+}
+
+/// A size that was set, or the default as far as the machine has it.
+fn memory(
+    settings: &Settings,
+    key: &'static str,
+    flag: &str,
+    available: Option<ByteSize>,
+) -> Result<ByteSize, Failure> {
+    let Some(text) = settings.get(key) else {
+        return Ok(available.map_or(DEFAULT_MEMORY, |all| DEFAULT_MEMORY.min(ByteSize(all.0 / 2))));
+    };
+    let size: ByteSize = text.parse().map_err(|e| Failure::usage(format!("{flag} {text}: {e}")))?;
+    if size < MIN_MEMORY {
+        return Err(Failure::usage(format!(
+            "{flag} {text}: no job runs in less than {MIN_MEMORY}"
+        )));
+    }
+    match available {
+        Some(all) if size > all => Err(Failure::usage(format!(
+            "{flag} {text} is more than the {all} that this machine has; give less, or add --conf \
+             ingle.local.oversubscribe=true"
+        ))),
+        _ => Ok(size),
+    }
+}
+
+fn default_cache() -> Option<PathBuf> {
+    let base = match std::env::var_os("XDG_CACHE_HOME").filter(|dir| Path::new(dir).is_absolute()) {
+        Some(dir) => PathBuf::from(dir),
+        None => std::env::home_dir().filter(|home| home.is_absolute())?.join(".cache"),
+    };
+    Some(base.join("ingle/code"))
+}
+
+fn open_cache(dir: Option<&Path>) -> Option<CodeCache> {
+    match CodeCache::open(dir?) {
+        Ok(cache) => Some(cache),
+        Err(error) => {
+            tracing::warn!("jobs are compiled at each start, since no cache can be used: {error}");
+            None
+        }
+    }
+}
+
+/// Runs a job to its end.
+pub fn submit(options: &Options) -> Result<(), Failure> {
+    let started = Instant::now();
+    let console = Console::new();
+    start_log(options.verbose, &console);
+    raise_file_limit();
+    let plan = Plan::of(options)?;
+    let access = access::open(options)?;
+    if options.verbose {
+        describe(&plan, options, &console);
+    }
+    let job = job_file::load(&options.job, open_cache(plan.cache.as_deref()), || {
+        if console.is_live() || options.verbose {
+            console.say(format_args!("compiling {}, once ...", options.job.display()));
+        }
+    })?;
+    let (name, capacity) = (plan.name.clone(), plan.executor_memory);
+    let local = start(job, plan, access, options.verbose, &console)?;
+    let remote = local.remote();
+    let ended = run(local, &remote, &console);
+    console.clear();
+    let outcome = outcome(&name, ended);
+    if let Err(failure) = &outcome
+        && !failure.text.is_empty()
+    {
+        console.say(format_args!("error: {failure}"));
+    }
+    console.say(summary(&name, started.elapsed(), &remote.totals(), capacity));
+    // Said already.
+    outcome.map_err(|failure| Failure { text: String::new(), ..failure })
+}
+
+fn start(
+    job: ingle_sandbox::Job,
+    plan: Plan,
+    access: Access,
+    verbose: bool,
+    console: &Console,
+) -> Result<Local, Failure> {
+    let notes = console.clone();
+    let options = LocalOptions {
+        slots: plan.slots,
+        executor_memory: plan.executor_memory,
+        driver_memory: plan.driver_memory,
+        max_attempts: plan.max_attempts,
+        reuse: plan.reuse,
+        settings: plan.settings.into_map(),
+        spill_parent: plan.spill_parent,
+        grants: access.grants,
+        capabilities: access.capabilities,
+        driver_log: Arc::new(DriverLog(console.clone())),
+        task_log: Arc::new(TaskLog(console.clone())),
+        notes: Box::new(move |note| match note {
+            Note::TaskRetried { .. } => notes.say(format_args!("warning: {note}")),
+            _ if verbose => notes.say(note),
+            _ => {}
+        }),
+    };
+    Local::start(job, options).map_err(|e| Failure::host(e.to_string()))
+}
+
+/// How a run came to its end.
+enum Ended {
+    Driver(Result<Finished, GuestFailure>),
+    /// The thread of the driver is gone without a word: a bug of ours.
+    Lost,
+    Signal(Code),
+}
+
+/// Runs the driver on a thread of its own, and waits here for it or for a signal.
+fn run(local: Local, remote: &Remote, console: &Console) -> Ended {
+    let (done, ended) = oneshot::channel();
+    let driver = move || {
+        // Nobody waits any more if a signal came.
+        let _ = done.send(local.drive(GRACE));
+    };
+    let thread =
+        std::thread::Builder::new().name("driver".into()).stack_size(DRIVER_STACK).spawn(driver);
+    if let Err(error) = thread {
+        tracing::error!("starting the driver's thread: {error}");
+        return Ended::Lost;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(wait(ended, remote, console)),
+        Err(error) => {
+            tracing::error!("starting the runtime: {error}");
+            Ended::Lost
+        }
+    }
+}
+
+async fn wait(
+    mut ended: oneshot::Receiver<Result<Finished, GuestFailure>>,
+    remote: &Remote,
+    console: &Console,
+) -> Ended {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return Ended::Lost;
+    };
+    let mut tick = tokio::time::interval(TICK);
+    let code = loop {
+        tokio::select! {
+            result = &mut ended => return result.map_or(Ended::Lost, Ended::Driver),
+            _ = interrupt.recv() => break Code::Interrupted,
+            _ = terminate.recv() => break Code::Terminated,
+            _ = tick.tick(), if console.is_live() => console.show(&remote.progress()),
+        }
+    };
+    console.clear();
+    console.say("cancelling; once more to give up at once");
+    remote.cancel();
+    // The driver waits for tasks as long as the grace lasts; it may itself not stop.
+    tokio::select! {
+        _ = &mut ended => {}
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = tokio::time::sleep(GRACE + GRACE / 4) => {}
+    }
+    remote.close();
+    Ended::Signal(code)
+}
+
+fn outcome(name: &str, ended: Ended) -> Result<(), Failure> {
+    match ended {
+        Ended::Driver(Ok(Finished::Ok)) => Ok(()),
+        Ended::Driver(Ok(Finished::Exit(0))) => Ok(()),
+        Ended::Driver(Ok(Finished::Exit(code))) => {
+            Err(Failure::new(Code::Own(u8::try_from(code).unwrap_or(1)), ""))
+        }
+        Ended::Driver(Ok(Finished::Failed(text))) => Err(Failure::new(Code::Job, text)),
+        Ended::Driver(Err(failure)) => {
+            Err(Failure::new(Code::Job, format!("the driver of {name}: {failure}")))
+        }
+        Ended::Lost => {
+            Err(Failure::host("the driver's thread ended without a word; this is a bug of Ingle's"))
+        }
+        Ended::Signal(Code::Interrupted) => {
+            Err(Failure::new(Code::Interrupted, format!("{name} was interrupted")))
+        }
+        Ended::Signal(code) => Err(Failure::new(code, format!("{name} was terminated"))),
+    }
+}
+
+fn summary(name: &str, wall: Duration, totals: &Totals, capacity: ByteSize) -> String {
+    let Totals { tasks, failed, bytes_read, bytes_shuffled, bytes_spilled, peak_memory } = *totals;
+    let failed = if failed > 0 { format!(" ({failed} more failed)") } else { String::new() };
+    format!(
+        "{name}: {:.2} s, {tasks} tasks{failed}, {} read, {} shuffled, {} spilled, peak memory {peak_memory} of {capacity}",
+        wall.as_secs_f64(),
+        ByteSize(bytes_read),
+        ByteSize(bytes_shuffled),
+        ByteSize(bytes_spilled),
+    )
+}
+
+fn describe(plan: &Plan, options: &Options, console: &Console) {
+    console.say(format_args!("{}: {}", plan.name, options.job.display()));
+    console.say(format_args!(
+        "  {} task slots, executor memory {}, driver memory {}",
+        plan.slots, plan.executor_memory, plan.driver_memory
+    ));
+    console.say(format_args!("  spills to {}", plan.spill_parent.display()));
+    match &plan.cache {
+        Some(dir) => console.say(format_args!("  compiled jobs in {}", dir.display())),
+        None => console.say("  compiled jobs are not kept: there is no home folder"),
+    }
+    for (key, value) in plan.settings.iter() {
+        console.say(format_args!("  {key}={value}"));
+    }
+    for (flag, paths) in
+        [("--allow-read", &options.allow_read), ("--allow-write", &options.allow_write)]
+    {
+        for path in paths {
+            console.say(format_args!("  {flag}={}", path.display()));
+        }
+    }
+    for (flag, names) in [("--allow-env", &options.allow_env), ("--allow-net", &options.allow_net)]
+    {
+        for name in names {
+            console.say(format_args!("  {flag}={name}"));
+        }
+    }
+}
+
+/// `INGLE_LOG` says what is logged, as `RUST_LOG` does elsewhere.
+fn start_log(verbose: bool, console: &Console) {
+    let default = if verbose { "info" } else { "warn" };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("INGLE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let console = console.clone();
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .without_time()
+        .with_ansi(console.is_live())
+        .with_writer(move || console.clone());
+    // A second call in one process, as in tests, changes nothing.
+    let _ = log.try_init();
+}
+
+/// Images and spill files are open files, and a job may have many.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // As far as the system lets us; a job that needs more is told so when it does.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}

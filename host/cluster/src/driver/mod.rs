@@ -1,0 +1,93 @@
+//! A driver's host: the application, which owns the scheduler, and the answers to the guest's `main`.
+
+mod application;
+mod host;
+mod opened;
+mod results;
+mod stages;
+
+use std::fmt;
+use std::time::Duration;
+
+use ingle_core::ids::{ExecutorId, JobId, StageId, TaskId};
+use ingle_proto::v1;
+use ingle_sandbox::Image;
+
+pub use application::{Application, Counts};
+pub use host::Driver;
+pub use opened::Opened;
+pub use results::{Made, Updates};
+
+/// The way to an executor. Commands arrive in order.
+pub trait ExecutorLink: Send + Sync {
+    /// An image goes beside the description of the stage that starts from it.
+    fn send(&self, command: v1::ExecutorCommand, image: Option<Image>);
+}
+
+/// The way back to the driver.
+pub trait Reports: Send + Sync {
+    /// A task ended; what it made goes beside the message.
+    fn ended(&self, executor: ExecutorId, end: v1::TaskEnd, made: Made);
+}
+
+/// What a user may want to hear while a job runs.
+#[derive(Clone, Debug)]
+pub enum Note {
+    /// A stage's first tasks are launched.
+    StageStarted {
+        /// For which action.
+        job: JobId,
+        /// The stage.
+        stage: StageId,
+        /// Its name.
+        name: String,
+        /// Its operators, first to last.
+        operators: Vec<String>,
+        /// How many tasks are to run.
+        tasks: u32,
+    },
+    /// All of a stage's output is there.
+    StageFinished {
+        /// For which action.
+        job: JobId,
+        /// The stage.
+        stage: StageId,
+        /// Its name.
+        name: String,
+        /// Since it started.
+        elapsed: Duration,
+    },
+    /// A task failed and is tried again.
+    TaskRetried {
+        /// The try that failed.
+        task: TaskId,
+        /// The name of its stage.
+        name: String,
+        /// Where.
+        executor: ExecutorId,
+        /// Why, with the guest's backtrace.
+        message: String,
+    },
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StageStarted { job, stage, name, operators, tasks } => {
+                let operators = operators.join(" > ");
+                write!(f, "{job}, {stage} ({name}) starts, {tasks} tasks: {operators}")
+            }
+            Self::StageFinished { job, stage, name, elapsed } => {
+                write!(f, "{job}, {stage} ({name}) is done after {:.3} s", elapsed.as_secs_f64())
+            }
+            Self::TaskRetried { task, name, executor, message } => {
+                let TaskId { stage, partition, attempt } = task;
+                write!(
+                    f,
+                    "{stage} ({name}), partition {partition}, attempt {attempt} on {executor} failed and is \
+                     tried again: {message}"
+                )
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What the driver's host knows of a stage beside what the scheduler does.
+
+use std::collections::HashMap;
+
+use ingle_core::ids::{ImageId, OutputId, SourceId, StageId};
+use ingle_core::memory::{MemoryPool, MemoryUse, Reservation};
+use ingle_core::scheduler;
+use ingle_proto::v1;
+use ingle_sandbox::Image;
+use ingle_sandbox::host::{Input, Output, StageSpec, Stop};
+
+use super::opened::Opened;
+
+/// Operators of one stage; a plan view of more helps nobody.
+const MAX_OPERATORS: usize = 1024;
+/// What a stage costs the host beside its texts and payload, about.
+const STAGE: u64 = 1024;
+
+/// A stage that was defined.
+pub struct Stage {
+    pub name: String,
+    pub operators: Vec<String>,
+    pub tasks: u32,
+    pub output: Output,
+    pub image: Option<Image>,
+    /// What an executor must know. Complete but for the stage's number.
+    pub description: v1::StageDescription,
+    _charge: Reservation,
+}
+
+/// Why a stage isn't defined.
+pub enum Problem {
+    /// The guest named what isn't there: it traps.
+    Misuse(Stop),
+    /// A text for the user.
+    Refused(String),
+}
+
+fn misuse(text: String) -> Problem {
+    Problem::Misuse(Stop::Misuse(text))
+}
+
+/// Checks a definition against what is open; gives it for the scheduler too.
+pub fn define(
+    spec: StageSpec,
+    opened: &Opened,
+    stages: &HashMap<StageId, Stage>,
+    pool: &MemoryPool,
+) -> Result<(Stage, scheduler::StageSpec), Problem> {
+    let StageSpec { name, mut operators, tasks, inputs, output, entry, payload, image } = spec;
+    operators.truncate(MAX_OPERATORS);
+    let texts: usize = operators.iter().map(|o| o.len() + size_of::<String>()).sum();
+    let bytes = (name.len() + texts + payload.len() + 32 * inputs.len()) as u64 + STAGE;
+    let charge = pool.reserve(MemoryUse::Input, bytes).map_err(|e| {
+        Problem::Refused(format!("the description of {name}: {e}; raise --driver-memory"))
+    })?;
+
+    let mut parents = Vec::new();
+    let mut messages = Vec::new();
+    for input in inputs {
+        use v1::stage_input::Input as Message;
+        let message = match input {
+            Input::Source(id) => {
+                let source = opened.source(SourceId(id));
+                source.ok_or_else(|| {
+                    misuse(format!("stage input source {id}, which was never opened"))
+                })?;
+                Message::Source(id)
+            }
+            Input::Cached(id) => {
+                let cache = opened.cache(ingle_core::ids::CacheId(id));
+                cache.ok_or_else(|| {
+                    misuse(format!("stage input cache {id}, which was never made"))
+                })?;
+                Message::Cached(id)
+            }
+            Input::Shuffle(id) => {
+                let parent = StageId(id);
+                parents.push(parent);
+                // One that isn't there or shuffles nothing is refused by the scheduler, which knows better words.
+                let (tasks, partitions) = match stages.get(&parent) {
+                    Some(Stage { tasks, output: Output::Shuffle(partitions), .. }) => {
+                        (*tasks, *partitions)
+                    }
+                    _ => (0, 0),
+                };
+                Message::Shuffle(v1::ShuffleInput { stage: id, tasks, partitions })
+            }
+        };
+        messages.push(v1::StageInput { input: Some(message) });
+    }
+
+    use v1::stage_output::Output as Message;
+    let (message, kind) = match output {
+        Output::Results => (Message::Results(v1::Results {}), scheduler::StageOutput::Results),
+        Output::Shuffle(partitions) => {
+            (Message::Shuffle(partitions), scheduler::StageOutput::Shuffle)
+        }
+        Output::Files(id) => {
+            if !opened.has_output(OutputId(id)) {
+                return Err(misuse(format!("stage output {id}, which isn't open")));
+            }
+            (Message::Files(id), scheduler::StageOutput::Results)
+        }
+    };
+    let held = image.map(|id| {
+        let held = opened.image(ImageId(id));
+        held.ok_or_else(|| misuse(format!("image {id}, which was never captured, or released")))
+    });
+    let description = v1::StageDescription {
+        stage: 0,
+        name: name.clone(),
+        tasks,
+        inputs: messages,
+        output: Some(v1::StageOutput { output: Some(message) }),
+        entry,
+        payload,
+        image,
+    };
+    let for_scheduler = scheduler::StageSpec { name: name.clone(), tasks, parents, output: kind };
+    let image = held.transpose()?;
+    Ok((
+        Stage { name, operators, tasks, output, image, description, _charge: charge },
+        for_scheduler,
+    ))
+}

@@ -1,0 +1,309 @@
+//! What a task's guest is answered: `ingle:job/task`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ingle_blocks::{CacheWriter, Error, OutputFile, ReadOptions, ResultBuffer, RunSet, TaskOutput};
+use ingle_core::ids::{CacheId, OutputId, SourceId, StageId};
+use ingle_core::memory::MemoryUse;
+use ingle_core::scheduler::TaskLaunch;
+use ingle_proto::v1;
+use ingle_sandbox::host::{Answer, Block, Fallible, SplitDescription, Stop, TaskContext, TaskHost};
+
+use super::queue::Cancelled;
+use super::readers::{Reader, Readers};
+use super::{Executor, Stage};
+use crate::driver::{Made, Updates};
+
+/// Changes to accumulators that one task may make.
+const MAX_UPDATES: usize = 1 << 20;
+/// What a change costs beside its bytes.
+const UPDATE: u64 = 32;
+/// Partitions of cached datasets that one task may write at the same time.
+const MAX_CACHE_WRITERS: usize = 1024;
+
+/// Where what a task makes goes.
+enum Output {
+    Results(ResultBuffer),
+    Shuffle(TaskOutput),
+    File(OutputFile),
+}
+
+/// Answers one task. Dropped before [`Guest::finish`], it leaves nothing behind.
+pub struct Guest {
+    executor: Arc<Executor>,
+    stage: Arc<Stage>,
+    launch: TaskLaunch,
+    cancelled: Cancelled,
+    output: Output,
+    readers: Readers,
+    runs: Option<RunSet>,
+    caches: BTreeMap<(u32, u32), CacheWriter>,
+    updates: Updates,
+    bytes_read: Arc<AtomicU64>,
+    bytes_shuffled: u64,
+}
+
+impl Guest {
+    /// Fails with a text for the user if the task's output can't be made.
+    pub fn new(
+        executor: &Arc<Executor>,
+        stage: &Arc<Stage>,
+        launch: TaskLaunch,
+        cancelled: Cancelled,
+    ) -> Result<Self, String> {
+        use v1::stage_output::Output as Message;
+
+        let store = &executor.options.store;
+        let task = launch.task;
+        let message = stage.description.output.as_ref().and_then(|o| o.output.as_ref());
+        let output = match message {
+            Some(Message::Results(_)) => Output::Results(store.result()),
+            Some(Message::Shuffle(partitions)) => {
+                Output::Shuffle(store.task_output(task.stage, task.partition, *partitions))
+            }
+            Some(Message::Files(id)) => {
+                let opened = &executor.options.opened;
+                let file = opened.attempt(OutputId(*id), task.partition, task.attempt);
+                let file = file.ok_or_else(|| format!("output {id} is no longer open"))?;
+                Output::File(file.map_err(|e| e.to_string())?)
+            }
+            None => return Err(format!("{} has no output", task.stage)),
+        };
+        let readers = Readers::new(executor.options.pool.reservation(MemoryUse::Input));
+        Ok(Self {
+            executor: executor.clone(),
+            stage: stage.clone(),
+            launch,
+            cancelled,
+            output,
+            readers,
+            runs: None,
+            caches: BTreeMap::new(),
+            updates: Updates::default(),
+            bytes_read: Arc::default(),
+            bytes_shuffled: 0,
+        })
+    }
+
+    /// What it took, but for the time.
+    pub fn metrics(&self) -> v1::TaskMetrics {
+        v1::TaskMetrics {
+            run_nanos: 0,
+            bytes_read: self.bytes_read.load(Ordering::Relaxed),
+            bytes_shuffled: self.bytes_shuffled,
+        }
+    }
+
+    /// The task succeeded: commits what stays here, and gives what is for the driver. Where another attempt was first, its
+    /// output counts, and is as good.
+    pub fn finish(self) -> ingle_blocks::Result<Made> {
+        for (_, writer) in self.caches {
+            writer.commit()?;
+        }
+        let result = match self.output {
+            Output::Results(buffer) => Some(buffer.finish()?),
+            Output::Shuffle(output) => {
+                output.commit()?;
+                None
+            }
+            Output::File(file) => {
+                file.commit()?;
+                None
+            }
+        };
+        Ok(Made { result, updates: self.updates })
+    }
+
+    fn inputs(&self) -> impl Iterator<Item = &v1::stage_input::Input> {
+        self.stage.description.inputs.iter().filter_map(|input| input.input.as_ref())
+    }
+
+    fn runs(&mut self) -> &mut RunSet {
+        self.runs.get_or_insert_with(|| self.executor.options.store.runs())
+    }
+}
+
+/// An error of the store's ends the guest: it can do nothing about it.
+fn stopped(error: Error) -> Stop {
+    match error {
+        Error::MissingOutput { stage, map } => Stop::FetchFailed { stage: stage.0, partition: map },
+        Error::Memory(error) => {
+            Stop::Host(format!("{error}; raise --executor-memory, or use more partitions"))
+        }
+        Error::Invalid(text) => Stop::Misuse(text),
+        error => Stop::Host(error.to_string()),
+    }
+}
+
+/// An error about an input is for the guest to handle, but for those that are none of its doing.
+fn told(error: Error) -> Result<String, Stop> {
+    match error {
+        Error::MissingOutput { .. } | Error::Memory(_) | Error::Invalid(_) => Err(stopped(error)),
+        error => Ok(error.to_string()),
+    }
+}
+
+impl TaskHost for Guest {
+    fn cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    fn context(&self) -> TaskContext {
+        let TaskLaunch { job, task } = self.launch;
+        TaskContext {
+            job: job.0,
+            stage: task.stage.0,
+            partition: task.partition,
+            attempt: task.attempt,
+            executor: self.executor.options.id.0,
+            tasks: self.stage.description.tasks,
+            memory: self.executor.share(),
+        }
+    }
+
+    fn payload(&self) -> Block {
+        self.stage.payload.clone()
+    }
+
+    fn open_split(&mut self, source: u32, split: u32) -> Fallible<u32> {
+        let is_input =
+            |input: &v1::stage_input::Input| *input == v1::stage_input::Input::Source(source);
+        let opened = &self.executor.options.opened;
+        let Some(found) = opened.source(SourceId(source)).filter(|_| self.inputs().any(is_input))
+        else {
+            return Err(Stop::Misuse(format!("source {source}, which is no input of its stage")));
+        };
+        let mut options = ReadOptions::new(self.executor.options.pool.clone());
+        options.bytes_read = self.bytes_read.clone();
+        match found.open_split(opened.grants(), split, &options) {
+            Ok(reader) => Ok(Ok(self.readers.add(Reader::Split(Box::new(reader)))?)),
+            Err(error) => Ok(Err(told(error)?)),
+        }
+    }
+
+    fn open_shuffle(&mut self, stage: u32, partition: u32) -> Fallible<u32> {
+        let found = self.inputs().find_map(|input| match input {
+            v1::stage_input::Input::Shuffle(shuffle) if shuffle.stage == stage => Some(*shuffle),
+            _ => None,
+        });
+        let Some(found) = found else {
+            return Err(Stop::Misuse(format!(
+                "the output of stage {stage}, which is no input of its stage"
+            )));
+        };
+        if partition >= found.partitions {
+            return Err(Stop::Misuse(format!(
+                "partition {partition} of {}: they count from 0",
+                found.partitions
+            )));
+        }
+        let opened =
+            self.executor.options.store.open_shuffle(StageId(stage), found.tasks, partition);
+        match opened {
+            Ok(reader) => Ok(Ok(self.readers.add(Reader::Blocks(reader))?)),
+            Err(error) => Ok(Err(told(error)?)),
+        }
+    }
+
+    fn open_cached(&mut self, cache: u32, partition: u32) -> Fallible<Option<u32>> {
+        if self.executor.options.opened.cache(CacheId(cache)).is_none() {
+            return Err(Stop::Misuse(format!("cache {cache}, which was never made")));
+        }
+        match self.executor.options.store.open_cached(CacheId(cache), partition) {
+            Some(reader) => Ok(Ok(Some(self.readers.add(Reader::Blocks(reader))?))),
+            None => Ok(Ok(None)),
+        }
+    }
+
+    fn read(&mut self, reader: u32) -> Fallible<Option<Block>> {
+        match self.readers.read(reader)? {
+            Ok(block) => Ok(Ok(block)),
+            Err(error) => Ok(Err(told(error)?)),
+        }
+    }
+
+    fn close(&mut self, reader: u32) -> Answer<()> {
+        self.readers.close(reader)
+    }
+
+    fn describe(&mut self, reader: u32) -> Answer<SplitDescription> {
+        let found = self.readers.split(reader)?.describe();
+        Ok(SplitDescription {
+            path: found.path.to_string_lossy().into_owned(),
+            offset: found.offset,
+            header: found.header.to_vec(),
+        })
+    }
+
+    fn line_number(&mut self, reader: u32, offset: u64) -> Answer<u64> {
+        self.readers.split(reader)?.line_number(offset).map_err(stopped)
+    }
+
+    fn write(&mut self, partition: u32, block: &[u8]) -> Answer<()> {
+        let Output::Shuffle(output) = &mut self.output else {
+            return Err(Stop::Misuse("its stage makes no shuffle output".into()));
+        };
+        self.bytes_shuffled += block.len() as u64;
+        output.write(partition, block).map_err(stopped)
+    }
+
+    fn emit(&mut self, block: &[u8]) -> Answer<()> {
+        let emitted = match &mut self.output {
+            Output::Results(buffer) => buffer.emit(block),
+            Output::File(file) => file.write(block),
+            Output::Shuffle(_) => {
+                return Err(Stop::Misuse("its stage emits nothing, but shuffles".into()));
+            }
+        };
+        emitted.map_err(stopped)
+    }
+
+    fn write_cached(&mut self, cache: u32, partition: u32, block: &[u8]) -> Answer<()> {
+        let key = (cache, partition);
+        if !self.caches.contains_key(&key) {
+            let Some(level) = self.executor.options.opened.cache(CacheId(cache)) else {
+                return Err(Stop::Misuse(format!("cache {cache}, which was never made")));
+            };
+            if self.caches.len() >= MAX_CACHE_WRITERS {
+                return Err(Stop::Misuse(format!(
+                    "more than {MAX_CACHE_WRITERS} cached partitions of one task"
+                )));
+            }
+            let writer = self.executor.options.store.cache_writer(CacheId(cache), partition, level);
+            self.caches.insert(key, writer);
+        }
+        match self.caches.get_mut(&key) {
+            Some(writer) => writer.write(block).map_err(stopped),
+            None => Ok(()),
+        }
+    }
+
+    fn create_run(&mut self) -> Answer<u32> {
+        self.runs().create().map_err(stopped)
+    }
+
+    fn write_run(&mut self, run: u32, block: &[u8]) -> Answer<()> {
+        self.runs().write(run, block).map_err(stopped)
+    }
+
+    fn open_run(&mut self, run: u32) -> Answer<u32> {
+        let reader = self.runs().open(run).map_err(stopped)?;
+        self.readers.add(Reader::Blocks(reader))
+    }
+
+    fn accumulate(&mut self, accumulator: u32, update: &[u8]) -> Answer<()> {
+        if self.updates.list.len() >= MAX_UPDATES {
+            return Err(Stop::Misuse(format!(
+                "more than {MAX_UPDATES} changes to accumulators by one task"
+            )));
+        }
+        let pool = &self.executor.options.pool;
+        let charge =
+            self.updates.charge.get_or_insert_with(|| pool.reservation(MemoryUse::Shuffle));
+        charge.grow(update.len() as u64 + UPDATE).map_err(|e| stopped(e.into()))?;
+        self.updates.list.push((accumulator, update.to_vec()));
+        Ok(())
+    }
+}

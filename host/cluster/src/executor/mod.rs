@@ -1,0 +1,164 @@
+//! An executor: slots that run tasks in the sandbox, within one memory budget.
+//!
+//! Each slot is a plain thread that calls its guest synchronously. What slots share is in [`Executor`]; commands come in by
+//! [`ExecutorLink`], in any thread, and ends of tasks go out by [`Reports`].
+
+mod guest;
+mod log;
+mod queue;
+mod readers;
+mod slot;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ingle_blocks::BlockStore;
+use ingle_core::ids::{CacheId, ExecutorId, StageId};
+use ingle_core::memory::MemoryPool;
+use ingle_proto::v1;
+use ingle_proto::v1::executor_command::Command;
+use ingle_sandbox::{Capabilities, Image, Job, LogSink};
+use parking_lot::RwLock;
+
+use crate::driver::{ExecutorLink, Opened, Reports};
+use crate::protocol;
+use queue::Queue;
+
+/// A slot's native stack: the guest's own (1 MiB) and what host calls need above it.
+const SLOT_STACK: usize = 4 << 20;
+
+/// What an executor is made of.
+pub struct ExecutorOptions {
+    pub id: ExecutorId,
+    pub slots: u32,
+    pub job: Job,
+    pub pool: MemoryPool,
+    pub store: BlockStore,
+    pub opened: Arc<Opened>,
+    pub capabilities: Capabilities,
+    /// Takes what tasks print.
+    pub log: Arc<dyn LogSink>,
+    /// Whether an instance is kept for the next task of its stage. Off, each task is a fresh one.
+    pub reuse: bool,
+    pub reports: Weak<dyn Reports>,
+}
+
+/// What the slots of an executor share.
+pub struct Executor {
+    options: ExecutorOptions,
+    queue: Queue,
+    stages: RwLock<HashMap<StageId, Arc<Stage>>>,
+}
+
+/// A stage as its tasks need it.
+pub struct Stage {
+    pub description: v1::StageDescription,
+    /// The payload, for guests to read.
+    pub payload: Arc<Vec<u8>>,
+    pub image: Option<Image>,
+}
+
+/// A running executor. Dropped, its slots end with their tasks.
+pub struct Slots {
+    executor: Arc<Executor>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Slots {
+    /// Starts the slots.
+    pub fn start(options: ExecutorOptions) -> std::io::Result<Self> {
+        let slots = options.slots;
+        let queue = Queue::new(slots as usize);
+        let executor = Arc::new(Executor { options, queue, stages: RwLock::default() });
+        let mut started = Self { executor: executor.clone(), threads: Vec::new() };
+        for slot in 0..slots {
+            let executor = executor.clone();
+            let thread = std::thread::Builder::new()
+                .name(format!("slot-{slot}"))
+                .stack_size(SLOT_STACK)
+                .spawn(move || slot::run(&executor, slot as usize))?;
+            started.threads.push(thread);
+        }
+        Ok(started)
+    }
+
+    /// The way to it.
+    pub fn link(&self) -> Arc<dyn ExecutorLink> {
+        self.executor.clone()
+    }
+
+    /// Stops all tasks and waits for the slots to end. False if one doesn't within `grace`: a guest that runs without ever calling
+    /// its host can't be stopped but with its process.
+    pub fn stop(mut self, grace: Duration) -> bool {
+        self.executor.queue.close();
+        let deadline = Instant::now() + grace;
+        while !self.threads.iter().all(JoinHandle::is_finished) {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        // A slot catches what its tasks do; a thread that panicked all the same has nothing left to say.
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+        true
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        self.executor.queue.close();
+    }
+}
+
+impl ExecutorLink for Executor {
+    fn send(&self, command: v1::ExecutorCommand, image: Option<Image>) {
+        let Some(command) = command.command else { return };
+        match command {
+            Command::Describe(mut description) => {
+                let id = StageId(description.stage);
+                let payload = Arc::new(std::mem::take(&mut description.payload));
+                let stage = Arc::new(Stage { description, payload, image });
+                self.stages.write().insert(id, stage);
+            }
+            Command::Launch(launch) => {
+                let tasks = launch.tasks.iter().map(protocol::task_launch);
+                let sound = tasks.filter_map(|task| match task {
+                    Ok(task) => Some(task),
+                    Err(error) => {
+                        tracing::warn!(%error, "ignored");
+                        None
+                    }
+                });
+                self.queue.push(sound);
+            }
+            Command::Kill(task) => match protocol::task_id(Some(task)) {
+                Ok(task) => self.queue.kill(task),
+                Err(error) => tracing::warn!(%error, "ignored"),
+            },
+            Command::Forget(forget) => {
+                let stage = StageId(forget.stage);
+                let forgotten = self.stages.write().remove(&stage);
+                drop(forgotten);
+                self.options.store.drop_stage(stage);
+                // Slots that keep an instance of it let go.
+                self.queue.wake_all();
+            }
+            Command::DropCache(drop) => self.options.store.drop_cache(CacheId(drop.cache)),
+        }
+    }
+}
+
+impl Executor {
+    fn stage(&self, id: StageId) -> Option<Arc<Stage>> {
+        self.stages.read().get(&id).cloned()
+    }
+
+    /// What a task may hold: an even share of what images leave, and no more than a 32-bit memory.
+    fn share(&self) -> u64 {
+        let images = self.options.pool.usage().of(ingle_core::memory::MemoryUse::Image);
+        let free = self.options.pool.capacity().0.saturating_sub(images);
+        (free / u64::from(self.options.slots.max(1))).min(4 << 30)
+    }
+}

@@ -1,0 +1,195 @@
+//! One slot: takes tasks, runs each in an instance of the job, reports how it ended.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use ingle_core::ids::{StageId, TaskId};
+use ingle_core::scheduler::TaskLaunch;
+use ingle_proto::v1;
+use ingle_proto::v1::task_end::Outcome;
+use ingle_sandbox::host::TaskHost;
+use ingle_sandbox::{FailureKind, GuestFailure, LogSink, TaskInstance};
+
+use super::guest::Guest;
+use super::log::SlotLog;
+use super::queue::{Cancelled, Work};
+use super::{Executor, Stage};
+use crate::driver::Made;
+use crate::protocol;
+
+/// Works until the executor's queue is closed.
+pub fn run(executor: &Arc<Executor>, slot: usize) {
+    let log = Arc::new(SlotLog::new(executor.options.log.clone()));
+    let sink: Arc<dyn LogSink> = log.clone();
+    let mut slot_state = Slot { executor, log, sink, kept: None };
+    loop {
+        let (work, cancelled) = executor.queue.take(slot);
+        match work {
+            Work::Run(launch) => slot_state.task(launch, cancelled),
+            Work::Killed(task) => {
+                report(executor, task, v1::TaskMetrics::default(), Ended::killed())
+            }
+            Work::Look => {}
+            Work::End => break,
+        }
+        slot_state.let_go();
+    }
+}
+
+struct Slot<'a> {
+    executor: &'a Arc<Executor>,
+    log: Arc<SlotLog>,
+    sink: Arc<dyn LogSink>,
+    kept: Option<Kept>,
+}
+
+/// An instance that waits for the next task of its stage.
+struct Kept {
+    stage: Arc<Stage>,
+    instance: TaskInstance,
+}
+
+/// How a task ended, and what it made.
+struct Ended {
+    outcome: Outcome,
+    made: Made,
+}
+
+impl Ended {
+    fn killed() -> Self {
+        Self { outcome: Outcome::Killed(v1::Killed {}), made: Made::default() }
+    }
+
+    fn failed(message: impl Into<String>) -> Self {
+        let failed = v1::TaskFailed { message: message.into(), retryable: true };
+        Self { outcome: Outcome::Failed(failed), made: Made::default() }
+    }
+}
+
+impl Slot<'_> {
+    /// Runs a task and reports its end.
+    fn task(&mut self, launch: TaskLaunch, cancelled: Cancelled) {
+        let started = Instant::now();
+        self.log.begin(launch.task);
+        let mut metrics = v1::TaskMetrics::default();
+        // A bug of the host's must not leave the driver waiting for ever.
+        let ended =
+            catch_unwind(AssertUnwindSafe(|| self.execute(launch, &cancelled, &mut metrics)));
+        let mut ended = ended.unwrap_or_else(|panic| {
+            self.kept = None;
+            Ended::failed(format!("the executor itself failed: {}", words(&*panic)))
+        });
+        self.log.end();
+        let failed = !matches!(ended.outcome, Outcome::Succeeded(_));
+        if failed && cancelled.load(Ordering::Relaxed) {
+            ended = Ended::killed();
+        }
+        drop(cancelled);
+        metrics.run_nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        report(self.executor, launch.task, metrics, ended);
+    }
+
+    fn execute(
+        &mut self,
+        launch: TaskLaunch,
+        cancelled: &Cancelled,
+        metrics: &mut v1::TaskMetrics,
+    ) -> Ended {
+        let Some(stage) = self.executor.stage(launch.task.stage) else {
+            return Ended::failed("its stage was never described to this executor");
+        };
+        let mut instance = match self.instance(&stage) {
+            Ok(instance) => instance,
+            Err(failure) => return Ended::failed(failure.to_string()),
+        };
+        let guest = match Guest::new(self.executor, &stage, launch, cancelled.clone()) {
+            Ok(guest) => guest,
+            Err(message) => return Ended::failed(message),
+        };
+        let (host, ended) = instance.run(stage.description.entry, Box::new(guest));
+        let guest = host.and_then(own);
+        if let Some(guest) = &guest {
+            *metrics = guest.metrics();
+        }
+        match (ended, guest) {
+            (Ok(()), Some(guest)) => match guest.finish() {
+                Ok(made) => {
+                    self.keep(stage, instance);
+                    Ended { outcome: Outcome::Succeeded(v1::Succeeded {}), made }
+                }
+                Err(error) => Ended::failed(error.to_string()),
+            },
+            (Ok(()), None) => Ended::failed("the executor itself failed: it lost a task's host"),
+            (Err(failure), _) => self.failed(failure),
+        }
+    }
+
+    /// The kept instance if it is one of this stage, else a new one.
+    fn instance(&mut self, stage: &Arc<Stage>) -> Result<TaskInstance, GuestFailure> {
+        if let Some(kept) = self.kept.take_if(|kept| Arc::ptr_eq(&kept.stage, stage)) {
+            return Ok(kept.instance);
+        }
+        self.kept = None;
+        let options = &self.executor.options;
+        options.job.task_instance(
+            stage.image.clone(),
+            &options.pool,
+            &options.capabilities,
+            &self.sink,
+        )
+    }
+
+    fn keep(&mut self, stage: Arc<Stage>, mut instance: TaskInstance) {
+        if self.executor.options.reuse && instance.reset() {
+            self.kept = Some(Kept { stage, instance });
+        }
+    }
+
+    /// Drops an instance whose stage is gone: it holds memory, and the stage's image.
+    fn let_go(&mut self) {
+        let is_gone = |kept: &mut Kept| {
+            let id = StageId(kept.stage.description.stage);
+            self.executor.stage(id).is_none_or(|now| !Arc::ptr_eq(&now, &kept.stage))
+        };
+        drop(self.kept.take_if(is_gone));
+    }
+
+    fn failed(&self, failure: GuestFailure) -> Ended {
+        match failure.kind {
+            FailureKind::Cancelled => Ended::killed(),
+            FailureKind::FetchFailed { stage, partition } => {
+                let executor = self.executor.options.id.0;
+                let missed = v1::FetchFailed { stage, partition, executor };
+                Ended { outcome: Outcome::FetchFailed(missed), made: Made::default() }
+            }
+            FailureKind::Exit(_) | FailureKind::Failed => Ended::failed(failure.to_string()),
+        }
+    }
+}
+
+/// The guest's host as what it is.
+fn own(host: Box<dyn TaskHost>) -> Option<Box<Guest>> {
+    (host as Box<dyn Any>).downcast().ok()
+}
+
+fn report(executor: &Executor, task: TaskId, metrics: v1::TaskMetrics, ended: Ended) {
+    let end = v1::TaskEnd {
+        task: Some(protocol::task_message(task)),
+        metrics: Some(metrics),
+        outcome: Some(ended.outcome),
+    };
+    // Without a driver nobody wants to know.
+    if let Some(driver) = executor.options.reports.upgrade() {
+        driver.ended(executor.options.id, end, ended.made);
+    }
+}
+
+/// What a panic said.
+fn words(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a panic without a text")
+}

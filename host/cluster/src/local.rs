@@ -1,0 +1,187 @@
+//! Local mode: a driver and one executor in this process, on the same scheduler, protocol, sandbox and stores as a cluster.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use ingle_blocks::{BlockStore, Grants};
+use ingle_core::ids::{ExecutorId, JobId};
+use ingle_core::memory::MemoryPool;
+use ingle_core::scheduler::{Policy, StageProgress};
+use ingle_core::size::ByteSize;
+use ingle_sandbox::{Capabilities, Finished, GuestFailure, Job, LogSink};
+
+use crate::driver::{Application, Counts, Driver, Note, Opened, Reports};
+use crate::executor::{ExecutorOptions, Slots};
+
+/// The one executor of local mode.
+const EXECUTOR: ExecutorId = ExecutorId(0);
+
+/// What a local application is given.
+pub struct LocalOptions {
+    /// Task slots: how many tasks run at the same time.
+    pub slots: u32,
+    /// The executor's budget: guests of tasks, images of the driver, shuffled and cached blocks.
+    pub executor_memory: ByteSize,
+    /// The driver's budget: its guest.
+    pub driver_memory: ByteSize,
+    /// How often a partition is tried before its job fails.
+    pub max_attempts: u32,
+    /// Whether a task's instance is kept for the next task of its stage.
+    pub reuse: bool,
+    /// What the driver reads by `ctx.setting`.
+    pub settings: BTreeMap<String, String>,
+    /// Where a private folder for spilled blocks is made.
+    pub spill_parent: PathBuf,
+    /// What the job may read and write through its host.
+    pub grants: Arc<Grants>,
+    /// What it gets of WASI, in both roles.
+    pub capabilities: Capabilities,
+    /// Takes what the driver prints.
+    pub driver_log: Arc<dyn LogSink>,
+    /// Takes what tasks print, line by line.
+    pub task_log: Arc<dyn LogSink>,
+    /// Hears what happens, on any thread.
+    pub notes: Box<dyn Fn(&Note) + Send + Sync>,
+}
+
+/// What an application did and took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    /// Tasks that succeeded.
+    pub tasks: u64,
+    /// Tries that failed and were tried again.
+    pub failed: u64,
+    /// From files, before decompression.
+    pub bytes_read: u64,
+    /// Shuffle output of committed tasks.
+    pub bytes_shuffled: u64,
+    /// Blocks that went to disk, of any kind.
+    pub bytes_spilled: u64,
+    /// The most that was charged to the executor's memory at once.
+    pub peak_memory: ByteSize,
+}
+
+/// A local application, ready to run its driver.
+pub struct Local {
+    job: Job,
+    capabilities: Capabilities,
+    driver_log: Arc<dyn LogSink>,
+    driver: Driver,
+    driver_pool: MemoryPool,
+    slots: Slots,
+    remote: Remote,
+}
+
+/// A handle on a local application for other threads.
+#[derive(Clone)]
+pub struct Remote {
+    application: Arc<Application>,
+    executor_pool: MemoryPool,
+    store: BlockStore,
+}
+
+impl Local {
+    /// Starts the executor.
+    pub fn start(job: Job, options: LocalOptions) -> Result<Self, StartError> {
+        let executor_pool = MemoryPool::new(options.executor_memory);
+        let driver_pool = MemoryPool::new(options.driver_memory);
+        let store = BlockStore::new(executor_pool.clone(), &options.spill_parent)?;
+        let opened = Arc::new(Opened::new(options.grants, driver_pool.clone(), options.slots));
+        let policy = Policy { max_attempts: options.max_attempts, ..Policy::default() };
+        let application =
+            Arc::new(Application::new(policy, opened.clone(), driver_pool.clone(), options.notes));
+        let reports: Weak<dyn Reports> = Arc::downgrade(&application) as Weak<dyn Reports>;
+        let slots = Slots::start(ExecutorOptions {
+            id: EXECUTOR,
+            slots: options.slots,
+            job: job.clone(),
+            pool: executor_pool.clone(),
+            store: store.clone(),
+            opened,
+            capabilities: options.capabilities.clone(),
+            log: options.task_log,
+            reuse: options.reuse,
+            reports,
+        })
+        .map_err(StartError::Threads)?;
+        application.add_executor(EXECUTOR, options.slots, slots.link());
+        let driver = Driver {
+            application: application.clone(),
+            settings: options.settings,
+            executor_pool: executor_pool.clone(),
+            parallelism: options.slots,
+            lent: Vec::new(),
+        };
+        Ok(Self {
+            job,
+            capabilities: options.capabilities,
+            driver_log: options.driver_log,
+            driver,
+            driver_pool,
+            slots,
+            remote: Remote { application, executor_pool, store },
+        })
+    }
+
+    /// A handle for other threads.
+    pub fn remote(&self) -> Remote {
+        self.remote.clone()
+    }
+
+    /// Runs the driver to its end, on this thread, which needs 4 MiB of stack. Then stops the executor and removes outputs that
+    /// were not committed. Tasks that don't stop within `grace` are left to the end of the process.
+    pub fn drive(self, grace: Duration) -> Result<Finished, GuestFailure> {
+        let Self { job, capabilities, driver_log, driver, driver_pool, slots, remote } = self;
+        let ended = job.drive(Box::new(driver), &driver_pool, &capabilities, &driver_log);
+        remote.application.cancel();
+        if !slots.stop(grace) {
+            tracing::warn!("a task runs on without calling its host; it ends with this process");
+        }
+        remote.close();
+        ended
+    }
+}
+
+impl Remote {
+    /// Ends the application: the driver stops at its next call, tasks stop at theirs.
+    pub fn cancel(&self) {
+        self.application.cancel();
+    }
+
+    /// Removes outputs that were not committed: for when the driver itself doesn't stop.
+    pub fn close(&self) {
+        self.application.opened().close();
+    }
+
+    /// The stages that run, or wait for those that do, action by action.
+    pub fn progress(&self) -> Vec<(JobId, StageProgress)> {
+        self.application.progress()
+    }
+
+    /// What was done so far.
+    pub fn totals(&self) -> Totals {
+        let Counts { tasks, failed, bytes_read } = self.application.counts();
+        let stored = self.store.stats();
+        Totals {
+            tasks,
+            failed,
+            bytes_read,
+            bytes_shuffled: stored.shuffled,
+            bytes_spilled: stored.spilled,
+            peak_memory: self.executor_pool.peak(),
+        }
+    }
+}
+
+/// Why a local application doesn't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No folder for spilled blocks.
+    #[error("{0}; choose another folder with --conf ingle.local.dir=DIR")]
+    Store(#[from] ingle_blocks::Error),
+    /// No threads.
+    #[error("starting the task slots: {0}")]
+    Threads(std::io::Error),
+}

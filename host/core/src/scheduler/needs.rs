@@ -1,0 +1,150 @@
+//! Which job needs which stage.
+//!
+//! Needs are counted, so that each change costs only the edges that it concerns. They spread through stages that lack
+//! output and stop at those that have it. The walks keep a list instead of calling themselves: a hostile driver's chain of
+//! stages would overflow the stack.
+
+use super::Scheduler;
+use super::event::{Action, StageOutput};
+use super::partitions::Partitions;
+use super::stage::Stage;
+use crate::ids::{JobId, StageId, TaskId};
+
+impl Scheduler {
+    /// A job has one more reason to need a stage.
+    pub(super) fn need(&mut self, job: JobId, id: StageId) {
+        let mut work = vec![id];
+        while let Some(id) = work.pop() {
+            let Some(stage) = self.stages.get_mut(&id) else { continue };
+            let reasons = stage.needs.entry(job).or_default();
+            *reasons += 1;
+            if *reasons == 1 {
+                if !stage.has_output() {
+                    work.extend(&stage.parents);
+                }
+                self.rank(id);
+            }
+        }
+    }
+
+    /// A job has one reason less to need a stage.
+    pub(super) fn release(&mut self, job: JobId, id: StageId, out: &mut Vec<Action>) {
+        let mut work = vec![id];
+        while let Some(id) = work.pop() {
+            let Some(stage) = self.stages.get_mut(&id) else { continue };
+            let first = stage.first_job();
+            let Some(reasons) = stage.needs.get_mut(&job) else { continue };
+            *reasons -= 1;
+            if *reasons > 0 {
+                continue;
+            }
+            stage.needs.remove(&job);
+            if !stage.has_output() {
+                work.extend(&stage.parents);
+            }
+            let own_run_ends = stage.output == StageOutput::Results && first == Some(job);
+            if stage.needs.is_empty() || own_run_ends {
+                self.stop_stage(id, out);
+            }
+            self.rank(id);
+            self.free_if_dropped(id, out);
+        }
+    }
+
+    /// Ends the run of a stage that nobody needs now.
+    fn stop_stage(&mut self, id: StageId, out: &mut Vec<Action>) {
+        let Some(stage) = self.stages.get_mut(&id) else { return };
+        stage.reruns = 0;
+        // Highest place first: the last task of an executor's list takes the place of one that leaves, and so is never one
+        // that is still to be stopped under its old place.
+        let mut stopped = stage.partitions.stop();
+        if stage.output == StageOutput::Results {
+            stage.partitions.reset();
+        }
+        stopped.sort_unstable_by_key(|&(.., executor, place)| (executor, std::cmp::Reverse(place)));
+        for (partition, attempt, executor, position) in stopped {
+            let task = TaskId { stage: id, partition, attempt };
+            let moved = self.executors.stop(executor, position);
+            self.moved(moved, position);
+            out.push(Action::Kill { executor, task });
+        }
+    }
+
+    /// A task took another place in its executor's list.
+    pub(super) fn moved(&mut self, task: Option<TaskId>, position: u32) {
+        if let Some(task) = task
+            && let Some(stage) = self.stages.get_mut(&task.stage)
+        {
+            stage.partitions.moved(task.partition, position);
+        }
+    }
+
+    /// A stage computed its last partition.
+    pub(super) fn stage_complete(&mut self, id: StageId, out: &mut Vec<Action>) {
+        let Some(stage) = self.stages.get_mut(&id) else { return };
+        let Some(job) = stage.first_job() else { return };
+        stage.reruns = 0;
+        let started = stage.partitions.started.take().unwrap_or(self.now);
+        out.push(Action::StageFinished { job, stage: id, elapsed: self.now - started });
+        match stage.output {
+            StageOutput::Results => self.finish_job(job, out),
+            StageOutput::Shuffle => {
+                let jobs: Vec<_> = stage.needs.keys().copied().collect();
+                let (parents, children) = (stage.parents.clone(), stage.children.clone());
+                for child in children {
+                    if let Some(stage) = self.stages.get_mut(&child) {
+                        stage.missing_parents -= 1;
+                        self.rank(child);
+                    }
+                }
+                for job in jobs {
+                    for &parent in &parents {
+                        self.release(job, parent, out);
+                    }
+                }
+            }
+        }
+        self.rank(id);
+    }
+
+    /// Takes output of a shuffle stage away. Says whether there was any.
+    pub(super) fn output_lost(
+        &mut self,
+        id: StageId,
+        lose: impl FnOnce(&mut Partitions) -> bool,
+    ) -> bool {
+        let Some(stage) = self.stages.get_mut(&id) else { return false };
+        if stage.output != StageOutput::Shuffle {
+            return false;
+        }
+        let had_output = stage.has_output();
+        let lost = lose(&mut stage.partitions);
+        if had_output && !stage.has_output() {
+            let jobs: Vec<_> = stage.needs.keys().copied().collect();
+            let (parents, children) = (stage.parents.clone(), stage.children.clone());
+            for child in children {
+                if let Some(stage) = self.stages.get_mut(&child) {
+                    stage.missing_parents += 1;
+                    self.rank(child);
+                }
+            }
+            for job in jobs {
+                parents.iter().for_each(|&parent| self.need(job, parent));
+            }
+        }
+        self.rank(id);
+        lost
+    }
+
+    /// Brings a stage's entry in the queue of ready stages up to date.
+    pub(super) fn rank(&mut self, id: StageId) {
+        let Some(stage) = self.stages.get_mut(&id) else { return };
+        let rank = Stage::rank(stage, id);
+        if rank != stage.queued {
+            if let Some(old) = std::mem::replace(&mut stage.queued, rank) {
+                self.ready.remove(&old);
+            }
+            self.ready.extend(rank);
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! What became of each partition of a stage. Compact, since a stage may have millions of them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::ids::ExecutorId;
+
+/// Where a partition is in its life. One that was never launched has no state at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// In the queue of those to be launched again.
+    Waiting,
+    /// Launched; `position` is its place in the executor's list of tasks.
+    Running { executor: ExecutorId, position: u32 },
+    /// Accepted; its output is where it was made.
+    Done { executor: ExecutorId },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    state: State,
+    /// The latest.
+    attempt: u32,
+    failures: u16,
+    interruptions: u16,
+}
+
+/// The partitions of one stage, for as long as any of their output may be there.
+#[derive(Debug)]
+pub(super) struct Partitions {
+    tasks: u32,
+    /// Those that were ever launched: the first so many of the stage's.
+    parts: Vec<Part>,
+    /// Those to be launched again, by the executor that they should stay away from.
+    waiting: BTreeMap<Option<ExecutorId>, VecDeque<u32>>,
+    running: u32,
+    done: u32,
+    failed: u64,
+    /// The number of a partition's first try. Above 0 once the stage was reset, so that no attempt comes twice.
+    first_attempt: u32,
+    run_time: RunTime,
+    /// When its first task was launched since it last lacked output.
+    pub started: Option<Duration>,
+}
+
+impl Partitions {
+    pub fn new(tasks: u32) -> Self {
+        Self {
+            tasks,
+            parts: Vec::new(),
+            waiting: BTreeMap::new(),
+            running: 0,
+            done: 0,
+            failed: 0,
+            first_attempt: 0,
+            run_time: RunTime::default(),
+            started: None,
+        }
+    }
+
+    pub fn running(&self) -> u32 {
+        self.running
+    }
+
+    pub fn done(&self) -> u32 {
+        self.done
+    }
+
+    /// Failed tries of this run.
+    pub fn failed(&self) -> u64 {
+        self.failed
+    }
+
+    pub fn pending(&self) -> u32 {
+        self.tasks - self.done - self.running
+    }
+
+    pub fn is_complete(&self) -> bool {
+        self.done == self.tasks
+    }
+
+    /// Whether an executor could be given something; `alone` says that there is no other.
+    pub fn has_work_for(&self, executor: ExecutorId, alone: bool) -> bool {
+        (self.parts.len() as u64) < u64::from(self.tasks) || self.bucket(executor, alone).is_some()
+    }
+
+    fn bucket(&self, executor: ExecutorId, alone: bool) -> Option<Option<ExecutorId>> {
+        self.waiting.keys().copied().find(|avoid| alone || *avoid != Some(executor))
+    }
+
+    /// Takes a partition to be launched on this executor: one that was tried before, else the next. Gives partition and
+    /// attempt.
+    pub fn launch(
+        &mut self,
+        executor: ExecutorId,
+        position: u32,
+        alone: bool,
+    ) -> Option<(u32, u32)> {
+        let state = State::Running { executor, position };
+        let launched = if let Some(partition) = self.take_waiting(executor, alone) {
+            let part = self.parts.get_mut(partition as usize)?;
+            part.state = state;
+            part.attempt += 1;
+            (partition, part.attempt)
+        } else {
+            let partition = u32::try_from(self.parts.len()).ok().filter(|p| *p < self.tasks)?;
+            let attempt = self.first_attempt;
+            self.parts.push(Part { state, attempt, failures: 0, interruptions: 0 });
+            (partition, attempt)
+        };
+        self.running += 1;
+        Some(launched)
+    }
+
+    fn take_waiting(&mut self, executor: ExecutorId, alone: bool) -> Option<u32> {
+        let bucket = self.bucket(executor, alone)?;
+        let queue = self.waiting.get_mut(&bucket)?;
+        let partition = queue.pop_front();
+        if queue.is_empty() {
+            self.waiting.remove(&bucket);
+        }
+        partition
+    }
+
+    /// Where an attempt is running, with its place there; none if it isn't.
+    pub fn running_at(&self, partition: u32, attempt: u32) -> Option<(ExecutorId, u32)> {
+        let part = self.parts.get(partition as usize).filter(|p| p.attempt == attempt)?;
+        match part.state {
+            State::Running { executor, position } => Some((executor, position)),
+            State::Waiting | State::Done { .. } => None,
+        }
+    }
+
+    /// Whether what an attempt of this run made doesn't count, or not any more.
+    pub fn is_superseded(&self, partition: u32, attempt: u32) -> bool {
+        let Some(part) = self.parts.get(partition as usize) else { return false };
+        let given_up = attempt == part.attempt && part.state == State::Waiting;
+        attempt >= self.first_attempt && (attempt < part.attempt || given_up)
+    }
+
+    /// Where a partition's output is.
+    pub fn output_at(&self, partition: u32) -> Option<ExecutorId> {
+        match self.parts.get(partition as usize)?.state {
+            State::Done { executor } => Some(executor),
+            State::Waiting | State::Running { .. } => None,
+        }
+    }
+
+    /// A running task moved within its executor's list.
+    pub fn moved(&mut self, partition: u32, to: u32) {
+        if let Some(Part { state: State::Running { position, .. }, .. }) =
+            self.parts.get_mut(partition as usize)
+        {
+            *position = to;
+        }
+    }
+
+    /// A running partition's output is accepted.
+    pub fn finish(&mut self, partition: u32, run_time: Duration) {
+        if let Some(part) = self.parts.get_mut(partition as usize)
+            && let State::Running { executor, .. } = part.state
+        {
+            part.state = State::Done { executor };
+            self.running -= 1;
+            self.done += 1;
+            self.run_time.record(run_time);
+        }
+    }
+
+    /// A running partition goes back into the queue, if possible not for that executor.
+    pub fn give_back(&mut self, partition: u32, avoid: Option<ExecutorId>) {
+        if let Some(part) = self.parts.get_mut(partition as usize)
+            && let State::Running { .. } = part.state
+        {
+            part.state = State::Waiting;
+            self.running -= 1;
+            self.waiting.entry(avoid).or_default().push_back(partition);
+        }
+    }
+
+    /// Counts a failure of a partition; gives how many there were.
+    pub fn charge_failure(&mut self, partition: u32) -> u32 {
+        self.parts.get_mut(partition as usize).map_or(0, |part| {
+            self.failed += 1;
+            part.failures = part.failures.saturating_add(1);
+            u32::from(part.failures)
+        })
+    }
+
+    /// Counts an interruption of a partition; gives how many there were.
+    pub fn charge_interruption(&mut self, partition: u32) -> u32 {
+        self.parts.get_mut(partition as usize).map_or(0, |part| {
+            self.failed += 1;
+            part.interruptions = part.interruptions.saturating_add(1);
+            u32::from(part.interruptions)
+        })
+    }
+
+    /// Nobody needs the stage for now: gives running tasks back (partition, attempt, executor, position) and forgets
+    /// failures, so that a later job starts afresh.
+    pub fn stop(&mut self) -> Vec<(u32, u32, ExecutorId, u32)> {
+        let mut stopped = Vec::new();
+        if self.running > 0 {
+            for (partition, part) in (0..).zip(&mut self.parts) {
+                if let State::Running { executor, position } = part.state {
+                    stopped.push((partition, part.attempt, executor, position));
+                    part.state = State::Waiting;
+                }
+            }
+            self.running = 0;
+        }
+        if self.failed > 0 {
+            for part in &mut self.parts {
+                (part.failures, part.interruptions) = (0, 0);
+            }
+            self.failed = 0;
+        }
+        // Whom to avoid is forgotten as well.
+        let mut waiting: Vec<u32> =
+            std::mem::take(&mut self.waiting).into_values().flatten().collect();
+        waiting.extend(stopped.iter().map(|(partition, ..)| *partition));
+        waiting.sort_unstable();
+        if !waiting.is_empty() {
+            self.waiting.insert(None, waiting.into());
+        }
+        self.started = None;
+        stopped
+    }
+
+    /// Output is lost where `lost` says so. Says whether any was.
+    pub fn lose(&mut self, lost: impl Fn(u32, ExecutorId) -> bool) -> bool {
+        let before = self.done;
+        for (partition, part) in (0..).zip(&mut self.parts) {
+            if let State::Done { executor } = part.state
+                && lost(partition, executor)
+            {
+                part.state = State::Waiting;
+                self.done -= 1;
+                self.waiting.entry(None).or_default().push_back(partition);
+            }
+        }
+        before > self.done
+    }
+
+    /// Loses the output of these partitions. Says whether there was any.
+    pub fn lose_these(&mut self, partitions: &[u32]) -> bool {
+        let before = self.done;
+        for &partition in partitions {
+            if let Some(part) = self.parts.get_mut(partition as usize)
+                && let State::Done { .. } = part.state
+            {
+                part.state = State::Waiting;
+                self.done -= 1;
+                self.waiting.entry(None).or_default().push_back(partition);
+            }
+        }
+        before > self.done
+    }
+
+    /// As new, but for the numbers of attempts. Nothing may be running.
+    pub fn reset(&mut self) {
+        let used = self.parts.iter().map(|p| p.attempt + 1).max();
+        let run_time = std::mem::take(&mut self.run_time);
+        let first_attempt = used.unwrap_or(self.first_attempt);
+        *self = Self { first_attempt, run_time, ..Self::new(self.tasks) };
+    }
+
+    /// How many tasks an executor may have queued for each slot, beyond the one that runs.
+    pub fn lookahead(&self, target: Duration, max: u32, slots: u64) -> u32 {
+        // Towards the stage's end everyone gets less, so that no one has a queue while others are idle.
+        let share = u64::from(self.pending()) / slots.saturating_mul(2).max(1);
+        self.run_time.fitting(target).min(max).min(u32::try_from(share).unwrap_or(u32::MAX))
+    }
+
+    /// The state of every partition that was ever launched, with its attempt.
+    pub fn states(&self) -> impl Iterator<Item = (u32, u32, State)> {
+        (0..).zip(&self.parts).map(|(partition, part)| (partition, part.attempt, part.state))
+    }
+
+    /// Partitions in the queue of those to be launched again.
+    pub fn queued(&self) -> impl Iterator<Item = u32> {
+        self.waiting.values().flatten().copied()
+    }
+}
+
+/// The run time of a stage's tasks, smoothed.
+#[derive(Debug, Default)]
+struct RunTime {
+    mean: u64,
+    samples: u32,
+}
+
+impl RunTime {
+    fn record(&mut self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.samples = self.samples.saturating_add(1);
+        self.mean = match self.samples {
+            1 => nanos,
+            _ => self.mean - self.mean / 8 + nanos / 8,
+        };
+    }
+
+    /// How many tasks fit into a time; not more than were seen, so that trust grows with knowledge.
+    fn fitting(&self, time: Duration) -> u32 {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        u32::try_from(nanos / self.mean.max(1)).unwrap_or(u32::MAX).min(self.samples)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: ExecutorId = ExecutorId(0);
+    const THERE: ExecutorId = ExecutorId(1);
+
+    fn run(parts: &mut Partitions, nanos: u64) {
+        let (partition, _) = parts.launch(HERE, 0, true).unwrap();
+        parts.finish(partition, Duration::from_nanos(nanos));
+    }
+
+    fn lookahead(parts: &Partitions) -> u32 {
+        parts.lookahead(Duration::from_millis(5), 64, 2)
+    }
+
+    #[test]
+    fn look_ahead_grows_with_knowledge_of_short_tasks() {
+        let mut parts = Partitions::new(1000);
+        assert_eq!(lookahead(&parts), 0);
+        run(&mut parts, 1_000);
+        run(&mut parts, 1_000);
+        assert_eq!(lookahead(&parts), 2);
+        (0..100).for_each(|_| run(&mut parts, 1_000));
+        assert_eq!(lookahead(&parts), 64);
+    }
+
+    #[test]
+    fn look_ahead_shrinks_when_tasks_turn_out_long_and_at_the_end() {
+        let mut parts = Partitions::new(200);
+        (0..180).for_each(|_| run(&mut parts, 1_000));
+        assert_eq!(lookahead(&parts), 5, "20 are left for 2 slots");
+        run(&mut parts, 1_000_000_000);
+        assert_eq!(lookahead(&parts), 0);
+    }
+
+    #[test]
+    fn a_partition_that_failed_goes_elsewhere_unless_there_is_no_other() {
+        let mut parts = Partitions::new(1);
+        assert_eq!(parts.launch(HERE, 0, false), Some((0, 0)));
+        parts.give_back(0, Some(HERE));
+        assert!(!parts.has_work_for(HERE, false));
+        assert_eq!(parts.launch(HERE, 0, false), None);
+        assert_eq!(parts.launch(THERE, 0, false), Some((0, 1)));
+        parts.give_back(0, Some(THERE));
+        assert_eq!(parts.launch(THERE, 0, true), Some((0, 2)));
+    }
+
+    #[test]
+    fn attempts_go_on_counting_after_a_reset() {
+        let mut parts = Partitions::new(2);
+        parts.launch(HERE, 0, true);
+        parts.give_back(0, None);
+        parts.launch(HERE, 0, true);
+        parts.finish(0, Duration::ZERO);
+        parts.reset();
+        assert_eq!((parts.pending(), parts.launch(HERE, 0, true)), (2, Some((0, 2))));
+    }
+}

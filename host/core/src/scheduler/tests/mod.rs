@@ -1,0 +1,5 @@
+//! The scheduler's behaviour, one rule a test. What no one thought of is for the simulation.
+
+mod env;
+mod failures;
+mod stages;

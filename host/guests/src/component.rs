@@ -1,0 +1,106 @@
+//! Core modules into components.
+
+use std::borrow::Cow;
+
+use thiserror::Error;
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+};
+use wasmparser::{Encoding, Parser, Payload, Validator};
+use wit_component::ComponentEncoder;
+
+/// Why bytes can't become a component.
+#[derive(Debug, Error)]
+pub enum ComponentError {
+    /// The bytes aren't WebAssembly, or not valid WebAssembly.
+    #[error("not WebAssembly: {0}")]
+    NotWasm(String),
+    /// A valid core module that says nothing of the interfaces it speaks.
+    #[error(
+        "a core module without a `component-type` section, so it is no Ingle job: \
+         build it with the `ingle` crate (`ingle new` writes one that works) or with wit-bindgen and Ingle's WIT"
+    )]
+    NoContract,
+    /// A core module whose imports or exports don't fit what its `component-type` section says.
+    #[error("the core module can't be made a component: {0}")]
+    Encode(String),
+}
+
+/// Makes a component of a core module built for `wasm32-wasip1`. A component comes back as it is, unchecked: whoever
+/// loads it checks it.
+pub fn componentize(bytes: &[u8]) -> Result<Cow<'_, [u8]>, ComponentError> {
+    if Parser::is_component(bytes) {
+        return Ok(Cow::Borrowed(bytes));
+    }
+    // The encoder trusts its input, so the input is made trustworthy first.
+    Validator::new().validate_all(bytes).map_err(|e| ComponentError::NotWasm(e.to_string()))?;
+    if !has_contract(bytes)? {
+        return Err(ComponentError::NoContract);
+    }
+    encode(bytes).map(Cow::Owned).map_err(|e| ComponentError::Encode(format!("{e:#}")))
+}
+
+/// Whether wit-bindgen left a description of the interfaces.
+fn has_contract(bytes: &[u8]) -> Result<bool, ComponentError> {
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.map_err(|e| ComponentError::NotWasm(e.to_string()))? {
+            Payload::Version { encoding: Encoding::Component, .. } => return Ok(true),
+            Payload::CustomSection(section) if section.name().starts_with("component-type") => {
+                return Ok(true);
+            }
+            _ => {}
+        }
+    }
+    Ok(false)
+}
+
+fn encode(module: &[u8]) -> anyhow::Result<Vec<u8>> {
+    ComponentEncoder::default()
+        .validate(true)
+        .module(module)?
+        .adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)?
+        .encode()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMPTY_MODULE: &[u8] = b"\0asm\x01\0\0\0";
+    const EMPTY_COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    #[test]
+    fn a_component_comes_back_as_it_is() {
+        let same = componentize(EMPTY_COMPONENT).expect("a component");
+        assert_eq!(&*same, EMPTY_COMPONENT);
+    }
+
+    #[test]
+    fn a_module_without_a_contract_is_named_as_such() {
+        assert!(matches!(componentize(EMPTY_MODULE), Err(ComponentError::NoContract)));
+    }
+
+    #[test]
+    fn other_bytes_are_not_wasm() {
+        for bytes in [&b""[..], b"\0as", b"fn main() {}", &[0xff; 64]] {
+            assert!(matches!(componentize(bytes), Err(ComponentError::NotWasm(_))), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_truncated_module_is_not_wasm() {
+        // A type section that claims five bytes and has one.
+        let bytes = [EMPTY_MODULE, b"\x01\x05\x01"].concat();
+        assert!(matches!(componentize(&bytes), Err(ComponentError::NotWasm(_))));
+    }
+
+    #[test]
+    fn a_contract_that_is_garbage_is_refused_not_trusted() {
+        let name = b"component-type:ingle";
+        let mut bytes = EMPTY_MODULE.to_vec();
+        bytes.extend([0, name.len() as u8 + 3, name.len() as u8]);
+        bytes.extend(name);
+        bytes.extend([1, 2]);
+        assert!(matches!(componentize(&bytes), Err(ComponentError::Encode(_))));
+    }
+}

@@ -1,0 +1,117 @@
+//! What a job's file must be, and the words when it isn't.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+/// A component larger than this isn't looked at: compiling costs time and memory in proportion.
+pub const MAX_COMPONENT_BYTES: usize = 128 << 20;
+
+/// SHA-256 of a job's file: its name everywhere.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ComponentHash([u8; 32]);
+
+impl ComponentHash {
+    /// The hash of a file's bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+}
+
+impl fmt::Display for ComponentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for ComponentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ComponentHash({self})")
+    }
+}
+
+/// Why a file can't be run as a job.
+#[derive(Debug, thiserror::Error)]
+pub enum ComponentError {
+    #[error("not WebAssembly: it doesn't begin with the bytes \\0asm")]
+    NotWasm,
+    #[error("{} of WebAssembly are more than the {} that a job may have", size(*.0), size(MAX_COMPONENT_BYTES))]
+    TooLarge(usize),
+    #[error(
+        "a core WebAssembly module, not a component: build it with `ingle build`, which makes a component of it"
+    )]
+    CoreModule,
+    #[error("not a WebAssembly component that can be compiled: {0}")]
+    Invalid(String),
+    #[error(
+        "not an Ingle job: it doesn't export {}; use #[ingle::main] and build with `ingle build`",
+        .0.join(" and ")
+    )]
+    MissingExports(Vec<String>),
+    #[error("it imports what this host doesn't have: {}{}", .0.join(", "), import_hint(.0))]
+    UnknownImports(Vec<String>),
+    #[error("its imports don't fit this host: {0}")]
+    Mismatch(String),
+}
+
+fn size(bytes: usize) -> ingle_core::size::ByteSize {
+    ingle_core::size::ByteSize(bytes as u64)
+}
+
+fn import_hint(missing: &[String]) -> &'static str {
+    if missing.iter().any(|name| name.starts_with("ingle:job/")) {
+        "; it was built for another version of Ingle, build it again with this one's SDK"
+    } else if missing.iter().any(|name| name.starts_with("wasi:http")) {
+        "; HTTP isn't offered to jobs"
+    } else {
+        ""
+    }
+}
+
+/// What kind of file the first bytes promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    Component,
+    CoreModule,
+}
+
+/// Tells a component from a core module by its preamble (the layer field that follows the version).
+pub fn kind(bytes: &[u8]) -> Result<FileKind, ComponentError> {
+    if bytes.len() > MAX_COMPONENT_BYTES {
+        return Err(ComponentError::TooLarge(bytes.len()));
+    }
+    match bytes {
+        [0, b'a', b's', b'm', _, _, 0, 0, ..] => Ok(FileKind::CoreModule),
+        [0, b'a', b's', b'm', _, _, 1, 0, ..] => Ok(FileKind::Component),
+        _ => Err(ComponentError::NotWasm),
+    }
+}
+
+/// What a job must export, from `wit/job.wit`.
+pub const MAIN: &str = "ingle:job/main@0.1.0";
+
+/// Checks that a component exports what a job must.
+pub fn check_exports(engine: &Engine, component: &Component) -> Result<(), ComponentError> {
+    if component.get_export_index(None, MAIN).is_some() {
+        return Ok(());
+    }
+    let others: Vec<_> =
+        component.component_type().exports(engine).map(|(n, _)| n.to_owned()).collect();
+    let mut missing = format!("`{MAIN}` (functions `drive` and `run`)");
+    if !others.is_empty() {
+        missing.push_str(&format!(", only {}", others.join(", ")));
+    }
+    Err(ComponentError::MissingExports(vec![missing]))
+}
+
+/// The component's imports that `offered` doesn't have, versions aside as far as semver allows.
+pub fn unknown_imports(
+    engine: &Engine,
+    component: &Component,
+    offered: impl Fn(&str) -> bool,
+) -> Vec<String> {
+    let names = component.component_type();
+    names.imports(engine).map(|(name, _)| name.to_owned()).filter(|name| !offered(name)).collect()
+}

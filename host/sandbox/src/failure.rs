@@ -1,0 +1,162 @@
+//! How a guest ended, in words for its user.
+
+use std::fmt;
+
+use wasmtime::{Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+use crate::host::Stop;
+use crate::limits::GuestOutOfMemory;
+
+/// Why a guest didn't return.
+#[derive(Clone, Debug)]
+pub struct GuestFailure {
+    pub kind: FailureKind,
+    /// What happened.
+    pub message: String,
+    /// Where, by function name, innermost first.
+    pub backtrace: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// It was asked to stop.
+    Cancelled,
+    /// It called `exit` with this code.
+    Exit(i32),
+    /// It needs the output of this stage and partition again.
+    FetchFailed { stage: u32, partition: u32 },
+    /// It gave up, or did what can't be done.
+    Failed,
+}
+
+/// Frames beyond this say nothing new.
+const MAX_FRAMES: usize = 16;
+/// A message longer than this is cut: a guest chooses its length.
+const MAX_MESSAGE_BYTES: usize = 16 << 10;
+
+impl fmt::Display for GuestFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.backtrace.iter().try_for_each(|frame| write!(f, "\n    at {frame}"))
+    }
+}
+
+impl GuestFailure {
+    /// A failure of the host's own, on the guest's behalf.
+    pub fn of_host(message: impl Into<String>) -> Self {
+        Self { kind: FailureKind::Failed, message: message.into(), backtrace: Vec::new() }
+    }
+
+    /// Finds the cause in what the engine gives back.
+    pub fn of(error: &wasmtime::Error) -> Self {
+        let mut kind = FailureKind::Failed;
+        let mut message = if let Some(stop) = error.downcast_ref::<Stop>() {
+            match stop {
+                Stop::Cancelled => kind = FailureKind::Cancelled,
+                Stop::FetchFailed { stage, partition } => {
+                    kind = FailureKind::FetchFailed { stage: *stage, partition: *partition };
+                }
+                _ => {}
+            }
+            stop.to_string()
+        } else if let Some(exit) = error.downcast_ref::<I32Exit>() {
+            kind = FailureKind::Exit(exit.0);
+            format!("called exit({})", exit.0)
+        } else if let Some(memory) = error.downcast_ref::<GuestOutOfMemory>() {
+            format!("{memory}; raise --executor-memory, or use more partitions")
+        } else if let Some(trap) = error.downcast_ref::<Trap>() {
+            trap_words(*trap)
+        } else {
+            other_words(&error.root_cause().to_string())
+        };
+        if message.len() > MAX_MESSAGE_BYTES {
+            let cut = message.floor_char_boundary(MAX_MESSAGE_BYTES);
+            message.truncate(cut);
+            message.push_str(" …");
+        }
+        let backtrace = match kind {
+            FailureKind::Failed => {
+                error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        };
+        Self { kind, message, backtrace }
+    }
+}
+
+fn trap_words(trap: Trap) -> String {
+    let words = match trap {
+        Trap::StackOverflow => "the stack is full: a recursion that goes too deep",
+        Trap::MemoryOutOfBounds => {
+            "touched memory outside of its own; a recursion that goes too deep does this too"
+        }
+        Trap::UnreachableCodeReached => "aborted (a panic without a message, or unreachable code)",
+        Trap::IntegerDivisionByZero => "divided by zero",
+        Trap::IntegerOverflow => "an integer division overflowed",
+        Trap::IndirectCallToNull | Trap::BadSignature | Trap::TableOutOfBounds => {
+            "called what isn't a function of that type"
+        }
+        other => return format!("trapped: {other}"),
+    };
+    words.to_owned()
+}
+
+fn other_words(cause: &str) -> String {
+    // A descriptor that lies in the driver's image names nothing, or something else, among a task's own handles.
+    if cause.contains("unknown handle index") || cause.contains("used with the wrong type") {
+        return "used a file, socket or other handle that the driver opened: handles don't travel with a closure, so open \
+                it inside of the task, or capture its contents"
+            .to_owned();
+    }
+    cause.to_owned()
+}
+
+fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
+    let noise = |name: &str| {
+        let mechanics = [
+            "std::panicking",
+            "core::panicking",
+            "__rustc",
+            "rust_begin_unwind",
+            "std::sys::backtrace",
+        ];
+        mechanics.iter().any(|m| name.contains(m)) || name.starts_with("wit-component:")
+    };
+    let names = backtrace.frames().iter().filter_map(|frame| {
+        let name = frame.symbols().first().and_then(|s| s.name()).or(frame.func_name());
+        let name = name
+            .map(|n| wasmtime_demangle(n))
+            .unwrap_or_else(|| format!("function {}", frame.func_index()));
+        (!noise(&name)).then_some(name)
+    });
+    names.take(MAX_FRAMES).collect()
+}
+
+/// A function's name without its mangling and hash.
+fn wasmtime_demangle(name: &str) -> String {
+    format!("{:#}", rustc_demangle::demangle(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_captured_handle_is_explained() {
+        let failure = GuestFailure::of(&wasmtime::Error::msg("unknown handle index 7"));
+        assert!(failure.message.contains("open it inside of the task"), "{failure}");
+    }
+
+    #[test]
+    fn a_message_of_any_length_is_cut_at_a_character() {
+        let failure = GuestFailure::of(&Stop::Failed("é".repeat(MAX_MESSAGE_BYTES)).into());
+        assert!(failure.message.len() <= MAX_MESSAGE_BYTES + 4);
+    }
+
+    #[test]
+    fn a_lost_shuffle_output_keeps_its_name() {
+        let failure = GuestFailure::of(&Stop::FetchFailed { stage: 3, partition: 9 }.into());
+        assert_eq!(failure.kind, FailureKind::FetchFailed { stage: 3, partition: 9 });
+    }
+}

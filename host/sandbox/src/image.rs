@@ -1,0 +1,126 @@
+//! Images: a driver's memory as it was when it ran an action, held once, mapped by all tasks.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use ingle_core::memory::{MemoryPool, MemoryUse, Reservation};
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+
+use crate::component::ComponentHash;
+use crate::memory::PAGE;
+
+/// A picture of a driver's memory. Clones share it.
+#[derive(Clone)]
+pub struct Image(Arc<Inner>);
+
+struct Inner {
+    fd: OwnedFd,
+    /// Where the picture began in the driver's memory.
+    base: u64,
+    length: u64,
+    /// Its bytes mean something only to the component that they come from.
+    component: ComponentHash,
+    _charge: Reservation,
+}
+
+/// Why a picture wasn't taken.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    #[error("the driver's memory doesn't fit: {0}; raise --executor-memory, or capture less")]
+    Memory(#[from] ingle_core::memory::OutOfMemory),
+    #[error("writing the driver's memory to an image: {0}")]
+    Kernel(#[from] rustix::io::Errno),
+}
+
+/// Runs of pages in `bytes` that hold anything but zeroes, as (offset, length).
+fn pages_in_use(bytes: &[u8]) -> Vec<(usize, usize)> {
+    const ZERO: [u8; PAGE] = [0; PAGE];
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for (i, page) in bytes.chunks(PAGE).enumerate() {
+        if page == &ZERO[..page.len()] {
+            continue;
+        }
+        let offset = i * PAGE;
+        match runs.last_mut() {
+            Some((start, length)) if *start + *length == offset => *length += page.len(),
+            _ => runs.push((offset, page.len())),
+        }
+    }
+    runs
+}
+
+impl Image {
+    /// Copies `bytes`, which begin at `base` of the driver's memory; charges what isn't zero to `pool`.
+    pub fn capture(
+        component: ComponentHash,
+        base: u64,
+        bytes: &[u8],
+        pool: &MemoryPool,
+    ) -> Result<Self, CaptureError> {
+        let runs = pages_in_use(bytes);
+        let used: usize = runs.iter().map(|(_, length)| length).sum();
+        let charge = pool.reserve(MemoryUse::Image, used as u64)?;
+        let fd = memfd_create("ingle-image", MemfdFlags::CLOEXEC)?;
+        ftruncate(&fd, bytes.len() as u64)?;
+        for (offset, length) in runs {
+            let mut rest = &bytes[offset..offset + length];
+            let mut at = offset as u64;
+            while !rest.is_empty() {
+                let written = rustix::io::pwrite(&fd, rest, at)?;
+                rest = &rest[written..];
+                at += written as u64;
+            }
+        }
+        let length = bytes.len() as u64;
+        Ok(Self(Arc::new(Inner { fd, base, length, component, _charge: charge })))
+    }
+
+    /// Where the picture began in the driver's memory.
+    pub fn base(&self) -> u64 {
+        self.0.base
+    }
+
+    /// Bytes, zero pages included.
+    pub fn length(&self) -> u64 {
+        self.0.length
+    }
+
+    /// The component that the picture comes from.
+    pub fn component(&self) -> ComponentHash {
+        self.0.component
+    }
+
+    /// The file to map.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.0.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ingle_core::size::ByteSize;
+
+    #[test]
+    fn zero_pages_are_neither_written_nor_charged() {
+        let pool = MemoryPool::new(ByteSize(1 << 20));
+        let mut bytes = vec![0; 10 * PAGE];
+        bytes[3 * PAGE] = 1;
+        bytes[4 * PAGE + 7] = 2;
+        bytes[9 * PAGE + 4095] = 3;
+        let image = Image::capture(ComponentHash::of(b""), 0, &bytes, &pool).unwrap();
+        assert_eq!(pool.usage().of(MemoryUse::Image), 3 * PAGE as u64);
+        let mut back = vec![9; bytes.len()];
+        assert_eq!(rustix::io::pread(image.fd(), &mut back, 0).unwrap(), bytes.len());
+        assert!(back == bytes);
+        drop(image);
+        assert_eq!(pool.usage().total(), 0);
+    }
+
+    #[test]
+    fn an_image_beyond_the_budget_is_refused() {
+        let pool = MemoryPool::new(ByteSize(PAGE as u64));
+        let refused = Image::capture(ComponentHash::of(b""), 0, &[1; 2 * PAGE], &pool).err();
+        assert!(matches!(refused, Some(CaptureError::Memory(_))));
+    }
+}

@@ -1,0 +1,282 @@
+//! The engine, a loaded job, and instances of its two roles.
+
+use std::sync::Arc;
+
+use ingle_core::memory::MemoryPool;
+use wasmtime::component::{Component, InstancePre, Linker, ResourceTable, TypedFunc};
+use wasmtime::{Config, Engine, Store};
+
+use crate::cache::CodeCache;
+use crate::component::{self, ComponentError, ComponentHash, FileKind};
+use crate::failure::{FailureKind, GuestFailure};
+use crate::host::{DriverHost, TaskHost};
+use crate::image::Image;
+use crate::limits::{Charge, Limiter};
+use crate::linker::{self, CALL_BYTES, Role, State};
+use crate::log::LogSink;
+use crate::memory::{self, Ranges};
+use crate::wasi::{self, Capabilities};
+
+/// Native stack that a guest may use. Threads that run guests need more than this.
+const MAX_WASM_STACK: usize = 1 << 20;
+/// WASI handles that one instance may hold.
+const MAX_RESOURCES: usize = 4096;
+/// An instance that has grown by more than this is not kept: giving its memory back as a whole is simpler than finding out
+/// what of it the next task may have.
+const MAX_KEPT_GROWTH: u64 = 4 << 20;
+
+/// Compiles and links jobs. One for a process.
+pub struct Sandbox {
+    engine: Engine,
+    linker: Linker<State>,
+    ranges: Ranges,
+    cache: Option<CodeCache>,
+}
+
+/// Why a job can't be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(transparent)]
+    Component(#[from] ComponentError),
+    #[error("setting up the sandbox: {0}")]
+    Engine(String),
+}
+
+fn config(ranges: &Ranges) -> Config {
+    let mut config = Config::new();
+    config
+        .wasm_component_model(true)
+        .wasm_simd(true)
+        .wasm_bulk_memory(true)
+        .wasm_reference_types(true)
+        .wasm_multi_value(true)
+        .wasm_tail_call(true)
+        // Off: what no job needs (and what could make a job's answer depend on the machine).
+        .wasm_gc(false)
+        .wasm_function_references(false)
+        .wasm_exceptions(false)
+        .wasm_threads(false)
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .wasm_relaxed_simd(false)
+        .concurrency_support(false)
+        // Memories are ours, so that an image can be laid over them; the engine's own copy-on-write goes with its own memories.
+        .memory_init_cow(false)
+        .with_host_memory(Arc::new(ranges.clone()))
+        .max_wasm_stack(MAX_WASM_STACK);
+    config
+}
+
+impl Sandbox {
+    /// An engine with everything that jobs may import. Without a cache, every start compiles.
+    pub fn new(cache: Option<CodeCache>) -> Result<Self, LoadError> {
+        let broken = |e: wasmtime::Error| LoadError::Engine(format!("{e:#}"));
+        let ranges = Ranges::default();
+        let engine = Engine::new(&config(&ranges)).map_err(broken)?;
+        let mut linker = Linker::new(&engine);
+        linker::link(&mut linker).map_err(broken)?;
+        Ok(Self { engine, linker, ranges, cache })
+    }
+
+    /// Whether `load` would find the compiled form of these bytes.
+    pub fn is_cached(&self, hash: ComponentHash) -> bool {
+        self.cache.as_ref().is_some_and(|cache| cache.load(hash, &self.engine).is_some())
+    }
+
+    /// Compiles a component, or finds it compiled, and links it. `hash` names it: that of the file it came from.
+    /// `component` is asked for its bytes only if it must be compiled.
+    pub fn load<E: From<LoadError>>(
+        &self,
+        hash: ComponentHash,
+        component: impl FnOnce() -> Result<Vec<u8>, E>,
+    ) -> Result<Job, E> {
+        let compiled = match self.cache.as_ref().and_then(|cache| cache.load(hash, &self.engine)) {
+            Some(code) => self.deserialize(&code),
+            None => None,
+        };
+        let compiled = match compiled {
+            Some(compiled) => compiled,
+            None => self.compile(hash, &component()?).map_err(|e| E::from(e.into()))?,
+        };
+        Ok(self.link(hash, &compiled).map_err(LoadError::from)?)
+    }
+
+    #[allow(unsafe_code)]
+    fn deserialize(&self, code: &[u8]) -> Option<Component> {
+        // SAFETY: the cache gives only what a process of this user stored there: its MAC was verified over all of `code`, with
+        // a key that nobody else can read. `deserialize` itself checks the engine's version and settings.
+        unsafe { Component::deserialize(&self.engine, code) }.ok()
+    }
+
+    fn compile(&self, hash: ComponentHash, bytes: &[u8]) -> Result<Component, ComponentError> {
+        match component::kind(bytes)? {
+            FileKind::Component => {}
+            FileKind::CoreModule => return Err(ComponentError::CoreModule),
+        }
+        let invalid = |e: wasmtime::Error| ComponentError::Invalid(format!("{e:#}"));
+        let compiled = Component::from_binary(&self.engine, bytes).map_err(invalid)?;
+        // Only a component that can run is worth keeping.
+        self.link(hash, &compiled)?;
+        if let Some(cache) = &self.cache {
+            cache.store(hash, &self.engine, &compiled.serialize().map_err(invalid)?);
+        }
+        Ok(compiled)
+    }
+
+    fn link(&self, hash: ComponentHash, compiled: &Component) -> Result<Job, ComponentError> {
+        component::check_exports(&self.engine, compiled)?;
+        let unknown = component::unknown_imports(&self.engine, compiled, linker::offers);
+        if !unknown.is_empty() {
+            return Err(ComponentError::UnknownImports(unknown));
+        }
+        let mismatch = |e: wasmtime::Error| ComponentError::Mismatch(format!("{e:#}"));
+        let pre = self.linker.instantiate_pre(compiled).map_err(mismatch)?;
+        Ok(Job { hash, engine: self.engine.clone(), pre, ranges: self.ranges.clone() })
+    }
+}
+
+/// A component that is ready to be instantiated. Clones are cheap.
+#[derive(Clone)]
+pub struct Job {
+    hash: ComponentHash,
+    engine: Engine,
+    pre: InstancePre<State>,
+    ranges: Ranges,
+}
+
+/// How a driver ended that ended by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finished {
+    /// `main` returned.
+    Ok,
+    /// `main` returned an error, with this text.
+    Failed(String),
+    /// `main` called `exit`.
+    Exit(i32),
+}
+
+impl Job {
+    /// The job's name everywhere.
+    pub fn hash(&self) -> ComponentHash {
+        self.hash
+    }
+
+    fn store(
+        &self,
+        charge: &Charge,
+        capabilities: &Capabilities,
+        log: &Arc<dyn LogSink>,
+        role: Role,
+        image: Option<Image>,
+    ) -> Result<Store<State>, GuestFailure> {
+        let wasi = wasi::context(capabilities, log)
+            .map_err(|e| GuestFailure::of_host(format!("opening what was granted: {e}")))?;
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_RESOURCES);
+        let state = State {
+            wasi,
+            table,
+            limiter: Limiter::new(charge.clone()),
+            ranges: self.ranges.clone(),
+            component: self.hash,
+            role,
+            announced: None,
+            image,
+            laid: None,
+        };
+        let mut store = Store::new(&self.engine, state);
+        store.limiter(|state| &mut state.limiter);
+        store.set_hostcall_fuel(CALL_BYTES);
+        Ok(store)
+    }
+
+    /// Runs the driver to its end, on this thread, within `pool`.
+    pub fn drive(
+        &self,
+        host: Box<dyn DriverHost>,
+        pool: &MemoryPool,
+        capabilities: &Capabilities,
+        log: &Arc<dyn LogSink>,
+    ) -> Result<Finished, GuestFailure> {
+        let charge = Charge::new(pool);
+        let mut store = self.store(&charge, capabilities, log, Role::Driver(host), None)?;
+        let ended = (|| {
+            let instance = self.pre.instantiate(&mut store)?;
+            let main = instance.get_export_index(&mut store, None, component::MAIN);
+            let drive = instance.get_export_index(&mut store, main.as_ref(), "drive");
+            let drive = drive.ok_or_else(|| wasmtime::Error::msg("the job has no `drive`"))?;
+            let drive = instance.get_typed_func::<(), (Result<(), String>,)>(&mut store, drive)?;
+            drive.call(&mut store, ())
+        })();
+        match ended {
+            Ok((Ok(()),)) => Ok(Finished::Ok),
+            Ok((Err(text),)) => Ok(Finished::Failed(text)),
+            Err(error) => match GuestFailure::of(&error) {
+                GuestFailure { kind: FailureKind::Exit(code), .. } => Ok(Finished::Exit(code)),
+                mut failure => {
+                    failure.message =
+                        failure.message.replace("--executor-memory", "--driver-memory");
+                    Err(failure)
+                }
+            },
+        }
+    }
+
+    /// An instance for tasks that start from `image`, charged to `pool`.
+    pub fn task_instance(
+        &self,
+        image: Option<Image>,
+        pool: &MemoryPool,
+        capabilities: &Capabilities,
+        log: &Arc<dyn LogSink>,
+    ) -> Result<TaskInstance, GuestFailure> {
+        let charge = Charge::new(pool);
+        let mut store = self.store(&charge, capabilities, log, Role::Idle, image)?;
+        let run = (|| {
+            let instance = self.pre.instantiate(&mut store)?;
+            let main = instance.get_export_index(&mut store, None, component::MAIN);
+            let run = instance.get_export_index(&mut store, main.as_ref(), "run");
+            let run = run.ok_or_else(|| wasmtime::Error::msg("the job has no `run`"))?;
+            instance.get_typed_func::<(u64,), ()>(&mut store, run)
+        })();
+        let run = run.map_err(|e| GuestFailure::of(&e))?;
+        Ok(TaskInstance { store, run, _charge: charge })
+    }
+}
+
+/// An instance that runs tasks of one stage, one after the other.
+pub struct TaskInstance {
+    // Before the charge: the memories are unmapped when the store is dropped, and only then credited.
+    store: Store<State>,
+    run: TypedFunc<(u64,), ()>,
+    _charge: Charge,
+}
+
+impl TaskInstance {
+    /// Runs one task, on this thread, and gives its host back.
+    pub fn run(
+        &mut self,
+        entry: u64,
+        host: Box<dyn TaskHost>,
+    ) -> (Option<Box<dyn TaskHost>>, Result<(), GuestFailure>) {
+        self.store.data_mut().role = Role::Task(host);
+        let ended = self.run.call(&mut self.store, (entry,)).map_err(|e| GuestFailure::of(&e));
+        match std::mem::replace(&mut self.store.data_mut().role, Role::Idle) {
+            Role::Task(host) => (Some(host), ended),
+            _ => (None, ended),
+        }
+    }
+
+    /// After a task that succeeded: puts the driver's exact state back, so that the next task of the stage finds what a
+    /// new instance would. Says whether the instance can be used again.
+    pub fn reset(&mut self) -> bool {
+        let state = self.store.data();
+        let (Some(image), Some(laid)) = (&state.image, state.laid) else { return false };
+        let image_end = image.base() + image.length();
+        let grown = state.limiter.bytes().saturating_sub(image_end);
+        if grown > MAX_KEPT_GROWTH || !state.limiter.has_one_memory() {
+            return false;
+        }
+        memory::reset(&state.ranges, laid).is_ok()
+    }
+}

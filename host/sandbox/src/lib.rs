@@ -1,0 +1,24 @@
+//! A job's sandbox: wasmtime narrowed to what Ingle uses, so that no other crate names it.
+//!
+//! [`Sandbox::load`] makes a [`Job`] of a component; [`Job::drive`] runs its driver, [`Job::task_instance`] makes instances
+//! that run tasks, each forked from the driver's [`Image`].
+
+mod cache;
+mod component;
+mod failure;
+pub mod host;
+mod image;
+mod job;
+mod limits;
+mod linker;
+mod log;
+mod memory;
+mod wasi;
+
+pub use cache::{CacheError, CodeCache};
+pub use component::{ComponentError, ComponentHash, FileKind, MAX_COMPONENT_BYTES, kind};
+pub use failure::{FailureKind, GuestFailure};
+pub use image::Image;
+pub use job::{Finished, Job, LoadError, Sandbox, TaskInstance};
+pub use log::{LogSink, Stream};
+pub use wasi::{Capabilities, NetGrant, Preopen};

@@ -1,0 +1,304 @@
+//! `wit/job.wit` as host functions. Small and rare calls copy; bulk is borrowed in place from the guest's memory.
+
+use wasmtime::component::{Lift, Linker, LinkerInstance, Lower, ResourceTable, WasmList, WasmStr};
+use wasmtime::{Result, StoreContextMut};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::component::ComponentHash;
+use crate::host::{DriverHost, SourceSpec, StageSpec, Stop, StorageLevel, TaskHost};
+use crate::image::Image;
+use crate::limits::Limiter;
+use crate::memory::{self, Laid, Ranges};
+
+/// Bytes that one host call may take from a guest. Images have their own allowance, asked for before.
+pub const CALL_BYTES: usize = 256 << 20;
+
+pub enum Role {
+    Driver(Box<dyn DriverHost>),
+    Task(Box<dyn TaskHost>),
+    /// Between two tasks.
+    Idle,
+}
+
+/// What a store holds for its instance.
+pub struct State {
+    pub wasi: WasiCtx,
+    pub table: ResourceTable,
+    pub limiter: Limiter,
+    pub ranges: Ranges,
+    pub component: ComponentHash,
+    pub role: Role,
+    /// Of a driver: the image that it may capture next. Of a task: none.
+    pub announced: Option<u64>,
+    /// Of a task: what it starts from, and where that lies once it does.
+    pub image: Option<Image>,
+    pub laid: Option<Laid>,
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+type Cx<'a> = StoreContextMut<'a, State>;
+
+fn misuse(what: impl Into<String>) -> Stop {
+    Stop::Misuse(what.into())
+}
+
+impl State {
+    fn driver(&mut self) -> Result<&mut dyn DriverHost, Stop> {
+        match &mut self.role {
+            Role::Driver(host) => Ok(&mut **host),
+            _ => Err(misuse(
+                "a task asked for what only the driver can do; a Context or an action of a Dataset was used in a closure",
+            )),
+        }
+    }
+
+    fn task(&mut self) -> Result<&mut dyn TaskHost, Stop> {
+        match &mut self.role {
+            Role::Task(host) if host.cancelled() => Err(Stop::Cancelled),
+            Role::Task(host) => Ok(&mut **host),
+            _ => Err(misuse("the driver asked for what only a task can do")),
+        }
+    }
+}
+
+/// A driver's function of plain parameters.
+fn driver<P, R>(
+    interface: &mut LinkerInstance<'_, State>,
+    name: &str,
+    call: impl Fn(&mut dyn DriverHost, P) -> Result<R, Stop> + Send + Sync + 'static,
+) -> Result<()>
+where
+    P: Send + Sync + 'static,
+    (P,): wasmtime::component::ComponentNamedList + Lift,
+    R: Send + Sync + 'static,
+    (R,): wasmtime::component::ComponentNamedList + Lower,
+{
+    interface
+        .func_wrap(name, move |mut cx: Cx<'_>, (p,): (P,)| Ok((call(cx.data_mut().driver()?, p)?,)))
+}
+
+/// A driver's function without a result.
+fn driver_unit<P>(
+    interface: &mut LinkerInstance<'_, State>,
+    name: &str,
+    call: impl Fn(&mut dyn DriverHost, P) -> Result<(), Stop> + Send + Sync + 'static,
+) -> Result<()>
+where
+    P: Send + Sync + 'static,
+    (P,): wasmtime::component::ComponentNamedList + Lift,
+{
+    interface
+        .func_wrap(name, move |mut cx: Cx<'_>, (p,): (P,)| Ok(call(cx.data_mut().driver()?, p)?))
+}
+
+/// Runs `call` with the host out of the store, so that it may look at the guest's bytes in place.
+fn with_task<R>(
+    cx: &mut Cx<'_>,
+    call: impl FnOnce(&mut dyn TaskHost, &Cx<'_>) -> Result<R, Stop>,
+) -> Result<R> {
+    cx.data_mut().task()?;
+    let mut role = std::mem::replace(&mut cx.data_mut().role, Role::Idle);
+    let answer = match &mut role {
+        Role::Task(host) => call(&mut **host, cx),
+        _ => Err(misuse("no task is running")),
+    };
+    cx.data_mut().role = role;
+    Ok(answer?)
+}
+
+/// Everything that a job may import.
+pub fn link(linker: &mut Linker<State>) -> Result<()> {
+    wasmtime_wasi::p2::add_to_linker_sync(linker)?;
+    link_driver(&mut linker.instance("ingle:job/driver@0.1.0")?)?;
+    link_task(&mut linker.instance("ingle:job/task@0.1.0")?)?;
+    link_image(&mut linker.instance("ingle:job/image@0.1.0")?)
+}
+
+/// The interfaces of [`link`], for telling what a component asks for in vain.
+pub fn offers(import: &str) -> bool {
+    let Some((name, version)) = import.split_once('@') else { return false };
+    match name {
+        "ingle:job/types" | "ingle:job/driver" | "ingle:job/task" | "ingle:job/image" => {
+            version == "0.1.0"
+        }
+        _ => {
+            let packages = [
+                "wasi:cli/",
+                "wasi:clocks/",
+                "wasi:filesystem/",
+                "wasi:io/",
+                "wasi:random/",
+                "wasi:sockets/",
+            ];
+            version.starts_with("0.2.") && packages.iter().any(|package| name.starts_with(package))
+        }
+    }
+}
+
+fn link_driver(l: &mut LinkerInstance<'_, State>) -> Result<()> {
+    driver(l, "open-source", |host, spec: SourceSpec| host.open_source(spec))?;
+    driver(l, "open-output", |host, path: String| host.open_output(&path))?;
+    driver(l, "commit-output", |host, output: u32| host.commit_output(output))?;
+    driver(l, "new-cache", |host, level: StorageLevel| host.new_cache(level))?;
+    driver_unit(l, "drop-cache", |host, cache: u32| host.drop_cache(cache))?;
+    driver(l, "define-stage", |host, spec: StageSpec| host.define_stage(spec))?;
+    driver_unit(l, "drop-stage", |host, stage: u32| host.drop_stage(stage))?;
+    driver(l, "run", |host, stage: u32| host.run(stage))?;
+    driver(l, "next", |host, job: u32| host.next(job))?;
+    driver_unit(l, "cancel", |host, job: u32| host.cancel(job))?;
+    driver(l, "setting", |host, key: String| host.setting(&key))?;
+    l.func_wrap("default-parallelism", |mut cx: Cx<'_>, (): ()| {
+        Ok((cx.data_mut().driver()?.default_parallelism()?,))
+    })
+}
+
+fn link_task(l: &mut LinkerInstance<'_, State>) -> Result<()> {
+    l.func_wrap("context", |mut cx: Cx<'_>, (): ()| Ok((cx.data_mut().task()?.context(),)))?;
+    l.func_wrap("payload", |mut cx: Cx<'_>, (): ()| Ok((cx.data_mut().task()?.payload(),)))?;
+    l.func_wrap("open-split", |mut cx: Cx<'_>, (source, split): (u32, u32)| {
+        Ok((cx.data_mut().task()?.open_split(source, split)?,))
+    })?;
+    l.func_wrap("open-shuffle", |mut cx: Cx<'_>, (stage, partition): (u32, u32)| {
+        Ok((cx.data_mut().task()?.open_shuffle(stage, partition)?,))
+    })?;
+    l.func_wrap("open-cached", |mut cx: Cx<'_>, (cache, partition): (u32, u32)| {
+        Ok((cx.data_mut().task()?.open_cached(cache, partition)?,))
+    })?;
+    l.func_wrap("read", |mut cx: Cx<'_>, (reader,): (u32,)| {
+        Ok((cx.data_mut().task()?.read(reader)?,))
+    })?;
+    l.func_wrap("close", |mut cx: Cx<'_>, (reader,): (u32,)| {
+        Ok(cx.data_mut().task()?.close(reader)?)
+    })?;
+    l.func_wrap("describe", |mut cx: Cx<'_>, (reader,): (u32,)| {
+        Ok((cx.data_mut().task()?.describe(reader)?,))
+    })?;
+    l.func_wrap("line-number", |mut cx: Cx<'_>, (reader, offset): (u32, u64)| {
+        Ok((cx.data_mut().task()?.line_number(reader, offset)?,))
+    })?;
+    l.func_wrap("write", |mut cx: Cx<'_>, (partition, block): (u32, WasmList<u8>)| {
+        with_task(&mut cx, |host, cx| host.write(partition, block.as_le_slice(cx)))
+    })?;
+    l.func_wrap("emit", |mut cx: Cx<'_>, (block,): (WasmList<u8>,)| {
+        with_task(&mut cx, |host, cx| host.emit(block.as_le_slice(cx)))
+    })?;
+    l.func_wrap(
+        "write-cached",
+        |mut cx: Cx<'_>, (cache, partition, block): (u32, u32, WasmList<u8>)| {
+            with_task(&mut cx, |host, cx| {
+                host.write_cached(cache, partition, block.as_le_slice(cx))
+            })
+        },
+    )?;
+    l.func_wrap("create-run", |mut cx: Cx<'_>, (): ()| {
+        Ok((cx.data_mut().task()?.create_run()?,))
+    })?;
+    l.func_wrap("write-run", |mut cx: Cx<'_>, (run, block): (u32, WasmList<u8>)| {
+        with_task(&mut cx, |host, cx| host.write_run(run, block.as_le_slice(cx)))
+    })?;
+    l.func_wrap("open-run", |mut cx: Cx<'_>, (run,): (u32,)| {
+        Ok((cx.data_mut().task()?.open_run(run)?,))
+    })?;
+    l.func_wrap("accumulate", |mut cx: Cx<'_>, (accumulator, update): (u32, WasmList<u8>)| {
+        with_task(&mut cx, |host, cx| host.accumulate(accumulator, update.as_le_slice(cx)))
+    })?;
+    l.func_wrap("fail", |mut cx: Cx<'_>, (message,): (WasmStr,)| -> Result<()> {
+        let message = message.to_str(&cx)?.into_owned();
+        cx.data_mut().task()?;
+        Err(Stop::Failed(message).into())
+    })
+}
+
+fn link_image(l: &mut LinkerInstance<'_, State>) -> Result<()> {
+    l.func_wrap("announce", |mut cx: Cx<'_>, (length,): (u64,)| {
+        let pool = cx.data_mut().driver()?.image_pool();
+        if length > pool.capacity().0 {
+            let length = ingle_core::size::ByteSize(length);
+            let capacity = pool.capacity();
+            return Ok((Err(format!(
+                "the driver's memory, {length}, is more than the executors' {capacity}: raise --executor-memory"
+            )),));
+        }
+        cx.data_mut().announced = Some(length);
+        cx.set_hostcall_fuel(CALL_BYTES.saturating_add(length as usize));
+        Ok((Ok::<(), String>(()),))
+    })?;
+    l.func_wrap("capture", |mut cx: Cx<'_>, (region,): (WasmList<u8>,)| {
+        cx.set_hostcall_fuel(CALL_BYTES);
+        Ok((capture(&mut cx, &region)?,))
+    })?;
+    l.func_wrap("release", |mut cx: Cx<'_>, (image,): (u32,)| {
+        Ok(cx.data_mut().driver()?.release_image(image)?)
+    })?;
+    l.func_wrap("layout", |mut cx: Cx<'_>, (): ()| {
+        cx.data_mut().task()?;
+        let state = cx.data_mut();
+        let layout = match &state.image {
+            Some(image) if state.laid.is_none() => (image.base(), image.length()),
+            _ => return Ok((None,)),
+        };
+        state.limiter.prepay(layout.1);
+        cx.set_hostcall_fuel(CALL_BYTES.saturating_add(layout.1 as usize));
+        Ok((Some(Layout { base: layout.0, length: layout.1 }),))
+    })?;
+    l.func_wrap("restore", |mut cx: Cx<'_>, (region,): (WasmList<u8>,)| {
+        cx.set_hostcall_fuel(CALL_BYTES);
+        restore(&mut cx, &region)
+    })
+}
+
+#[derive(Clone, Copy, wasmtime::component::ComponentType, Lower)]
+#[component(record)]
+struct Layout {
+    base: u64,
+    length: u64,
+}
+
+fn capture(cx: &mut Cx<'_>, region: &WasmList<u8>) -> Result<Result<u32, String>> {
+    let announced = cx.data_mut().announced.take();
+    let pool = cx.data_mut().driver()?.image_pool();
+    let bytes = region.as_le_slice(&*cx);
+    if announced != Some(bytes.len() as u64) {
+        return Err(misuse("an image that wasn't announced").into());
+    }
+    let ranges = &cx.data().ranges;
+    let Some(base) = memory::offset_of(ranges, bytes) else {
+        return Err(misuse("an image of what isn't its memory").into());
+    };
+    if let Err(error) = memory::check(ranges, bytes, base) {
+        return Err(misuse(error.to_string()).into());
+    }
+    match Image::capture(cx.data().component, base, bytes, &pool) {
+        Ok(image) => Ok(Ok(cx.data_mut().driver()?.keep_image(image)?)),
+        Err(error) => Ok(Err(error.to_string())),
+    }
+}
+
+fn restore(cx: &mut Cx<'_>, region: &WasmList<u8>) -> Result<()> {
+    cx.data_mut().task()?;
+    let Some(image) = cx.data().image.clone() else {
+        return Err(misuse("restore without an image").into());
+    };
+    if image.component() != cx.data().component {
+        return Err(misuse("an image of another component").into());
+    }
+    if cx.data().laid.is_some() {
+        return Err(misuse("an image is restored once").into());
+    }
+    let part = {
+        let bytes = region.as_le_slice(&*cx);
+        if bytes.len() as u64 != image.length() {
+            return Err(misuse("an image is restored as a whole").into());
+        }
+        memory::check(&cx.data().ranges, bytes, image.base()).map_err(|e| misuse(e.to_string()))?
+    };
+    memory::lay(part, image.fd(), image.length() as usize)
+        .map_err(|e| Stop::Host(e.to_string()))?;
+    cx.data_mut().laid = Some(part);
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! The contracts between Ingle's processes, generated from `proto/ingle/`.
+
+/// Version 1.
+pub mod v1 {
+    #![allow(missing_docs)]
+    include!(concat!(env!("OUT_DIR"), "/ingle.v1.rs"));
+}

@@ -1,0 +1,65 @@
+//! `cargo xtask guests`: every job in `examples/`, as components.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use ingle_guests::{Missing, Toolchain};
+
+use crate::place::{Place, succeed};
+
+/// Builds the components, installing a toolchain for them first if there is none and that can be done.
+pub fn build_all(place: &Place) -> Result<()> {
+    let examples = place.root.join("examples");
+    let toolchain = match Toolchain::detect(&examples) {
+        Err(missing) if missing.installable() => {
+            install(&missing, place)?;
+            Toolchain::detect(&examples)?
+        }
+        found => found?,
+    };
+    for job in jobs(place)? {
+        let name = job.file_name().unwrap_or_default().to_string_lossy();
+        let out = place.guests().join(format!("{name}.wasm"));
+        ingle_guests::build_with(&toolchain, &job, Some(&out), &mut |line| eprintln!("{line}"))?;
+    }
+    eprintln!("the components are in {}", place.guests().display());
+    Ok(())
+}
+
+/// The folders of `examples/` that hold a crate, in the order of their names.
+fn jobs(place: &Place) -> Result<Vec<PathBuf>> {
+    let examples = place.root.join("examples");
+    let entries = std::fs::read_dir(&examples)
+        .with_context(|| format!("can't list {}", examples.display()))?;
+    let mut jobs = Vec::new();
+    for entry in entries {
+        let job = entry?.path();
+        if job.join("Cargo.toml").is_file() {
+            jobs.push(job);
+        }
+    }
+    jobs.sort();
+    Ok(jobs)
+}
+
+/// Installs the distribution's way to build guests. Nothing that is installed may be removed for it.
+fn install(missing: &Missing, place: &Place) -> Result<()> {
+    eprintln!(
+        "no Rust toolchain of this machine makes WebAssembly; installing what Debian has for it"
+    );
+    let apt = |args: &[&str]| {
+        let mut apt = Command::new("apt-get");
+        apt.args(args).env("DEBIAN_FRONTEND", "noninteractive");
+        apt
+    };
+    succeed(&mut apt(&["update"]))?;
+    // What apt knows may have changed, and with it the packages' names.
+    let missing = match Toolchain::detect(&place.root) {
+        Err(now) => now,
+        Ok(_) => missing.clone(),
+    };
+    succeed(
+        apt(&["install", "-y", "--no-remove", "--no-install-recommends"]).args(&missing.packages),
+    )
+}
