@@ -1,13 +1,14 @@
 //! Images: a driver's memory as it was when it ran an action, held once, mapped by all tasks.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ingle_core::memory::{MemoryPool, MemoryUse, Reservation};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
 use crate::component::ComponentHash;
 use crate::memory::PAGE;
+use crate::written::View;
 
 /// A picture of a driver's memory. Clones share it.
 #[derive(Clone)]
@@ -20,6 +21,8 @@ struct Inner {
     length: u64,
     /// Its bytes mean something only to the component that they come from.
     component: ComponentHash,
+    /// Made when an instance is first put back to it.
+    view: OnceLock<Option<View>>,
     _charge: Reservation,
 }
 
@@ -72,7 +75,8 @@ impl Image {
             }
         }
         let length = bytes.len() as u64;
-        Ok(Self(Arc::new(Inner { fd, base, length, component, _charge: charge })))
+        let view = OnceLock::new();
+        Ok(Self(Arc::new(Inner { fd, base, length, component, view, _charge: charge })))
     }
 
     /// Where the picture began in the driver's memory.
@@ -88,6 +92,12 @@ impl Image {
     /// The component that the picture comes from.
     pub fn component(&self) -> ComponentHash {
         self.0.component
+    }
+
+    /// Its bytes to copy from; none if they can't be mapped.
+    pub fn view(&self) -> Option<&View> {
+        let map = || View::new(self.fd(), self.length() as usize).ok();
+        self.0.view.get_or_init(map).as_ref()
     }
 
     /// The file to map.

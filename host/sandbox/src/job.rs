@@ -16,6 +16,7 @@ use crate::linker::{self, CALL_BYTES, Role, State};
 use crate::log::LogSink;
 use crate::memory::{self, Ranges};
 use crate::wasi::{self, Capabilities};
+use crate::written::Watch;
 
 /// Native stack that a guest may use. Threads that run guests need more than this.
 const MAX_WASM_STACK: usize = 1 << 20;
@@ -240,7 +241,7 @@ impl Job {
             instance.get_typed_func::<(u64,), ()>(&mut store, run)
         })();
         let run = run.map_err(|e| GuestFailure::of(&e))?;
-        Ok(TaskInstance { store, run, _charge: charge })
+        Ok(TaskInstance { store, run, watch: Watched::NotYet, _charge: charge })
     }
 }
 
@@ -249,7 +250,17 @@ pub struct TaskInstance {
     // Before the charge: the memories are unmapped when the store is dropped, and only then credited.
     store: Store<State>,
     run: TypedFunc<(u64,), ()>,
+    watch: Watched,
     _charge: Charge,
+}
+
+/// Whether writes to an instance's image are noted.
+enum Watched {
+    /// It ran no task before.
+    NotYet,
+    Yes(Arc<Watch>),
+    /// It writes to too many pages, or this system doesn't tell which.
+    No,
 }
 
 impl TaskInstance {
@@ -277,6 +288,27 @@ impl TaskInstance {
         if grown > MAX_KEPT_GROWTH || !state.limiter.has_one_memory() {
             return false;
         }
-        memory::reset(&state.ranges, laid).is_ok()
+        let (image, ranges, length) =
+            (image.clone(), state.ranges.clone(), image.length() as usize);
+        match self.restore(&image, laid.start(), length) {
+            true => memory::reset(&ranges, laid, length).is_ok(),
+            false => memory::reset(&ranges, laid, 0).is_ok(),
+        }
+    }
+
+    /// Puts the image's pages back if it is known which were written. From the second time on, it mostly is.
+    fn restore(&mut self, image: &Image, start: usize, length: usize) -> bool {
+        let Some(view) = image.view() else { return false };
+        if let Watched::NotYet = self.watch {
+            let watch = Watch::new(&mut self.store);
+            self.watch = if watch.begin(start, length) { Watched::Yes(watch) } else { Watched::No };
+        }
+        match &self.watch {
+            Watched::Yes(watch) if watch.restore(view) => true,
+            _ => {
+                self.watch = Watched::No;
+                false
+            }
+        }
     }
 }

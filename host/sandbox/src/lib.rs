@@ -14,6 +14,7 @@ mod linker;
 mod log;
 mod memory;
 mod wasi;
+mod written;
 
 pub use cache::{CacheError, CodeCache};
 pub use component::{ComponentError, ComponentHash, FileKind, MAX_COMPONENT_BYTES, kind};

@@ -244,7 +244,7 @@ fn link_image(l: &mut LinkerInstance<'_, State>) -> Result<()> {
         };
         state.limiter.prepay(layout.1);
         cx.set_hostcall_fuel(CALL_BYTES.saturating_add(layout.1 as usize));
-        Ok((Some(Layout { base: layout.0, length: layout.1 }),))
+        Ok((Some(Placement { base: layout.0, length: layout.1 }),))
     })?;
     l.func_wrap("restore", |mut cx: Cx<'_>, (region,): (WasmList<u8>,)| {
         cx.set_hostcall_fuel(CALL_BYTES);
@@ -254,7 +254,7 @@ fn link_image(l: &mut LinkerInstance<'_, State>) -> Result<()> {
 
 #[derive(Clone, Copy, wasmtime::component::ComponentType, Lower)]
 #[component(record)]
-struct Layout {
+struct Placement {
     base: u64,
     length: u64,
 }

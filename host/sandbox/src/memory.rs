@@ -1,4 +1,5 @@
-//! Linear memories that the host owns, and private mappings of images over them. The only `unsafe` of the host.
+//! Linear memories that the host owns, and private mappings of images over them. With `written`, the only `unsafe` of the host but
+//! for one line that loads compiled code.
 //!
 //! Invariants, which every `unsafe` block here leans on:
 //!
@@ -195,18 +196,29 @@ pub fn lay(part: Laid, image: BorrowedFd<'_>, length: usize) -> Result<(), LayEr
     Ok(())
 }
 
-/// Puts a memory back to what it was right after `lay`: the image's pages as they are in the image, all beyond zero.
+impl Laid {
+    /// The address at which the image begins.
+    pub fn start(self) -> usize {
+        self.start
+    }
+}
+
+/// Puts a memory back to what it was right after `lay`, from byte `from` of the image on: the image's pages as they are in the
+/// image, all beyond zero.
 ///
 /// Called while the guest that owns the memory isn't running.
-pub fn reset(ranges: &Ranges, part: Laid) -> Result<(), LayError> {
+pub fn reset(ranges: &Ranges, part: Laid, from: usize) -> Result<(), LayError> {
     let size = ranges.size_of(part.memory).ok_or(LayError::OutsideMemory)?;
-    let end = part.memory + size;
-    if end <= part.start {
+    let (start, end) = (part.start + from, part.memory + size);
+    if start > end || !from.is_multiple_of(PAGE) {
         return Err(LayError::OutsideMemory);
+    }
+    if start == end {
+        return Ok(());
     }
     // SAFETY: whole pages of a live memory of ours; `DONTNEED` drops the private copies, so that the next access finds the
     // image's page or a zero page. Both are valid contents.
-    unsafe { rustix::mm::madvise(at(part.start), end - part.start, Advice::LinuxDontNeed)? };
+    unsafe { rustix::mm::madvise(at(start), end - start, Advice::LinuxDontNeed)? };
     Ok(())
 }
 
@@ -251,9 +263,13 @@ mod tests {
         let part = check(&ranges, &bytes(&*memory)[PAGE..2 * PAGE], PAGE as u64).unwrap();
         lay(part, fd.as_fd(), PAGE).unwrap();
         bytes(&*memory).fill(9);
-        reset(&ranges, part).unwrap();
+        reset(&ranges, part, 0).unwrap();
         assert!(bytes(&*memory)[..PAGE].iter().all(|b| *b == 9));
         assert!(bytes(&*memory)[PAGE..2 * PAGE].iter().all(|b| *b == 5));
+        assert!(bytes(&*memory)[2 * PAGE..].iter().all(|b| *b == 0));
+        bytes(&*memory).fill(9);
+        reset(&ranges, part, PAGE).unwrap();
+        assert!(bytes(&*memory)[..2 * PAGE].iter().all(|b| *b == 9));
         assert!(bytes(&*memory)[2 * PAGE..].iter().all(|b| *b == 0));
     }
 
