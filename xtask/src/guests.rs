@@ -1,4 +1,4 @@
-//! `cargo xtask guests`: every job in `examples/`, as components.
+//! `cargo xtask guests`: every job in `examples/`, and those that tests need, as components.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -27,16 +27,21 @@ pub fn build_all(place: &Place) -> Result<()> {
     Ok(())
 }
 
-/// The folders of `examples/` that hold a crate, in the order of their names.
+/// Where the crates of jobs lie.
+const FOLDERS: [&str; 2] = ["examples", "tests/guests"];
+
+/// The folders that hold a job's crate, in the order of their names.
 fn jobs(place: &Place) -> Result<Vec<PathBuf>> {
-    let examples = place.root.join("examples");
-    let entries = std::fs::read_dir(&examples)
-        .with_context(|| format!("can't list {}", examples.display()))?;
     let mut jobs = Vec::new();
-    for entry in entries {
-        let job = entry?.path();
-        if job.join("Cargo.toml").is_file() {
-            jobs.push(job);
+    for folder in FOLDERS {
+        let folder = place.root.join(folder);
+        let entries = std::fs::read_dir(&folder)
+            .with_context(|| format!("can't list {}", folder.display()))?;
+        for entry in entries {
+            let job = entry?.path();
+            if job.join("Cargo.toml").is_file() {
+                jobs.push(job);
+            }
         }
     }
     jobs.sort();

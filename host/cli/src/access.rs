@@ -23,8 +23,8 @@ pub fn open(options: &Options) -> Result<Access, Failure> {
     let preopens = grants.preopens().into_iter().filter(|preopen| preopen.read);
     let preopens =
         preopens.map(|p| Preopen { host: p.host, guest: p.guest, write: p.write }).collect();
-    let name = options.job.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let args = std::iter::once(name).chain(options.args.iter().cloned()).collect();
+    let name = options.job().file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let args = std::iter::once(name).chain(options.args().iter().cloned()).collect();
     let env = environment(&options.env, &options.allow_env)?;
     let net = options.allow_net.iter().map(|text| net_grant(text)).collect::<Result<_, _>>()?;
     Ok(Access { grants: Arc::new(grants), capabilities: Capabilities { args, env, preopens, net } })

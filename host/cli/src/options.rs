@@ -1,6 +1,6 @@
 //! The flags of `rsubmit`, each defined once.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 
@@ -84,12 +84,21 @@ pub struct Options {
     #[arg(long, short)]
     pub verbose: bool,
 
+    /// The job's file, and all that follows it: the job's own arguments.
+    #[arg(value_names = ["JOB.wasm", "ARGS"], required = true, num_args = 1.., trailing_var_arg = true)]
+    command: Vec<String>,
+}
+
+impl Options {
     /// The job's file.
-    #[arg(value_name = "JOB.wasm")]
-    pub job: PathBuf,
+    pub fn job(&self) -> &Path {
+        Path::new(self.command.first().map_or("", String::as_str))
+    }
+
     /// The job's arguments.
-    #[arg(value_name = "ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
-    pub args: Vec<String>,
+    pub fn args(&self) -> &[String] {
+        self.command.get(1..).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -109,7 +118,14 @@ mod tests {
         let options = Options::parse_from(line);
         assert_eq!(options.allow_read, [PathBuf::from("a"), PathBuf::from("b")]);
         assert_eq!(options.name.as_deref(), Some("x"));
-        assert_eq!(options.args, ["--name", "-v", "in"]);
+        assert_eq!(options.job(), Path::new("job.wasm"));
+        assert_eq!(options.args(), ["--name", "-v", "in"]);
         assert!(!options.verbose);
+    }
+
+    #[test]
+    fn an_unknown_flag_is_no_job() {
+        assert!(Options::try_parse_from(["rsubmit", "--unknown", "job.wasm"]).is_err());
+        assert!(Options::try_parse_from(["rsubmit", "--verbose"]).is_err());
     }
 }

@@ -59,7 +59,7 @@ impl Plan {
         let driver_memory =
             memory(&settings, settings::DRIVER_MEMORY, "--driver-memory", available)?;
         settings.count("ingle.default.parallelism")?;
-        let stem = options.job.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let stem = options.job().file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Self {
             name: settings.get(settings::NAME).map_or(stem, str::to_owned),
             slots,
@@ -130,9 +130,9 @@ pub fn submit(options: &Options) -> Result<(), Failure> {
     if options.verbose {
         describe(&plan, options, &console);
     }
-    let job = job_file::load(&options.job, open_cache(plan.cache.as_deref()), || {
+    let job = job_file::load(options.job(), open_cache(plan.cache.as_deref()), || {
         if console.is_live() || options.verbose {
-            console.say(format_args!("compiling {}, once ...", options.job.display()));
+            console.say(format_args!("compiling {}, once ...", options.job().display()));
         }
     })?;
     let (name, capacity) = (plan.name.clone(), plan.executor_memory);
@@ -278,7 +278,7 @@ fn summary(name: &str, wall: Duration, totals: &Totals, capacity: ByteSize) -> S
 }
 
 fn describe(plan: &Plan, options: &Options, console: &Console) {
-    console.say(format_args!("{}: {}", plan.name, options.job.display()));
+    console.say(format_args!("{}: {}", plan.name, options.job().display()));
     console.say(format_args!(
         "  {} task slots, executor memory {}, driver memory {}",
         plan.slots, plan.executor_memory, plan.driver_memory

@@ -164,7 +164,7 @@ pub enum Action {
         /// The stage.
         stage: StageId,
     },
-    /// A dropped stage is gone: nothing reads it, and nobody can name it.
+    /// A dropped stage is gone: nothing reads it, and nobody can name it. Whatever is left of its output goes too.
     StageForgotten {
         /// The stage.
         stage: StageId,

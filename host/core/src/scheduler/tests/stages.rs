@@ -240,8 +240,8 @@ fn a_hostile_driver_is_refused_with_a_reason() {
             "job 1 can't be submitted: there is no stage 9; it was never defined, or dropped",
             "job 3 can't be submitted: 1 jobs are running, and no more are allowed at once",
             "job 0 can't be submitted: ids ascend, and a later one is taken",
-            "job 2 was cancelled",
             "forget stage 4",
+            "job 2 was cancelled",
         ]
     );
 }

@@ -1,0 +1,80 @@
+//! What never ends. Each says `started` first, for who waits to interrupt it.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use ingle::prelude::*;
+
+use crate::{Behaviour, arg};
+
+pub fn behaviour(name: &str) -> Option<Behaviour> {
+    Some(match name {
+        "loop-silent" => |ctx, _| in_tasks(ctx, || spin()),
+        "loop-print" => |ctx, _| in_tasks(ctx, print_for_ever),
+        "loop-sleep" => |ctx, _| in_tasks(ctx, || std::thread::sleep(Duration::from_secs(1000))),
+        "loop-driver" => |_, _| {
+            eprintln!("started");
+            spin()
+        },
+        "loop-save" => save,
+        "loop-save-silent" => save_silent,
+        "loop-spill" => spill,
+        _ => return None,
+    })
+}
+
+fn spin() -> ! {
+    let mut n = 0u64;
+    loop {
+        n = black_box(n.wrapping_add(1));
+    }
+}
+
+fn print_for_ever() {
+    loop {
+        println!("and on");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn in_tasks(ctx: &Context, body: impl Fn() + 'static) -> Result<()> {
+    ctx.run_tasks(0..4, move |_| {
+        eprintln!("started");
+        body();
+    })?;
+    Ok(())
+}
+
+/// Writes an output that never ends, and not so fast that it fills the disk.
+fn save(ctx: &Context, args: &[String]) -> Result<()> {
+    let endless = ctx.range(0..2, 2).flat_map(|_| {
+        eprintln!("started");
+        std::iter::repeat_with(|| {
+            std::thread::sleep(Duration::from_millis(5));
+            "x".repeat(64 << 10)
+        })
+    });
+    endless.save_as_text_file(arg(args, 0)?)
+}
+
+/// Holds an output open and never calls the host.
+fn save_silent(ctx: &Context, args: &[String]) -> Result<()> {
+    let endless = ctx.range(0..2, 2).map(|_| -> u64 {
+        eprintln!("started");
+        spin()
+    });
+    endless.save_as_text_file(arg(args, 0)?)
+}
+
+/// Has spilled when it starts to wait.
+fn spill(ctx: &Context, _: &[String]) -> Result<()> {
+    let sorted =
+        ctx.range(0..4, 4).flat_map(|n| (0..150_000).map(move |i| (i * 7919 + n, "x".repeat(200))));
+    let sorted = sorted.sort_by(|(key, _)| *key, true);
+    sorted.for_each(|_| {
+        eprintln!("started");
+        loop {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    })
+}
