@@ -1,6 +1,7 @@
 //! A hash table from keys to accumulated values, and what becomes of it when it does not fit.
 //!
-//! Keys are held encoded, in one arena, and are found by their bytes: a hit decodes nothing, a miss allocates nothing but room.
+//! Keys are held encoded, short ones in the table itself and others in one arena, and are found by their bytes: a hit decodes
+//! nothing and mostly touches one place in memory, a miss allocates nothing but room.
 //! A table that grew past the task's memory goes to a run of the host's, sorted by hash; runs are merged in the end.
 
 use std::cmp::Reverse;
@@ -10,7 +11,7 @@ use std::rc::Rc;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry as Slot;
+use hashbrown::hash_table::{self, Entry as Slot};
 
 use crate::codec::{self, Cursor, Record};
 use crate::host;
@@ -41,19 +42,52 @@ pub(crate) fn place<K: Hash>(key: &K, partitions: usize) -> usize {
     partition_of(hash_of(key), partitions)
 }
 
+/// Encoded keys up to this length lie in their entry: a word, an id.
+const SHORT: usize = 12;
+
+/// Where a key's encoding is, beside its length: short ones themselves, padded with zeros; of others where they begin in the arena.
+type Place = [u8; SHORT];
+
+/// A key's `Place`, of one that lies at the end of an arena.
+fn place_of(bytes: &[u8], start: usize) -> Place {
+    let mut place = [0; SHORT];
+    match place.get_mut(..bytes.len()) {
+        Some(all) => all.copy_from_slice(bytes),
+        // At most `ARENA` and a key.
+        None => place[..4].copy_from_slice(&(start as u32).to_le_bytes()),
+    }
+    place
+}
+
 pub(crate) struct Entry<C> {
     hash: u64,
-    /// Where the encoded key begins in the arena, and how long it is.
-    start: u32,
     len: u32,
+    place: Place,
     /// Taken out only while it is changed.
     value: Option<C>,
 }
 
+impl<C> Entry<C> {
+    fn is_short(&self) -> bool {
+        self.len as usize <= SHORT
+    }
+
+    /// Where in the arena the key begins, if it isn't short.
+    fn start(&self) -> usize {
+        let [a, b, c, d, ..] = self.place;
+        u32::from_le_bytes([a, b, c, d]) as usize
+    }
+
+    fn key<'a>(&'a self, arena: &'a [u8]) -> &'a [u8] {
+        let len = self.len as usize;
+        if self.is_short() { &self.place[..len] } else { &arena[self.start()..][..len] }
+    }
+}
+
 /// Values by key, in memory.
 pub(crate) struct Table<K, C> {
-    index: HashTable<u32>,
-    entries: Vec<Entry<C>>,
+    entries: HashTable<Entry<C>>,
+    /// The encodings of keys that aren't short.
     keys: Vec<u8>,
     key: std::marker::PhantomData<fn() -> K>,
 }
@@ -63,12 +97,7 @@ const ARENA: usize = 1 << 30;
 
 impl<K: Key, C> Table<K, C> {
     pub(crate) fn new() -> Self {
-        Table {
-            index: HashTable::new(),
-            entries: Vec::new(),
-            keys: Vec::new(),
-            key: std::marker::PhantomData,
-        }
+        Table { entries: HashTable::new(), keys: Vec::new(), key: std::marker::PhantomData }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -101,26 +130,30 @@ impl<K: Key, C> Table<K, C> {
     #[inline]
     fn upsert_last(&mut self, key: &K, start: usize, change: impl FnOnce(Option<C>) -> C) {
         let hash = hash_of(key);
-        let Table { index, entries, keys, .. } = self;
-        let same = |&at: &u32| {
-            let entry = &entries[at as usize];
+        let Table { entries, keys, .. } = self;
+        let bytes = &keys[start..];
+        let (len, is_short) = (bytes.len(), bytes.len() <= SHORT);
+        let place = place_of(bytes, start);
+        let same = |entry: &Entry<C>| {
             if entry.hash != hash {
                 return false;
             }
-            let known = &keys[entry.start as usize..][..entry.len as usize];
+            let is_same = entry.len as usize == len
+                && if is_short { entry.place == place } else { entry.key(keys) == bytes };
             // Keys that are equal may be encoded in different ways, if their `Eq` says so.
-            known == &keys[start..] || done(codec::decode::<K>(known)) == *key
+            is_same || done(codec::decode::<K>(entry.key(keys))) == *key
         };
-        match index.entry(hash, same, |&at| entries[at as usize].hash) {
-            Slot::Occupied(slot) => {
-                let entry = &mut entries[*slot.get() as usize];
+        match entries.entry(hash, same, |entry| entry.hash) {
+            Slot::Occupied(mut slot) => {
+                let entry = slot.get_mut();
                 entry.value = Some(change(entry.value.take()));
                 keys.truncate(start);
             }
             Slot::Vacant(slot) => {
-                slot.insert(entries.len() as u32);
-                let (start, len) = (start as u32, (keys.len() - start) as u32);
-                entries.push(Entry { hash, start, len, value: Some(change(None)) });
+                slot.insert(Entry { hash, len: len as u32, place, value: Some(change(None)) });
+                if is_short {
+                    keys.truncate(start);
+                }
             }
         }
     }
@@ -132,13 +165,12 @@ impl<K: Key, C> Table<K, C> {
     {
         let partitions = writer.partitions();
         let keys = &self.keys;
-        for entry in self.entries.drain(..) {
+        for entry in self.entries.drain() {
             writer.push_with(partition_of(entry.hash, partitions), |buffer| {
                 append(&entry, keys, buffer)
             });
         }
         self.keys.clear();
-        self.index.clear();
     }
 
     /// Puts all entries away, in the order of their hashes, and empties the table.
@@ -148,8 +180,10 @@ impl<K: Key, C> Table<K, C> {
     {
         let run = host::create_run();
         let mut buffer = Vec::with_capacity(BLOCK);
-        self.entries.sort_unstable_by_key(|entry| (entry.hash, entry.start));
-        for entry in std::mem::take(&mut self.entries) {
+        let mut entries: Vec<Entry<C>> = std::mem::take(&mut self.entries).into_iter().collect();
+        // Of one hash there is nearly always one key; where not, those that merge look at all of them.
+        entries.sort_unstable_by_key(|entry| entry.hash);
+        for entry in entries {
             append(&entry, &self.keys, &mut buffer);
             if buffer.len() >= BLOCK {
                 host::write_run(run, &buffer);
@@ -166,7 +200,7 @@ impl<K: Key, C> Table<K, C> {
 
 fn append<C: Record>(entry: &Entry<C>, keys: &[u8], buffer: &mut Vec<u8>) {
     if let Some(value) = &entry.value {
-        buffer.extend_from_slice(&keys[entry.start as usize..][..entry.len as usize]);
+        buffer.extend_from_slice(entry.key(keys));
         done(codec::encode(value, buffer));
     }
 }
@@ -217,7 +251,7 @@ impl<K: Key, C: Record> Gather<K, C> {
     pub(crate) fn finish(mut self, merge: Merge<C>) -> Gathered<K, C> {
         if self.runs.is_empty() {
             let Table { keys, entries, .. } = self.table;
-            return Gathered::InMemory { keys: Rc::new(keys), entries: entries.into_iter() };
+            return Gathered::InMemory(Drained::new(Rc::new(keys), entries.into_iter()));
         }
         if !self.table.is_empty() {
             self.runs.push(self.table.write_run());
@@ -228,8 +262,50 @@ impl<K: Key, C: Record> Gather<K, C> {
 
 /// The pairs of a [`Gather`].
 pub(crate) enum Gathered<K, C> {
-    InMemory { keys: Block, entries: std::vec::IntoIter<Entry<C>> },
+    InMemory(Drained<K, C>),
     Merged(MergedRuns<K, C>),
+}
+
+/// How many entries are taken from a table at a time.
+const BATCH: usize = 1024;
+
+/// The pairs of a table, as it is emptied.
+pub(crate) struct Drained<K, C> {
+    entries: hash_table::IntoIter<Entry<C>>,
+    keys: Block,
+    batch: std::vec::IntoIter<Entry<C>>,
+    /// The short keys of the batch, so that strings among them share one block, and where the next one begins.
+    short: Block,
+    at: usize,
+    key: std::marker::PhantomData<fn() -> K>,
+}
+
+impl<K: Key, C> Drained<K, C> {
+    fn new(keys: Block, entries: hash_table::IntoIter<Entry<C>>) -> Self {
+        let (batch, short) = (Vec::new().into_iter(), Block::default());
+        Drained { entries, keys, batch, short, at: 0, key: std::marker::PhantomData }
+    }
+
+    fn next(&mut self) -> Option<(K, C)> {
+        if self.batch.len() == 0 {
+            let batch: Vec<Entry<C>> = self.entries.by_ref().take(BATCH).collect();
+            let short =
+                batch.iter().filter(|entry| entry.is_short()).flat_map(|entry| entry.key(&[]));
+            self.short = Rc::new(short.copied().collect());
+            self.at = 0;
+            self.batch = batch.into_iter();
+        }
+        let entry = self.batch.next()?;
+        let key = if entry.is_short() {
+            let at = self.at;
+            self.at += entry.len as usize;
+            Cursor::over(Rc::clone(&self.short), at).decode()
+        } else {
+            Cursor::over(Rc::clone(&self.keys), entry.start()).decode()
+        };
+        // Values are out of their entries only while they are changed.
+        entry.value.map(|value| (done(key), value))
+    }
 }
 
 struct Run<K, C> {
@@ -305,12 +381,7 @@ impl<K: Key, C: Record> Iterator for Gathered<K, C> {
 
     fn next(&mut self) -> Option<(K, C)> {
         match self {
-            Gathered::InMemory { keys, entries } => {
-                let entry = entries.next()?;
-                let key = done(Cursor::over(Rc::clone(keys), entry.start as usize).decode());
-                // Values are out of their entries only while they are changed.
-                entry.value.map(|value| (key, value))
-            }
+            Gathered::InMemory(drained) => drained.next(),
             Gathered::Merged(merged) => {
                 if merged.ready.is_empty() {
                     merged.fill();
