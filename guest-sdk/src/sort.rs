@@ -165,36 +165,48 @@ impl<T, K: Ord> Order<T, K> {
     }
 }
 
-/// Records to sort: the keys are sorted with their records' places, and records stay where they are.
+/// Records to sort.
 struct Batch<T, K> {
+    /// Small records are sorted with their keys; the number tells equal ones apart.
+    whole: Vec<(K, u32, T)>,
+    /// Of large ones only the keys are sorted, with the records' places.
     keys: Vec<(K, u32)>,
     records: Vec<Option<T>>,
 }
 
 impl<T: Record, K: Ord> Batch<T, K> {
+    /// Moving a record that is small costs less than finding it again elsewhere in memory.
+    const SMALL: bool = size_of::<T>() <= 32;
+
     fn new() -> Self {
-        Batch { keys: Vec::new(), records: Vec::new() }
+        Batch { whole: Vec::new(), keys: Vec::new(), records: Vec::new() }
     }
 
     fn push(&mut self, order: &Order<T, K>, record: T) {
-        self.keys.push(((order.key)(&record), self.records.len() as u32));
-        self.records.push(Some(record));
+        let key = (order.key)(&record);
+        if Self::SMALL {
+            self.whole.push((key, self.whole.len() as u32, record));
+        } else {
+            self.keys.push((key, self.records.len() as u32));
+            self.records.push(Some(record));
+        }
     }
 
     /// The records in order; equal ones as they came.
     fn sorted(mut self, order: &Order<T, K>) -> impl Iterator<Item = T> + use<T, K> {
         // Two loops that compare directly are faster than one that asks which way at each step.
-        match order.ascending {
-            true => self
-                .keys
-                .sort_unstable_by(|one, other| one.0.cmp(&other.0).then(one.1.cmp(&other.1))),
-            false => self
-                .keys
-                .sort_unstable_by(|one, other| other.0.cmp(&one.0).then(one.1.cmp(&other.1))),
+        if order.ascending {
+            self.whole.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(a.1.cmp(&b.1)));
+            self.keys.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(a.1.cmp(&b.1)));
+        } else {
+            self.whole.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+            self.keys.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
         }
-        self.keys
-            .into_iter()
-            .filter_map(move |(_, at)| self.records.get_mut(at as usize).and_then(Option::take))
+        let large = self.keys.into_iter();
+        let large = large
+            .filter_map(move |(_, at)| self.records.get_mut(at as usize).and_then(Option::take));
+        // One of the two is empty.
+        self.whole.into_iter().map(|(_, _, record)| record).chain(large)
     }
 
     /// Puts the records away in order.

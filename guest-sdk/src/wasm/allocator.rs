@@ -1,10 +1,13 @@
-//! The allocator of a component: the system's, counting what is live.
+//! The allocator of a component: dlmalloc, counting what is live, over a heap that grows in large steps once it is large.
 //!
 //! Operators that hold much ask it when to spill. In the driver it also wipes large blocks as they are freed: the
 //! memory image leaves zero pages out, so that a driver which once held much does not ship its garbage.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
+use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use dlmalloc::{Allocator, Dlmalloc};
 
 use crate::wasm::fork;
 
@@ -20,23 +23,89 @@ pub(crate) fn live_bytes() -> u64 {
 
 #[cfg(feature = "allocator")]
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: Counting = Counting(UnsafeCell::new(Dlmalloc::new_with_allocator(Memory)));
 
-struct Counting;
+/// The component's linear memory.
+struct Memory;
 
-// SAFETY: every method hands its arguments to the system's allocator as they are, under the same contract, and gives
-// back what that gave. Counting touches only an atomic.
+/// What one memory page of WebAssembly holds.
+const PAGE: usize = 64 * 1024;
+/// From this size on the memory grows by whole `STEP`s, which the host can map in one piece.
+const LARGE_MEMORY: usize = 8 << 20;
+const STEP: usize = 2 << 20;
+
+// SAFETY: `alloc` gives memory that was just grown, so nobody else has it; nothing is ever given back or moved.
+unsafe impl Allocator for Memory {
+    fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
+        let end = core::arch::wasm32::memory_size(0) * PAGE;
+        let step = if end < LARGE_MEMORY { PAGE } else { STEP };
+        let Some(wanted) = end.checked_add(size).and_then(|end| end.checked_next_multiple_of(step))
+        else {
+            return (std::ptr::null_mut(), 0, 0);
+        };
+        let more = wanted - end;
+        if core::arch::wasm32::memory_grow(0, more / PAGE) == usize::MAX {
+            return (std::ptr::null_mut(), 0, 0);
+        }
+        (end as *mut u8, more, 0)
+    }
+
+    fn remap(&self, _: *mut u8, _: usize, _: usize, _: bool) -> *mut u8 {
+        std::ptr::null_mut()
+    }
+
+    fn free_part(&self, _: *mut u8, _: usize, _: usize) -> bool {
+        false
+    }
+
+    fn free(&self, _: *mut u8, _: usize) -> bool {
+        false
+    }
+
+    fn can_release_part(&self, _: u32) -> bool {
+        false
+    }
+
+    fn allocates_zeros(&self) -> bool {
+        true
+    }
+
+    fn page_size(&self) -> usize {
+        PAGE
+    }
+}
+
+struct Counting(UnsafeCell<Dlmalloc<Memory>>);
+
+// SAFETY: a component has one thread.
+unsafe impl Sync for Counting {}
+
+impl Counting {
+    /// The heap.
+    ///
+    /// # Safety
+    ///
+    /// Only while no other reference to it is alive: in the methods below, none of which calls another while it has one.
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn heap(&self) -> &mut Dlmalloc<Memory> {
+        // SAFETY: the caller's promise.
+        unsafe { &mut *self.0.get() }
+    }
+}
+
+// SAFETY: every method hands its arguments to dlmalloc as they are, under the same contract, and gives back what that gave.
+// Counting touches only an atomic.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         LIVE.fetch_add(layout.size(), Relaxed);
-        // SAFETY: the caller's promise is the one that `System` asks for.
-        unsafe { System.alloc(layout) }
+        // SAFETY: the caller's promise is the one that dlmalloc asks for.
+        unsafe { self.heap().malloc(layout.size(), layout.align()) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         LIVE.fetch_add(layout.size(), Relaxed);
         // SAFETY: as above.
-        unsafe { System.alloc_zeroed(layout) }
+        unsafe { self.heap().calloc(layout.size(), layout.align()) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
@@ -46,12 +115,12 @@ unsafe impl GlobalAlloc for Counting {
             unsafe { block.write_bytes(0, layout.size()) };
         }
         // SAFETY: as above.
-        unsafe { System.dealloc(block, layout) }
+        unsafe { self.heap().free(block, layout.size(), layout.align()) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         if layout.size() >= LARGE && !fork::is_task() {
-            // The system would leave the old bytes behind where it moves a block: move it here, and wipe.
+            // dlmalloc would leave the old bytes behind where it moves a block: move it here, and wipe.
             // SAFETY: the caller promises that `new_size`, rounded up to the alignment, does not overflow.
             let moved =
                 unsafe { self.alloc(Layout::from_size_align_unchecked(new_size, layout.align())) };
@@ -67,6 +136,6 @@ unsafe impl GlobalAlloc for Counting {
         LIVE.fetch_add(new_size, Relaxed);
         LIVE.fetch_sub(layout.size(), Relaxed);
         // SAFETY: as above.
-        unsafe { System.realloc(block, layout, new_size) }
+        unsafe { self.heap().realloc(block, layout.size(), layout.align(), new_size) }
     }
 }
