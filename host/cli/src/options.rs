@@ -5,6 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 
 use crate::exit::TABLE;
+use crate::settings;
+
+fn long_help() -> String {
+    format!("{TABLE}\n\nIngle's settings, for --conf and properties files:{}", settings::list())
+}
 
 /// Runs a job: a WebAssembly component, or a wasip1 core module, that was built with Ingle's SDK.
 ///
@@ -15,6 +20,7 @@ use crate::exit::TABLE;
     name = "rsubmit",
     version,
     after_help = TABLE,
+    after_long_help = long_help(),
     arg_required_else_help = true,
     override_usage = "rsubmit [OPTIONS] JOB.wasm [ARGS]..."
 )]

@@ -153,9 +153,12 @@ fn check(key: &str) -> Result<(), String> {
     if !key.starts_with("ingle.") || is_known(key) {
         return Ok(());
     }
-    let known: Vec<String> =
-        KNOWN.iter().map(|(key, meaning)| format!("\n  {key}: {meaning}")).collect();
-    Err(format!("there is no setting {key}; there are{}", known.concat()))
+    Err(format!("there is no setting {key}; there are{}", list()))
+}
+
+/// Ingle's settings, a line each.
+pub fn list() -> String {
+    KNOWN.iter().map(|(key, meaning)| format!("\n  {key}: {meaning}")).collect()
 }
 
 fn is_known(key: &str) -> bool {

@@ -8,6 +8,7 @@ use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
 use crate::component::ComponentHash;
 use crate::memory::PAGE;
+use crate::usual::Usual;
 use crate::written::View;
 
 /// A picture of a driver's memory. Clones share it.
@@ -23,6 +24,8 @@ struct Inner {
     component: ComponentHash,
     /// Made when an instance is first put back to it.
     view: OnceLock<Option<View>>,
+    /// What tasks that start from it write.
+    usual: Usual,
     _charge: Reservation,
 }
 
@@ -75,8 +78,8 @@ impl Image {
             }
         }
         let length = bytes.len() as u64;
-        let view = OnceLock::new();
-        Ok(Self(Arc::new(Inner { fd, base, length, component, view, _charge: charge })))
+        let (view, usual) = (OnceLock::new(), Usual::default());
+        Ok(Self(Arc::new(Inner { fd, base, length, component, view, usual, _charge: charge })))
     }
 
     /// Where the picture began in the driver's memory.
@@ -92,6 +95,11 @@ impl Image {
     /// The component that the picture comes from.
     pub fn component(&self) -> ComponentHash {
         self.0.component
+    }
+
+    /// The pages that tasks write first.
+    pub fn usual(&self) -> &Usual {
+        &self.0.usual
     }
 
     /// Its bytes to copy from; none if they can't be mapped.

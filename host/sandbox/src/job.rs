@@ -272,7 +272,11 @@ impl TaskInstance {
     ) -> (Option<Box<dyn TaskHost>>, Result<(), GuestFailure>) {
         self.store.data_mut().role = Role::Task(host);
         let ended = self.run.call(&mut self.store, (entry,)).map_err(|e| GuestFailure::of(&e));
-        match std::mem::replace(&mut self.store.data_mut().role, Role::Idle) {
+        let state = self.store.data_mut();
+        if let (Some(image), Some(laid)) = (&state.image, state.laid) {
+            image.usual().learn(laid.start(), image.length() as usize);
+        }
+        match std::mem::replace(&mut state.role, Role::Idle) {
             Role::Task(host) => (Some(host), ended),
             _ => (None, ended),
         }

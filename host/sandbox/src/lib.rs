@@ -13,6 +13,7 @@ mod limits;
 mod linker;
 mod log;
 mod memory;
+mod usual;
 mod wasi;
 mod written;
 

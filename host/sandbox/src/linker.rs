@@ -297,8 +297,7 @@ fn restore(cx: &mut Cx<'_>, region: &WasmList<u8>) -> Result<()> {
         }
         memory::check(&cx.data().ranges, bytes, image.base()).map_err(|e| misuse(e.to_string()))?
     };
-    memory::lay(part, image.fd(), image.length() as usize)
-        .map_err(|e| Stop::Host(e.to_string()))?;
+    memory::lay(&cx.data().ranges, part, &image).map_err(|e| Stop::Host(e.to_string()))?;
     cx.data_mut().laid = Some(part);
     Ok(())
 }

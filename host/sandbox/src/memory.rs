@@ -17,13 +17,15 @@
 
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::os::fd::BorrowedFd;
 use std::ptr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
+
+use crate::image::Image;
+use crate::usual::Usual;
 
 /// What images and mappings are aligned to: the page size of every platform that we run on divides it or equals it.
 pub const PAGE: usize = 4096;
@@ -41,6 +43,8 @@ struct Shared {
     free: Mutex<HashMap<usize, Vec<usize>>>,
     /// Sizes of the memories that live, by base.
     live: Mutex<HashMap<usize, usize>>,
+    /// What instances write before they become forks.
+    usual: Usual,
 }
 
 /// Makes the engine's linear memories, reusing their address ranges.
@@ -92,6 +96,7 @@ unsafe impl MemoryCreator for Ranges {
         };
         let mut range = Range { base, size: 0, reserved, whole, shared: self.0.clone() };
         range.grow_to(minimum).map_err(|e| e.to_string())?;
+        self.0.usual.populate(base, minimum);
         Ok(Box::new(range))
     }
 }
@@ -197,17 +202,20 @@ pub fn offset_of(ranges: &Ranges, region: &[u8]) -> Option<u64> {
     inside.map(|(base, _)| (start - base) as u64)
 }
 
-/// Lays a private mapping of `length` bytes of `image` over the part of a linear memory that `check` has seen.
+/// Lays a private mapping of `image` over the part of a linear memory that `check` has seen.
 ///
 /// Called in a host call of the guest that owns the memory, with no reference into it alive.
-pub fn lay(part: Laid, image: BorrowedFd<'_>, length: usize) -> Result<(), LayError> {
+pub fn lay(ranges: &Ranges, part: Laid, image: &Image) -> Result<(), LayError> {
+    let length = image.length() as usize;
+    ranges.0.usual.learn(part.memory, part.start - part.memory + length);
     // SAFETY: `check` found the part to be whole pages below `size` of a live memory, so this replaces accessible pages
     // of one of our ranges by accessible pages; see the invariants for who may look at them meanwhile.
     unsafe {
         let prot = ProtFlags::READ | ProtFlags::WRITE;
         let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
-        rustix::mm::mmap(at(part.start), length, prot, flags, image, 0)?;
+        rustix::mm::mmap(at(part.start), length, prot, flags, image.fd(), 0)?;
     }
+    image.usual().populate(part.start, length);
     Ok(())
 }
 
@@ -251,10 +259,9 @@ mod tests {
         unsafe { std::slice::from_raw_parts_mut(memory.as_ptr(), memory.byte_size()) }
     }
 
-    fn image(contents: &[u8]) -> std::os::fd::OwnedFd {
-        let fd = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
-        rustix::io::write(&fd, contents).unwrap();
-        fd
+    fn image(contents: &[u8]) -> Image {
+        let pool = ingle_core::memory::MemoryPool::new(ingle_core::size::ByteSize(1 << 20));
+        Image::capture(crate::ComponentHash::of(b""), 0, contents, &pool).unwrap()
     }
 
     #[test]
@@ -271,12 +278,11 @@ mod tests {
 
     #[test]
     fn reset_brings_back_the_image_and_zeroes_what_lies_beyond() {
-        use std::os::fd::AsFd;
         let ranges = Ranges::default();
         let memory = memory(&ranges, 3 * PAGE);
-        let fd = image(&[5; PAGE]);
+        let image = image(&[5; PAGE]);
         let part = check(&ranges, &bytes(&*memory)[PAGE..2 * PAGE], PAGE as u64).unwrap();
-        lay(part, fd.as_fd(), PAGE).unwrap();
+        lay(&ranges, part, &image).unwrap();
         bytes(&*memory).fill(9);
         reset(&ranges, part, 0).unwrap();
         assert!(bytes(&*memory)[..PAGE].iter().all(|b| *b == 9));
@@ -290,12 +296,11 @@ mod tests {
 
     #[test]
     fn two_memories_of_one_image_do_not_see_each_other() {
-        use std::os::fd::AsFd;
         let ranges = Ranges::default();
         let (a, b) = (memory(&ranges, PAGE), memory(&ranges, PAGE));
-        let fd = image(&[5; PAGE]);
+        let image = image(&[5; PAGE]);
         for m in [&a, &b] {
-            lay(check(&ranges, bytes(&**m), 0).unwrap(), fd.as_fd(), PAGE).unwrap();
+            lay(&ranges, check(&ranges, bytes(&**m), 0).unwrap(), &image).unwrap();
         }
         bytes(&*a).fill(1);
         assert!(bytes(&*b).iter().all(|x| *x == 5));
