@@ -29,6 +29,7 @@ impl<E: Into<Error>> Outcome for Result<(), E> {
 /// Runs the driver.
 pub fn drive(main: impl FnOnce(&Context) -> Result<()>) -> Result<(), String> {
     fork::warm();
+    fork::reserve_handles();
     install_panic_hook();
     let outcome = Context::new().and_then(|ctx| main(&ctx));
     flush();

@@ -172,8 +172,12 @@ fn start(
         driver_log: Arc::new(DriverLog(console.clone())),
         task_log: Arc::new(TaskLog(console.clone())),
         notes: Box::new(move |note| match note {
-            Note::TaskRetried { .. } => notes.say(format_args!("warning: {note}")),
             _ if verbose => notes.say(note),
+            // Where it happened is said if it happens once too often.
+            Note::TaskRetried { .. } => {
+                let text = note.to_string();
+                notes.say(format_args!("warning: {}", text.lines().next().unwrap_or_default()));
+            }
             _ => {}
         }),
     };

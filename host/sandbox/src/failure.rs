@@ -7,6 +7,7 @@ use wasmtime_wasi::I32Exit;
 
 use crate::host::Stop;
 use crate::limits::GuestOutOfMemory;
+use crate::linker::MAX_HANDLES;
 
 /// Why a guest didn't return.
 #[derive(Clone, Debug)]
@@ -109,6 +110,11 @@ fn other_words(cause: &str) -> String {
                 it inside of the task, or capture its contents"
             .to_owned();
     }
+    if cause.contains("resource table has no free keys") {
+        return format!(
+            "has {MAX_HANDLES} files, streams and other handles open, and can't have more"
+        );
+    }
     cause.to_owned()
 }
 
@@ -120,14 +126,15 @@ fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
             "__rustc",
             "rust_begin_unwind",
             "std::sys::backtrace",
+            // The adapter between WASI's two versions, and libc's half of it.
+            "wasi_snapshot_preview1",
+            "__wasi_",
         ];
         mechanics.iter().any(|m| name.contains(m)) || name.starts_with("wit-component:")
     };
     let names = backtrace.frames().iter().filter_map(|frame| {
-        let name = frame.symbols().first().and_then(|s| s.name()).or(frame.func_name());
-        let name = name
-            .map(|n| wasmtime_demangle(n))
-            .unwrap_or_else(|| format!("function {}", frame.func_index()));
+        let name = frame.symbols().first().and_then(|s| s.name()).or(frame.func_name())?;
+        let name = wasmtime_demangle(name);
         (!noise(&name)).then_some(name)
     });
     names.take(MAX_FRAMES).collect()

@@ -12,7 +12,7 @@ use crate::failure::{FailureKind, GuestFailure};
 use crate::host::{DriverHost, TaskHost};
 use crate::image::Image;
 use crate::limits::{Charge, Limiter};
-use crate::linker::{self, CALL_BYTES, Role, State};
+use crate::linker::{self, CALL_BYTES, MAX_HANDLES, Role, State};
 use crate::log::LogSink;
 use crate::memory::{self, Ranges};
 use crate::wasi::{self, Capabilities};
@@ -20,8 +20,6 @@ use crate::written::Watch;
 
 /// Native stack that a guest may use. Threads that run guests need more than this.
 const MAX_WASM_STACK: usize = 1 << 20;
-/// WASI handles that one instance may hold.
-const MAX_RESOURCES: usize = 4096;
 /// An instance that has grown by more than this is not kept: giving its memory back as a whole is simpler than finding out
 /// what of it the next task may have.
 const MAX_KEPT_GROWTH: u64 = 4 << 20;
@@ -173,7 +171,7 @@ impl Job {
         let wasi = wasi::context(capabilities, log)
             .map_err(|e| GuestFailure::of_host(format!("opening what was granted: {e}")))?;
         let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_RESOURCES);
+        table.set_max_capacity(MAX_HANDLES);
         let state = State {
             wasi,
             table,
@@ -184,6 +182,7 @@ impl Job {
             announced: None,
             image,
             laid: None,
+            handles: 0,
         };
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.limiter);
@@ -285,8 +284,12 @@ impl TaskInstance {
     /// After a task that succeeded: puts the driver's exact state back, so that the next task of the stage finds what a
     /// new instance would. Says whether the instance can be used again.
     pub fn reset(&mut self) -> bool {
-        let state = self.store.data();
+        let state = self.store.data_mut();
         let (Some(image), Some(laid)) = (&state.image, state.laid) else { return false };
+        // What it left open would pile up.
+        if state.table.iter_mut().count() != state.handles {
+            return false;
+        }
         let image_end = image.base() + image.length();
         let grown = state.limiter.bytes().saturating_sub(image_end);
         if grown > MAX_KEPT_GROWTH || !state.limiter.has_one_memory() {

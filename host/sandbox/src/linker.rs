@@ -1,6 +1,8 @@
 //! `wit/job.wit` as host functions. Small and rare calls copy; bulk is borrowed in place from the guest's memory.
 
-use wasmtime::component::{Lift, Linker, LinkerInstance, Lower, ResourceTable, WasmList, WasmStr};
+use wasmtime::component::{
+    Lift, Linker, LinkerInstance, Lower, Resource, ResourceTable, ResourceType, WasmList, WasmStr,
+};
 use wasmtime::{Result, StoreContextMut};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -12,6 +14,11 @@ use crate::memory::{self, Laid, Ranges};
 
 /// Bytes that one host call may take from a guest. Images have their own allowance, asked for before.
 pub const CALL_BYTES: usize = 256 << 20;
+
+/// WASI handles that one instance may hold.
+pub const MAX_HANDLES: usize = 1024;
+/// Handles are numbered from 1, lowest first where none was dropped; a component's own few are no WASI handles.
+const RESERVED_HANDLES: usize = MAX_HANDLES + 64;
 
 pub enum Role {
     Driver(Box<dyn DriverHost>),
@@ -33,6 +40,8 @@ pub struct State {
     /// Of a task: what it starts from, and where that lies once it does.
     pub image: Option<Image>,
     pub laid: Option<Laid>,
+    /// How many handles it had when the image was laid.
+    pub handles: usize,
 }
 
 impl WasiView for State {
@@ -214,7 +223,16 @@ fn link_task(l: &mut LinkerInstance<'_, State>) -> Result<()> {
     })
 }
 
+/// `image.mark`: nothing stands behind it.
+struct Mark;
+
 fn link_image(l: &mut LinkerInstance<'_, State>) -> Result<()> {
+    l.resource("mark", ResourceType::host::<Mark>(), |_, _| Ok(()))?;
+    l.func_wrap("reserve-handles", |mut cx: Cx<'_>, (): ()| {
+        cx.data_mut().driver()?;
+        let marks = 0..RESERVED_HANDLES;
+        Ok((marks.map(|_| Resource::<Mark>::new_own(0)).collect::<Vec<_>>(),))
+    })?;
     l.func_wrap("announce", |mut cx: Cx<'_>, (length,): (u64,)| {
         let pool = cx.data_mut().driver()?.image_pool();
         if length > pool.capacity().0 {
@@ -298,6 +316,8 @@ fn restore(cx: &mut Cx<'_>, region: &WasmList<u8>) -> Result<()> {
         memory::check(&cx.data().ranges, bytes, image.base()).map_err(|e| misuse(e.to_string()))?
     };
     memory::lay(&cx.data().ranges, part, &image).map_err(|e| Stop::Host(e.to_string()))?;
-    cx.data_mut().laid = Some(part);
+    let state = cx.data_mut();
+    state.laid = Some(part);
+    state.handles = state.table.iter_mut().count();
     Ok(())
 }
