@@ -17,7 +17,7 @@ use crate::codec::{self, Cursor, Record};
 use crate::host;
 use crate::shuffle::Writer;
 use crate::str::Block;
-use crate::task::{BLOCK, Blocks, TaskScope, done};
+use crate::task::{Blocks, TaskScope, done};
 
 /// What keys need: to be found, and to travel.
 pub trait Key: Record + Hash + Eq {}
@@ -94,20 +94,52 @@ pub(crate) struct Table<K, C> {
 
 /// Arenas are addressed by `u32`; far below, so that it never matters how much a last key adds.
 const ARENA: usize = 1 << 30;
+/// Room for any usual key while it is looked for.
+const FIRST_ARENA: usize = 256;
+/// Blocks of runs: as many are in memory as there are runs, when they are merged.
+const RUN_BLOCK: usize = 64 << 10;
 
 impl<K: Key, C> Table<K, C> {
     pub(crate) fn new() -> Self {
-        Table { entries: HashTable::new(), keys: Vec::new(), key: std::marker::PhantomData }
+        Table {
+            entries: HashTable::new(),
+            keys: Vec::with_capacity(FIRST_ARENA),
+            key: std::marker::PhantomData,
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Whether it should be put away.
+    /// Whether it should be put away: it is too large, or the next key would make it so.
     #[inline]
     pub(crate) fn is_full(&self, task: &TaskScope) -> bool {
-        task.is_full() && !self.is_empty() || self.keys.len() >= ARENA
+        if self.is_empty() {
+            return false;
+        }
+        let is_at_capacity = self.entries.len() == self.entries.capacity()
+            || self.keys.capacity() - self.keys.len() < SHORT;
+        task.is_full() || self.keys.len() >= ARENA || is_at_capacity && self.would_fill(task)
+    }
+
+    /// Whether twice the room is more than the task may have. A small table may always grow: it is hardly the reason.
+    #[cold]
+    fn would_fill(&self, task: &TaskScope) -> bool {
+        const SMALL: usize = 1024;
+        if self.entries.len() < SMALL {
+            return false;
+        }
+        let (len, keys) = (self.entries.len(), self.keys.len());
+        let mut more = 0;
+        if len == self.entries.capacity() {
+            // At most seven of eight places are taken, and each has a byte beside it.
+            more += 2 * (len + len / 7) * (size_of::<Entry<C>>() + 1);
+        }
+        if self.keys.capacity() - keys < SHORT {
+            more += 2 * keys;
+        }
+        task.would_be_full(more)
     }
 
     /// Changes the value of a key: `change` is given what there is.
@@ -158,19 +190,18 @@ impl<K: Key, C> Table<K, C> {
         }
     }
 
-    /// Writes all entries where their keys belong, and empties the table.
+    /// Writes all entries where their keys belong, and empties the table. Its room is given back: what counts is what is held.
     pub(crate) fn write(&mut self, writer: &mut Writer)
     where
         C: Record,
     {
         let partitions = writer.partitions();
-        let keys = &self.keys;
-        for entry in self.entries.drain() {
+        let Table { entries, keys, .. } = std::mem::replace(self, Table::new());
+        for entry in entries {
             writer.push_with(partition_of(entry.hash, partitions), |buffer| {
-                append(&entry, keys, buffer)
+                append(&entry, &keys, buffer)
             });
         }
-        self.keys.clear();
     }
 
     /// Puts all entries away, in the order of their hashes, and empties the table.
@@ -178,22 +209,30 @@ impl<K: Key, C> Table<K, C> {
     where
         C: Record,
     {
+        /// Memory is short now, so only a part of the entries is listed for sorting at a time: those whose hashes start alike.
+        const PARTS: u32 = 8;
         let run = host::create_run();
-        let mut buffer = Vec::with_capacity(BLOCK);
-        let mut entries: Vec<Entry<C>> = std::mem::take(&mut self.entries).into_iter().collect();
-        // Of one hash there is nearly always one key; where not, those that merge look at all of them.
-        entries.sort_unstable_by_key(|entry| entry.hash);
-        for entry in entries {
-            append(&entry, &self.keys, &mut buffer);
-            if buffer.len() >= BLOCK {
-                host::write_run(run, &buffer);
-                buffer.clear();
+        let Table { entries, keys, .. } = std::mem::replace(self, Table::new());
+        let mut buffer = Vec::with_capacity(RUN_BLOCK);
+        for part in 0..PARTS {
+            let is_in =
+                |entry: &&Entry<C>| entry.hash >> (u64::BITS - PARTS.ilog2()) == u64::from(part);
+            let mut listed: Vec<(u64, &Entry<C>)> =
+                Vec::with_capacity(entries.len() / PARTS as usize);
+            listed.extend(entries.iter().filter(is_in).map(|entry| (entry.hash, entry)));
+            // Of one hash there is nearly always one key; where not, those that merge look at all of them.
+            listed.sort_unstable_by_key(|(hash, _)| *hash);
+            for (_, entry) in listed {
+                append(entry, &keys, &mut buffer);
+                if buffer.len() >= RUN_BLOCK {
+                    host::write_run(run, &buffer);
+                    buffer.clear();
+                }
             }
         }
         if !buffer.is_empty() {
             host::write_run(run, &buffer);
         }
-        *self = Table::new();
         run
     }
 }

@@ -1,1 +1,9 @@
+//! What tests of whole processes share: a folder each, `rsubmit` on a job in it, and asserts that show all that was said.
+//!
+//! Programs and jobs are those that `cargo xtask test` builds; `INGLE_BIN` and `INGLE_GUESTS` name other folders.
 
+mod place;
+mod process;
+
+pub use place::{Place, guest};
+pub use process::{Rsubmit, Run, Running, ingle};

@@ -49,17 +49,19 @@ pub(crate) fn flush() {
     let _ = std::io::stdout().flush();
 }
 
-/// A task's panic is told to the host, which adds the backtrace; a driver's goes to stderr as always.
+/// A task's panic is told to the host, which adds the backtrace; a driver's goes to stderr.
 fn install_panic_hook() {
-    let usual = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        if !fork::is_task() {
-            return usual(info);
-        }
+    panic::set_hook(Box::new(|info| {
         let text = info.payload_as_str().unwrap_or("a value that is no text");
-        match info.location() {
-            Some(at) => host::fail(&format!("panicked at {}:{}: {text}", at.file(), at.line())),
-            None => host::fail(&format!("panicked: {text}")),
+        let told = match info.location() {
+            Some(at) => format!("panicked at {}:{}: {text}", at.file(), at.line()),
+            None => format!("panicked: {text}"),
+        };
+        if fork::is_task() {
+            host::fail(&told);
         }
+        // What it printed before comes first.
+        flush();
+        eprintln!("the driver {told}");
     }));
 }

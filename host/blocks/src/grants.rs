@@ -3,6 +3,7 @@
 //! A guest's path is made absolute and cut lexically, so that `..` is gone before a grant is looked for. The rest of it is
 //! then opened beneath the grant's own descriptor by cap-std, so no symbolic link leads out either.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -31,9 +32,7 @@ pub struct Grants {
 }
 
 struct Grant {
-    /// As the user wrote it.
-    typed: String,
-    /// The same, absolute and normal.
+    /// As the user wrote it, absolute and normal.
     path: PathBuf,
     dir: Dir,
     /// The way from `dir` to what is granted: nothing for a folder, a name for a file, and for what didn't exist yet the
@@ -64,11 +63,11 @@ pub struct Resolved<'a> {
 }
 
 /// A folder that a guest finds open, for WASI.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Preopen {
-    /// Where it is.
-    pub host: PathBuf,
-    /// What the guest calls it: as the user wrote it.
+    /// Opened when it was granted: what its path leads to later doesn't matter.
+    pub dir: Dir,
+    /// What the guest calls it.
     pub guest: String,
     /// Granted for reading.
     pub read: bool,
@@ -121,27 +120,41 @@ impl Grants {
         normal(&self.cwd, Path::new(path))
     }
 
-    /// The granted folders that exist, each once, in the order given.
-    pub fn preopens(&self) -> Vec<Preopen> {
-        let mut preopens: Vec<Preopen> = Vec::new();
-        let read = self.read.iter().map(|g| (g, false));
-        let write = self.write.iter().map(|g| (g, true));
-        for (grant, writes) in read.chain(write).filter(|(g, _)| g.kind == Kind::Folder) {
-            let known =
-                preopens.iter_mut().find(|p| p.host == grant.path && p.guest == grant.typed);
-            match known {
-                Some(preopen) if writes => preopen.write = true,
-                Some(preopen) => preopen.read = true,
-                None => preopens.push(Preopen {
-                    host: grant.path.clone(),
-                    guest: grant.typed.clone(),
-                    read: !writes,
-                    write: writes,
-                }),
+    /// The granted folders that exist, by their absolute paths and by those from the working directory, so that a guest finds
+    /// them by either.
+    pub fn preopens(&self) -> Result<Vec<Preopen>> {
+        let mut named: BTreeMap<PathBuf, (&Grant, PathBuf)> = BTreeMap::new();
+        // The more precise one has a name, should there be two for it.
+        let mut grants: Vec<_> = self.read.iter().chain(&self.write).collect();
+        grants.sort_by_key(|grant| grant.path.components().count());
+        for grant in grants.into_iter().filter(|grant| grant.kind == Kind::Folder) {
+            named.insert(grant.path.clone(), (grant, PathBuf::new()));
+            if let Ok(below) = grant.path.strip_prefix(&self.cwd) {
+                named.insert(or_dot(below), (grant, PathBuf::new()));
+            } else if let Ok(down) = self.cwd.strip_prefix(&grant.path) {
+                named.insert(or_dot(Path::new("")), (grant, down.to_owned()));
             }
         }
-        preopens
+        let covers = |grants: &[Grant], full: &Path| {
+            grants.iter().any(|g| g.kind == Kind::Folder && full.starts_with(&g.path))
+        };
+        let preopens = named.into_iter().map(|(guest, (grant, down))| {
+            let full = grant.path.join(&down);
+            let opened = grant.dir.open_dir(or_dot(&down));
+            Ok(Preopen {
+                dir: opened.map_err(Error::io("opening what is granted,", &full))?,
+                guest: guest.to_string_lossy().into_owned(),
+                read: covers(&self.read, &full),
+                write: covers(&self.write, &full),
+            })
+        });
+        preopens.collect()
     }
+}
+
+/// A path that isn't empty: `.` is the folder itself.
+fn or_dot(path: &Path) -> PathBuf {
+    if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_owned() }
 }
 
 impl Grant {
@@ -163,7 +176,7 @@ impl Grant {
         };
         let dir = Dir::open_ambient_dir(&dir, ambient_authority())
             .map_err(Error::io("opening what is granted,", &path))?;
-        Ok(Self { typed: typed.to_string_lossy().into_owned(), path, dir, inner, kind })
+        Ok(Self { path, dir, inner, kind })
     }
 }
 
@@ -182,12 +195,9 @@ fn find<'a>(
     let below = full.strip_prefix(&grant.path).unwrap_or(Path::new(""));
     let mut path = grant.inner.clone();
     path.extend(below.components());
-    if path.as_os_str().is_empty() {
-        path.push(".");
-    }
     Ok(Resolved {
         dir: &grant.dir,
-        path,
+        path: or_dot(&path),
         full: full.to_owned(),
         flag,
         was_missing: grant.kind == Kind::Missing,
@@ -337,7 +347,7 @@ mod tests {
         assert_eq!(read(&grants, "data/a.txt").unwrap(), "a");
         assert!(grants.resolve_read("data/deep").is_err());
         assert!(grants.resolve_read("data/a.txt/more").is_err());
-        assert_eq!(grants.preopens(), []);
+        assert!(grants.preopens().unwrap().is_empty());
     }
 
     #[test]
@@ -348,7 +358,7 @@ mod tests {
         let found = grants.resolve_write("new/out/part").unwrap();
         assert_eq!((&*found.path, found.was_missing), (Path::new("new/out/part"), true));
         assert!(grants.resolve_write("new/other").is_err());
-        assert_eq!(grants.preopens(), []);
+        assert!(grants.preopens().unwrap().is_empty());
     }
 
     #[test]
@@ -361,18 +371,44 @@ mod tests {
         assert!(grants.resolve_read("data/a.txt").is_err());
     }
 
+    fn preopened(grants: &Grants) -> Vec<(String, bool, bool)> {
+        let preopens = grants.preopens().unwrap();
+        preopens.into_iter().map(|p| (p.guest, p.read, p.write)).collect()
+    }
+
     #[test]
-    fn folders_are_preopened_under_the_names_that_the_user_typed() {
+    fn folders_are_preopened_by_their_relative_and_absolute_paths() {
         let root = sandbox();
-        let grants = grants(root.path(), &["data", "secret"], &["./data", "data"]).unwrap();
-        let host = root.path().join("data");
-        let preopen = |guest: &str, read| Preopen {
-            host: host.clone(),
-            guest: guest.into(),
-            read,
-            write: true,
-        };
-        assert_eq!(grants.preopens(), [preopen("data", true), preopen("./data", false)]);
+        let at = |path: &str| root.path().join(path).to_str().unwrap().to_owned();
+        let grants = grants(root.path(), &["./data", "secret"], &["data/deep"]).unwrap();
+        let (data, deep) = (at("data"), at("data/deep"));
+        let expected = [
+            (data, true, false),
+            (deep, true, true),
+            ("data".into(), true, false),
+            ("data/deep".into(), true, true),
+        ];
+        assert_eq!(preopened(&grants), expected);
+    }
+
+    #[test]
+    fn a_grant_around_the_working_directory_gives_just_that_by_its_dot() {
+        let root = sandbox();
+        let inside = root.path().join("data/deep");
+        let grants = Grants::new_in(&inside, &[root.path().to_owned()], &[]).unwrap();
+        let preopens = grants.preopens().unwrap();
+        let dot = preopens.iter().find(|p| p.guest == ".").unwrap();
+        assert_eq!(dot.dir.entries().unwrap().count(), 0, "it is the folder `deep`");
+        assert!(dot.read && !dot.write);
+    }
+
+    #[test]
+    fn a_preopened_folder_stays_the_one_that_was_granted() {
+        let root = sandbox();
+        let grants = grants(root.path(), &["data"], &[]).unwrap();
+        fs::rename(root.path().join("data"), root.path().join("moved")).unwrap();
+        symlink("/", root.path().join("data")).unwrap();
+        assert!(grants.preopens().unwrap().iter().all(|p| p.dir.exists("a.txt")));
     }
 
     #[test]

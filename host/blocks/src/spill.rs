@@ -26,6 +26,17 @@ impl SpillFolder {
             .map_err(Error::io("making a folder for spilled blocks in", parent))?;
         Ok(Arc::new(Self { folder, files: AtomicU64::new(0) }))
     }
+
+    /// Removes the folder with all that is in it, whoever still holds it.
+    pub fn remove(&self) {
+        let folder = self.folder.path();
+        match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(%error, folder = %folder.display(), "spilled blocks could not be removed");
+            }
+            _ => {}
+        }
+    }
 }
 
 /// One task's spilled bytes, appended to by whoever evicts. Made on the first append, removed on drop.

@@ -89,6 +89,11 @@ impl BlockStore {
         ResultBuffer::new(&self.shared)
     }
 
+    /// Removes what was spilled, though tasks may still run that hold it: for the end of a process that doesn't wait for them.
+    pub fn remove_spilled(&self) {
+        self.shared.folder.remove();
+    }
+
     /// What went through the store.
     pub fn stats(&self) -> StoreStats {
         StoreStats {

@@ -20,9 +20,13 @@ pub fn open(options: &Options) -> Result<Access, Failure> {
     let grants = Grants::new(&options.allow_read, &options.allow_write)
         .map_err(|e| Failure::usage(e.to_string()))?;
     // WASI can't open a folder for writing alone, so one that may not be read isn't opened for it.
-    let preopens = grants.preopens().into_iter().filter(|preopen| preopen.read);
-    let preopens =
-        preopens.map(|p| Preopen { host: p.host, guest: p.guest, write: p.write }).collect();
+    let preopens = grants.preopens().map_err(|e| Failure::usage(e.to_string()))?;
+    let preopen = |p: ingle_blocks::Preopen| Preopen {
+        folder: Arc::new(p.dir.into_std_file().into()),
+        guest: p.guest,
+        write: p.write,
+    };
+    let preopens = preopens.into_iter().filter(|p| p.read).map(preopen).collect();
     let name = options.job().file_name().unwrap_or_default().to_string_lossy().into_owned();
     let args = std::iter::once(name).chain(options.args().iter().cloned()).collect();
     let env = environment(&options.env, &options.allow_env)?;

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::process::ExitCode;
 
-/// `rsubmit`'s exit codes. A job that calls `exit(N)` ends it with N.
+/// `rsubmit`'s exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
-    /// The job failed: its driver returned an error, panicked or trapped.
+    /// The job failed: its driver returned an error, panicked, trapped, or called `exit` with anything but 0 (WASI tells no more).
     Job,
     /// The command line, a properties file or a setting makes no sense.
     Usage,
@@ -18,21 +18,18 @@ pub enum Code {
     Interrupted,
     /// SIGTERM.
     Terminated,
-    /// The job's own.
-    Own(u8),
 }
 
 /// The table of codes, for `--help`.
 pub const TABLE: &str = "\
 Exit codes:
   0    the job succeeded
-  1    the job failed: its main returned an error, panicked or trapped
+  1    the job failed: its main returned an error, panicked, trapped, or called exit with anything but 0
   2    the command line, a properties file or a setting makes no sense
   3    the file can't be run as a job
   4    this machine doesn't give what is needed: memory, a folder, threads
   130  interrupted (Ctrl-C)
-  143  terminated (SIGTERM)
-  N    the job called exit(N)";
+  143  terminated (SIGTERM)";
 
 impl From<Code> for u8 {
     fn from(code: Code) -> u8 {
@@ -43,7 +40,6 @@ impl From<Code> for u8 {
             Code::Host => 4,
             Code::Interrupted => 130,
             Code::Terminated => 143,
-            Code::Own(code) => code,
         }
     }
 }

@@ -52,7 +52,7 @@ pub struct Options {
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Settings")]
     pub env: Vec<String>,
 
-    /// Files and folders that the job may read.
+    /// Files and folders that the job may read. By itself (std::fs) it reaches folders only.
     #[arg(
         long,
         value_name = "PATH[,PATH]...",
@@ -77,7 +77,7 @@ pub struct Options {
         help_heading = "What the job may touch"
     )]
     pub allow_env: Vec<String>,
-    /// Hosts that the job may connect to by TCP.
+    /// Hosts that the job may connect to by TCP: for jobs built for wasm32-wasip2, since wasip1 has no sockets.
     #[arg(
         long,
         value_name = "HOST[:PORT][,...]",

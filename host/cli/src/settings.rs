@@ -43,7 +43,7 @@ const KNOWN: &[(&str, &str)] = &[
         LOCAL_DIR,
         "where a folder for spilled blocks is made [default: the system's folder for temporary files]",
     ),
-    (CACHE_DIR, "where compiled jobs are kept [default: ~/.cache/ingle]"),
+    (CACHE_DIR, "where compiled jobs are kept [default: ~/.cache/ingle/code]"),
     (
         OVERSUBSCRIBE,
         "more task slots or memory than this machine has: true or false [default: false]",

@@ -252,10 +252,11 @@ fn outcome(name: &str, ended: Ended) -> Result<(), Failure> {
     match ended {
         Ended::Driver(Ok(Finished::Ok)) => Ok(()),
         Ended::Driver(Ok(Finished::Exit(0))) => Ok(()),
-        Ended::Driver(Ok(Finished::Exit(code))) => {
-            Err(Failure::new(Code::Own(u8::try_from(code).unwrap_or(1)), ""))
-        }
-        Ended::Driver(Ok(Finished::Failed(text))) => Err(Failure::new(Code::Job, text)),
+        Ended::Driver(Ok(Finished::Exit(_))) => Err(Failure::new(
+            Code::Job,
+            format!("the driver of {name} ended itself by exit, with a failure"),
+        )),
+        Ended::Driver(Ok(Finished::Failed(text))) => Err(Failure::new(Code::Job, hinted(text))),
         Ended::Driver(Err(failure)) => {
             Err(Failure::new(Code::Job, format!("the driver of {name}: {failure}")))
         }
@@ -269,9 +270,26 @@ fn outcome(name: &str, ended: Ended) -> Result<(), Failure> {
     }
 }
 
+/// Adds what to type where the job's own standard library knows only a number.
+fn hinted(text: String) -> String {
+    // What std::fs says of a path outside of all granted folders.
+    let is_refusal = text.contains("(os error 76)") || text.contains("pre-opened file descriptor");
+    if !is_refusal {
+        return text;
+    }
+    format!(
+        "{text}\nhint: std::fs reaches folders (not single files) that are granted: --allow-read=DIR, and \
+         --allow-write=DIR to change what is in it"
+    )
+}
+
 fn summary(name: &str, wall: Duration, totals: &Totals, capacity: ByteSize) -> String {
     let Totals { tasks, failed, bytes_read, bytes_shuffled, bytes_spilled, peak_memory } = *totals;
-    let failed = if failed > 0 { format!(" ({failed} more failed)") } else { String::new() };
+    let failed = match failed {
+        0 => String::new(),
+        1 => " (1 try failed)".to_owned(),
+        n => format!(" ({n} tries failed)"),
+    };
     format!(
         "{name}: {:.2} s, {tasks} tasks{failed}, {} read, {} shuffled, {} spilled, peak memory {peak_memory} of {capacity}",
         wall.as_secs_f64(),

@@ -1,6 +1,7 @@
 //! Local mode: a driver and one executor in this process, on the same scheduler, protocol, sandbox and stores as a cluster.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use ingle_core::ids::{ExecutorId, JobId};
 use ingle_core::memory::MemoryPool;
 use ingle_core::scheduler::{Policy, StageProgress};
 use ingle_core::size::ByteSize;
-use ingle_sandbox::{Capabilities, Finished, GuestFailure, Job, LogSink};
+use ingle_sandbox::{Capabilities, Finished, GuestFailure, Job, LogSink, Stream};
 
 use crate::driver::{Application, Counts, Driver, Note, Opened, Reports};
 use crate::executor::{ExecutorOptions, Slots};
@@ -51,7 +52,7 @@ pub struct LocalOptions {
 pub struct Totals {
     /// Tasks that succeeded.
     pub tasks: u64,
-    /// Tries that failed and were tried again.
+    /// Tries that failed.
     pub failed: u64,
     /// From files, before decompression.
     pub bytes_read: u64,
@@ -134,7 +135,10 @@ impl Local {
     /// were not committed. Tasks that don't stop within `grace` are left to the end of the process.
     pub fn drive(self, grace: Duration) -> Result<Finished, GuestFailure> {
         let Self { job, capabilities, driver_log, driver, driver_pool, slots, remote } = self;
-        let ended = job.drive(Box::new(driver), &driver_pool, &capabilities, &driver_log);
+        let alive = remote.application.clone();
+        let log: Arc<dyn LogSink> =
+            Arc::new(UntilCancelled { log: driver_log, application: alive });
+        let ended = job.drive(Box::new(driver), &driver_pool, &capabilities, &log);
         remote.application.cancel();
         if !slots.stop(grace) {
             tracing::warn!("a task runs on without calling its host; it ends with this process");
@@ -144,15 +148,30 @@ impl Local {
     }
 }
 
+/// What the driver prints, as long as it may go on: printing is a call of the host, too.
+struct UntilCancelled {
+    log: Arc<dyn LogSink>,
+    application: Arc<Application>,
+}
+
+impl LogSink for UntilCancelled {
+    fn write(&self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+        self.application.check_alive().map_err(io::Error::other)?;
+        self.log.write(stream, bytes)
+    }
+}
+
 impl Remote {
     /// Ends the application: the driver stops at its next call, tasks stop at theirs.
     pub fn cancel(&self) {
         self.application.cancel();
     }
 
-    /// Removes outputs that were not committed: for when the driver itself doesn't stop.
+    /// Removes what the process would leave behind, though guests may still run: outputs that were not committed, and spilled
+    /// blocks. Nothing can be done with the application after that.
     pub fn close(&self) {
         self.application.opened().close();
+        self.store.remove_spilled();
     }
 
     /// The stages that run, or wait for those that do, action by action.

@@ -31,7 +31,7 @@ const USES: [MemoryUse; 5] =
 impl MemoryUse {
     fn words(self) -> &'static str {
         match self {
-            Self::Guest => "tasks",
+            Self::Guest => "guests",
             Self::Image => "driver images",
             Self::Shuffle => "shuffle and results",
             Self::Cache => "cached partitions",
@@ -264,7 +264,7 @@ mod tests {
         let refused = pool.reserve(MemoryUse::Image, 2 << 20).err().unwrap();
         assert_eq!(
             refused.to_string(),
-            "2.0 MiB more don't fit into 4.0 MiB: in use are tasks 3.0 MiB"
+            "2.0 MiB more don't fit into 4.0 MiB: in use are guests 3.0 MiB"
         );
     }
 }

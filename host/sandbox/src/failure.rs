@@ -31,6 +31,9 @@ pub enum FailureKind {
     Failed,
 }
 
+/// What to do about a task that is out of memory.
+pub const TASK_HINT: &str = "raise --executor-memory, or use more partitions";
+
 /// Frames beyond this say nothing new.
 const MAX_FRAMES: usize = 16;
 /// A message longer than this is cut: a guest chooses its length.
@@ -63,9 +66,11 @@ impl GuestFailure {
             stop.to_string()
         } else if let Some(exit) = error.downcast_ref::<I32Exit>() {
             kind = FailureKind::Exit(exit.0);
-            format!("called exit({})", exit.0)
+            // WASI tells success or failure, and no number.
+            let how = if exit.0 == 0 { "success" } else { "failure" };
+            format!("ended itself by exit, with {how}")
         } else if let Some(memory) = error.downcast_ref::<GuestOutOfMemory>() {
-            format!("{memory}; raise --executor-memory, or use more partitions")
+            format!("{memory}; {TASK_HINT}")
         } else if let Some(trap) = error.downcast_ref::<Trap>() {
             trap_words(*trap)
         } else {
@@ -92,7 +97,7 @@ fn trap_words(trap: Trap) -> String {
         Trap::MemoryOutOfBounds => {
             "touched memory outside of its own; a recursion that goes too deep does this too"
         }
-        Trap::UnreachableCodeReached => "aborted (a panic without a message, or unreachable code)",
+        Trap::UnreachableCodeReached => "aborted; if it panicked, its words are above",
         Trap::IntegerDivisionByZero => "divided by zero",
         Trap::IntegerOverflow => "an integer division overflowed",
         Trap::IndirectCallToNull | Trap::BadSignature | Trap::TableOutOfBounds => {
@@ -129,6 +134,10 @@ fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
             // The adapter between WASI's two versions, and libc's half of it.
             "wasi_snapshot_preview1",
             "__wasi_",
+            // How the SDK hands a failure to us.
+            "ingle::wasm::",
+            "ingle::host::component",
+            "ingle::task::fail",
         ];
         mechanics.iter().any(|m| name.contains(m)) || name.starts_with("wit-component:")
     };

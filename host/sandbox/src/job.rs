@@ -8,7 +8,7 @@ use wasmtime::{Config, Engine, Store};
 
 use crate::cache::CodeCache;
 use crate::component::{self, ComponentError, ComponentHash, FileKind};
-use crate::failure::{FailureKind, GuestFailure};
+use crate::failure::{FailureKind, GuestFailure, TASK_HINT};
 use crate::host::{DriverHost, TaskHost};
 use crate::image::Image;
 use crate::limits::{Charge, Limiter};
@@ -214,8 +214,7 @@ impl Job {
             Err(error) => match GuestFailure::of(&error) {
                 GuestFailure { kind: FailureKind::Exit(code), .. } => Ok(Finished::Exit(code)),
                 mut failure => {
-                    failure.message =
-                        failure.message.replace("--executor-memory", "--driver-memory");
+                    failure.message = failure.message.replace(TASK_HINT, "raise --driver-memory");
                     Err(failure)
                 }
             },

@@ -51,6 +51,11 @@ impl Limiter {
         self.prepaid = length.saturating_sub(CHARGED_IMAGE_BYTES);
     }
 
+    /// What the budget is charged for the instance now.
+    pub fn charged(&self) -> u64 {
+        self.charge.0.lock().bytes()
+    }
+
     /// Bytes of linear memory now.
     pub fn bytes(&self) -> u64 {
         self.bytes

@@ -167,7 +167,11 @@ fn link_driver(l: &mut LinkerInstance<'_, State>) -> Result<()> {
 }
 
 fn link_task(l: &mut LinkerInstance<'_, State>) -> Result<()> {
-    l.func_wrap("context", |mut cx: Cx<'_>, (): ()| Ok((cx.data_mut().task()?.context(),)))?;
+    l.func_wrap("context", |mut cx: Cx<'_>, (): ()| {
+        let mut context = cx.data_mut().task()?.context();
+        context.memory = context.memory.saturating_sub(cx.data().limiter.charged());
+        Ok((context,))
+    })?;
     l.func_wrap("payload", |mut cx: Cx<'_>, (): ()| Ok((cx.data_mut().task()?.payload(),)))?;
     l.func_wrap("open-split", |mut cx: Cx<'_>, (source, split): (u32, u32)| {
         Ok((cx.data_mut().task()?.open_split(source, split)?,))

@@ -1,17 +1,18 @@
 //! What of WASI a guest gets: by default arguments, two log streams, clocks and random numbers, and nothing else.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 
 use crate::log::{LogSink, LogStream, Stream};
 
-/// A folder that the guest sees, under the name that the user gave it.
+/// A folder that the guest sees.
 #[derive(Clone, Debug)]
 pub struct Preopen {
-    pub host: PathBuf,
+    /// Open, so that it is the same for all instances, whatever becomes of its path.
+    pub folder: Arc<OwnedFd>,
     pub guest: String,
     /// Else it can only be read. WASI knows no folder that can only be written.
     pub write: bool,
@@ -57,7 +58,8 @@ pub fn context(capabilities: &Capabilities, log: &Arc<dyn LogSink>) -> std::io::
     wasi.args(&capabilities.args).envs(&capabilities.env);
     for preopen in &capabilities.preopens {
         let perms = if preopen.write { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
-        wasi.preopened_dir(&preopen.host, &preopen.guest, perms).map_err(std::io::Error::other)?;
+        let opened = format!("/proc/self/fd/{}", preopen.folder.as_raw_fd());
+        wasi.preopened_dir(opened, &preopen.guest, perms).map_err(std::io::Error::other)?;
     }
     let net = capabilities.net.clone();
     // A name that is looked up reaches whoever answers for it, so nobody needs that for plain addresses.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use ingle_core::ids::{CacheId, ExecutorId, JobId, StageId, TaskId};
 use ingle_core::memory::MemoryPool;
-use ingle_core::scheduler::{Action, Event, Policy, Scheduler, StageProgress};
+use ingle_core::scheduler::{Action, Event, Outcome, Policy, Scheduler, StageProgress};
 use ingle_proto::v1;
 use ingle_proto::v1::executor_command::{Command, DropCache, Forget};
 use ingle_sandbox::host::{Output, StageSpec, Stop};
@@ -276,6 +276,7 @@ impl Reports for Application {
         let task = end.task;
         let mut core = self.core.lock();
         core.counts.bytes_read += metrics.bytes_read;
+        core.counts.failed += u64::from(matches!(end.outcome, Outcome::Failed(_)));
         core.made.insert(task, made);
         self.handle(core, Event::TasksEnded { executor, ended: vec![end] });
         // What was neither accepted nor discarded came of a task that failed.
@@ -328,7 +329,6 @@ impl Core {
                 self.notes.push(Note::StageFinished { job, stage, name, elapsed });
             }
             Action::TaskRetried { task, executor, failure } => {
-                self.counts.failed += 1;
                 let (name, message) = (self.name(task.stage), failure.message);
                 self.notes.push(Note::TaskRetried { task, name, executor, message });
             }

@@ -1,10 +1,13 @@
 //! What tasks print: whole lines, each behind the name of its task.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ingle_core::ids::TaskId;
 use ingle_sandbox::{LogSink, Stream};
 use parking_lot::Mutex;
+
+use super::queue::Cancelled;
 
 /// A line that gets longer than this is written in pieces.
 const MAX_LINE: usize = 8 << 10;
@@ -18,6 +21,8 @@ pub struct SlotLog {
 #[derive(Default)]
 struct State {
     task: Option<TaskId>,
+    /// Whether the task is to stop: then it prints no more.
+    cancelled: Cancelled,
     /// What was printed since the last newline, by stream.
     lines: [Vec<u8>; 2],
 }
@@ -27,9 +32,11 @@ impl SlotLog {
         Self { to, state: Mutex::default() }
     }
 
-    /// From now on it is this task that prints.
-    pub fn begin(&self, task: TaskId) {
-        self.state.lock().task = Some(task);
+    /// From now on it is this task that prints, until it is cancelled.
+    pub fn begin(&self, task: TaskId, cancelled: Cancelled) {
+        let mut state = self.state.lock();
+        state.task = Some(task);
+        state.cancelled = cancelled;
     }
 
     /// Writes what a task left without a line end.
@@ -43,6 +50,7 @@ impl SlotLog {
             }
         }
         state.task = None;
+        state.cancelled = Cancelled::default();
     }
 
     fn write_line(&self, task: Option<TaskId>, stream: Stream, line: &[u8]) -> std::io::Result<()> {
@@ -59,6 +67,9 @@ impl SlotLog {
 impl LogSink for SlotLog {
     fn write(&self, stream: Stream, bytes: &[u8]) -> std::io::Result<()> {
         let mut state = self.state.lock();
+        if state.cancelled.load(Ordering::Relaxed) {
+            return Err(std::io::Error::other("the task was cancelled"));
+        }
         let task = state.task;
         let line = &mut state.lines[stream as usize];
         for piece in bytes.split_inclusive(|b| *b == b'\n') {
@@ -96,10 +107,13 @@ mod tests {
     fn lines_are_whole_and_named() {
         let kept = Arc::new(Kept::default());
         let log = SlotLog::new(kept.clone());
-        log.begin(TaskId { stage: StageId(1), partition: 3, attempt: 0 });
+        let cancelled = Cancelled::default();
+        log.begin(TaskId { stage: StageId(1), partition: 3, attempt: 0 }, cancelled.clone());
         log.write(Stream::Stdout, b"one\ntw").unwrap();
         log.write(Stream::Stderr, b"other\n").unwrap();
         log.write(Stream::Stdout, b"o").unwrap();
+        cancelled.store(true, Ordering::Relaxed);
+        assert!(log.write(Stream::Stdout, b"three").is_err());
         log.end();
         let task = "[stage 1, partition 3]";
         assert_eq!(*kept.0.lock(), format!("{task} one\n{task} other\n{task} two\n"));

@@ -73,7 +73,7 @@ impl Slot<'_> {
     /// Runs a task and reports its end.
     fn task(&mut self, launch: TaskLaunch, cancelled: Cancelled) {
         let started = Instant::now();
-        self.log.begin(launch.task);
+        self.log.begin(launch.task, cancelled.clone());
         let mut metrics = v1::TaskMetrics::default();
         // A bug of the host's must not leave the driver waiting for ever.
         let ended =

@@ -17,7 +17,6 @@ pub fn behaviour(name: &str) -> Option<Behaviour> {
         "driver-swallows" => swallow,
         "settings" => settings,
         "env" => env,
-        "connect" => connect,
         _ => return None,
     })
 }
@@ -64,11 +63,5 @@ fn env(ctx: &Context, _: &[String]) -> Result<()> {
         || std::env::vars().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
     println!("driver {:?}", all());
     println!("task {:?}", ctx.run_tasks(0..1, move |_| all())?);
-    Ok(())
-}
-
-fn connect(_: &Context, args: &[String]) -> Result<()> {
-    std::net::TcpStream::connect(arg(args, 0)?).context("connecting")?;
-    println!("connected");
     Ok(())
 }

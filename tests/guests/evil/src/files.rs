@@ -1,7 +1,7 @@
 //! Files by `std::fs`: in the driver, in tasks, and carried from one to the other.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 
 use ingle::prelude::*;
 
@@ -16,7 +16,10 @@ pub fn behaviour(name: &str) -> Option<Behaviour> {
         "list" => list,
         "captured-file" => captured,
         "captured-files" => captured_two,
+        "captured-both" => captured_both,
         "captured-after-own" => captured_after_own,
+        "captured-after-leak" => captured_after_leak,
+        "captured-write" => captured_write,
         "captured-dropped" => captured_dropped,
         "leaked-files" => leaked,
         _ => return None,
@@ -81,6 +84,38 @@ fn captured_two(ctx: &Context, args: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// Two files in one closure, the second used first.
+fn captured_both(ctx: &Context, args: &[String]) -> Result<()> {
+    let (one, two) = (File::open(arg(args, 0)?)?, File::open(arg(args, 1)?)?);
+    println!("{:?}", ctx.try_run_tasks(0..2, move |_| Ok((text_of(&two)?, text_of(&one)?)))?);
+    Ok(())
+}
+
+/// Even tasks leave a file of their own open; odd ones, in the same sandbox perhaps, use the captured one.
+fn captured_after_leak(ctx: &Context, args: &[String]) -> Result<()> {
+    let (captured, own) = (File::open(arg(args, 0)?)?, arg(args, 1)?);
+    let texts = ctx.try_run_tasks(0..20, move |task| {
+        if task % 2 == 0 {
+            std::mem::forget(File::open(&own).context("opening the task's own")?);
+            return Ok(String::new());
+        }
+        text_of(&captured)
+    })?;
+    println!("{texts:?}");
+    Ok(())
+}
+
+/// What a task writes to the captured file must never be in its own.
+fn captured_write(ctx: &Context, args: &[String]) -> Result<()> {
+    let (captured, own) = (File::create(arg(args, 0)?)?, arg(args, 1)?);
+    ctx.try_run_tasks(0..1, move |_| {
+        let _own = File::create(&own).context("making the task's own")?;
+        (&captured).write_all(b"for the captured file").context("writing a captured file")
+    })?;
+    println!("written");
+    Ok(())
+}
+
 /// A task that opens a file of its own must never read that by the captured one.
 fn captured_after_own(ctx: &Context, args: &[String]) -> Result<()> {
     let (captured, own) = (File::open(arg(args, 0)?)?, arg(args, 1)?);
@@ -101,7 +136,7 @@ fn captured_dropped(ctx: &Context, args: &[String]) -> Result<()> {
         std::fs::read_to_string(&own).with_context(|| format!("reading {own}"))
     })?;
     ensure!(texts.iter().all(|text| *text == texts[0]), "tasks read different things");
-    println!("{}", text_of(&File::open(arg(args, 0)?)?)?);
+    print!("{}", text_of(&File::open(arg(args, 0)?)?)?);
     Ok(())
 }
 

@@ -19,6 +19,7 @@ pub fn behaviour(name: &str) -> Option<Behaviour> {
         "loop-save" => save,
         "loop-save-silent" => save_silent,
         "loop-spill" => spill,
+        "fail-beside-loop" => fail_beside,
         _ => return None,
     })
 }
@@ -77,4 +78,12 @@ fn spill(ctx: &Context, _: &[String]) -> Result<()> {
             std::thread::sleep(Duration::from_millis(5));
         }
     })
+}
+
+/// One task fails while the other runs for ever.
+fn fail_beside(ctx: &Context, args: &[String]) -> Result<()> {
+    let records = ctx.range(0..2, 2).map(|n| -> u64 {
+        if n == 0 { spin() } else { panic!("the bad partition") }
+    });
+    records.save_as_text_file(arg(args, 0)?)
 }

@@ -1,0 +1,247 @@
+//! A run of `rsubmit` or `ingle`, from start to exit.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use wait4::Wait4;
+
+use crate::place::{Place, program, target_dir};
+
+/// Nothing here takes so long, on however slow a machine. Only a guard against hanging.
+const TIMEOUT: Duration = Duration::from_secs(120);
+/// As much for a build, which may have to build the guest's standard library first.
+const BUILD_TIMEOUT: Duration = Duration::from_secs(1200);
+
+/// Runs `ingle` in a folder outside of the repository. What it builds goes to the repository's target folder all the same: the
+/// guest's standard library is there already.
+pub fn ingle<const N: usize>(place: &Place, args: [&str; N]) -> Run {
+    let mut command = Command::new(program("ingle"));
+    command.args(args).current_dir(place.path(".")).env("CARGO_TARGET_DIR", target_dir());
+    Running::start(command, BUILD_TIMEOUT).wait()
+}
+
+/// A command line of `rsubmit` in the making.
+pub struct Rsubmit {
+    command: Command,
+    job: PathBuf,
+    args: Vec<OsString>,
+}
+
+impl Rsubmit {
+    pub(crate) fn new(dir: &Path, temporary: &Path, job: PathBuf) -> Self {
+        let mut command = Command::new(program("rsubmit"));
+        command.current_dir(dir).env("TMPDIR", temporary).env_remove("INGLE_LOG");
+        let rsubmit = Self { command, job, args: Vec::new() };
+        rsubmit.conf("ingle.cache.dir", target_dir().join("tests-cache"))
+    }
+
+    /// An option, before the job.
+    pub fn flag(mut self, flag: impl AsRef<OsStr>) -> Self {
+        self.command.arg(flag);
+        self
+    }
+
+    pub fn flags<'a>(self, flags: impl IntoIterator<Item = &'a str>) -> Self {
+        flags.into_iter().fold(self, Self::flag)
+    }
+
+    pub fn conf(self, key: &str, value: impl AsRef<OsStr>) -> Self {
+        let mut pair = OsString::from(key);
+        pair.push("=");
+        pair.push(value);
+        self.flag("--conf").flag(pair)
+    }
+
+    /// An argument of the job's.
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    pub fn args<'a>(self, args: impl IntoIterator<Item = &'a str>) -> Self {
+        args.into_iter().fold(self, Self::arg)
+    }
+
+    /// A variable of `rsubmit`'s own environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn spawn(mut self) -> Running {
+        self.command.arg(self.job).args(self.args);
+        Running::start(self.command, TIMEOUT)
+    }
+
+    pub fn run(self) -> Run {
+        self.spawn().wait()
+    }
+}
+
+/// A process that runs, and is killed if it does for too long.
+pub struct Running {
+    shown: String,
+    child: Child,
+    pid: Pid,
+    stdout: Output,
+    stderr: Output,
+    /// Dropped when the process has ended.
+    ended: Sender<()>,
+    guard: JoinHandle<bool>,
+}
+
+impl Running {
+    fn start(mut command: Command, timeout: Duration) -> Self {
+        let words = command.get_args().map(|arg| arg.to_string_lossy().into_owned());
+        let shown = format!(
+            "{} {}",
+            Path::new(command.get_program()).display(),
+            words.collect::<Vec<_>>().join(" ")
+        );
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|e| panic!("can't start {shown}: {e}"));
+        let pid = Pid::from_child(&child);
+        let stdout = Output::of(child.stdout.take().expect("a pipe"));
+        let stderr = Output::of(child.stderr.take().expect("a pipe"));
+        let (ended, ends) = mpsc::channel::<()>();
+        let guard = thread::spawn(move || {
+            let late = ends.recv_timeout(timeout) == Err(mpsc::RecvTimeoutError::Timeout);
+            if late {
+                // Perhaps it ended this very moment.
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            late
+        });
+        Self { shown, child, pid, stdout, stderr, ended, guard }
+    }
+
+    /// Waits until stderr has a text.
+    #[track_caller]
+    pub fn wait_for(&self, text: &str) {
+        let started = Instant::now();
+        while !self.stderr.text().contains(text) {
+            let said = self.stderr.text();
+            assert!(started.elapsed() < TIMEOUT, "{}: no `{text}` came:\n{said}", self.shown);
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid, signal).expect("it still runs");
+    }
+
+    #[track_caller]
+    pub fn wait(self) -> Run {
+        let used = self.child.wait4().expect("a child to wait for");
+        drop(self.ended);
+        let (stdout, stderr) = (self.stdout.finish(), self.stderr.finish());
+        let run = Run {
+            shown: self.shown,
+            status: used.status,
+            stdout,
+            stderr,
+            peak: used.rusage.maxrss,
+        };
+        assert!(!self.guard.join().expect("the guard ends"), "it ran for too long\n{run}");
+        run
+    }
+}
+
+/// What comes from a pipe, gathered by a thread.
+struct Output {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Output {
+    fn of(mut pipe: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::<Mutex<Vec<u8>>>::default();
+        let gathered = Arc::clone(&bytes);
+        let reader = thread::spawn(move || {
+            let mut buffer = vec![0; 64 << 10];
+            while let Ok(n @ 1..) = pipe.read(&mut buffer) {
+                gathered.lock().expect("a lock").extend_from_slice(&buffer[..n]);
+            }
+        });
+        Self { bytes, reader }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().expect("a lock")).into_owned()
+    }
+
+    fn finish(self) -> String {
+        let Self { bytes, reader } = self;
+        reader.join().expect("the pipe was read");
+        String::from_utf8_lossy(&bytes.lock().expect("a lock")).into_owned()
+    }
+}
+
+/// What a process said, and how it ended.
+pub struct Run {
+    shown: String,
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+    /// The most memory that was resident, in bytes. Never less than what this process had when it started it.
+    pub peak: u64,
+}
+
+impl std::fmt::Display for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { shown, status, stdout, stderr, .. } = self;
+        write!(f, "$ {shown}\n{status}\n--- stdout\n{stdout}\n--- stderr\n{stderr}")
+    }
+}
+
+impl Run {
+    #[track_caller]
+    pub fn succeeds(self) -> Self {
+        self.ends_with(0)
+    }
+
+    /// Ended by itself, with this code.
+    #[track_caller]
+    pub fn ends_with(self, code: i32) -> Self {
+        assert_eq!(self.status.code(), Some(code), "\n{self}");
+        self
+    }
+
+    /// Said all of these, on stderr.
+    #[track_caller]
+    pub fn says(self, texts: &[&str]) -> Self {
+        for text in texts {
+            assert!(self.stderr.contains(text), "stderr lacks `{text}`\n{self}");
+        }
+        self
+    }
+
+    #[track_caller]
+    pub fn says_not(self, texts: &[&str]) -> Self {
+        for text in texts {
+            assert!(!self.stderr.contains(text), "stderr has `{text}`\n{self}");
+        }
+        self
+    }
+
+    #[track_caller]
+    pub fn prints(self, stdout: &str) -> Self {
+        assert_eq!(self.stdout, stdout, "\n{self}");
+        self
+    }
+
+    /// A number and unit of the last line, before a word: `spilled` of `..., 1.2 MiB spilled, ...`.
+    #[track_caller]
+    pub fn summary(&self, word: &str) -> &str {
+        let last = self.stderr.lines().last().unwrap_or_default();
+        let part = last.split(", ").find_map(|part| part.strip_suffix(word));
+        part.unwrap_or_else(|| panic!("no `{word}` in the last line\n{self}")).trim()
+    }
+}

@@ -1,0 +1,185 @@
+//! The jobs of `examples/`, on small inputs whose answers are known.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use ingle_tests::Place;
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn counts(of: &[(&str, u64)]) -> BTreeMap<String, String> {
+    of.iter().map(|(word, n)| ((*word).to_owned(), n.to_string())).collect()
+}
+
+fn wordcount(place: &Place, input: &str) -> BTreeMap<String, String> {
+    place.rsubmit_granted("wordcount").args([input, "out"]).run().succeeds().prints("");
+    place.table("out")
+}
+
+#[test]
+fn wordcount_takes_any_line_end_and_none() {
+    let place = Place::new();
+    place.write("in.txt", "to be\r\nor not\n\n\r\nto\tbe  \u{e9}t\u{e9}");
+    let expected = counts(&[("to", 2), ("be", 2), ("or", 1), ("not", 1), ("\u{e9}t\u{e9}", 1)]);
+    assert_eq!(wordcount(&place, "in.txt"), expected);
+}
+
+#[test]
+fn wordcount_of_an_empty_file_is_an_empty_output() {
+    let place = Place::new();
+    place.write("in.txt", "");
+    assert_eq!(wordcount(&place, "in.txt"), counts(&[]));
+}
+
+#[test]
+fn wordcount_reads_gzip_also_of_several_members_and_among_plain_files() {
+    let place = Place::new();
+    place.write("in/a.gz", [gzip(b"one two\nt"), gzip(b"wo one\n")].concat());
+    place.write("in/b.txt", "two\n");
+    place.write("in/_hidden", "no\n");
+    place.write("in/.hidden", "no\n");
+    assert_eq!(wordcount(&place, "in"), counts(&[("one", 2), ("two", 3)]));
+}
+
+#[test]
+fn wordcount_reads_what_a_glob_matches() {
+    let place = Place::new();
+    place.write("in/2024/a.txt", "a b\n");
+    place.write("in/2025/a.txt", "b\n");
+    place.write("in/2025/a.log", "c\n");
+    assert_eq!(wordcount(&place, "in/*/*.txt"), counts(&[("a", 1), ("b", 2)]));
+}
+
+#[test]
+fn wordcount_is_right_where_splits_cut_lines() {
+    let place = Place::new();
+    // Long enough for several splits, whose borders fall anywhere in lines.
+    let mut text = String::new();
+    let mut expected = BTreeMap::<String, u64>::new();
+    for line in 0..200_000u64 {
+        let word = format!("word{}", line * line % 977);
+        text += &word;
+        text.push_str(if line % 3 == 0 { " and\n" } else { "\n" });
+        *expected.entry(word).or_default() += 1;
+        *expected.entry("and".into()).or_default() += u64::from(line % 3 == 0);
+    }
+    place.write("in.txt", &text);
+    let expected: BTreeMap<_, _> = expected.into_iter().map(|(w, n)| (w, n.to_string())).collect();
+    assert_eq!(wordcount(&place, "in.txt"), expected);
+}
+
+#[test]
+fn sorted_parts_follow_each_other_and_hold_every_line() {
+    let place = Place::new();
+    let mut lines: Vec<String> =
+        (0..50_000u64).map(|i| format!("{:010} line {i}", i * 7_919 % 50_021)).collect();
+    lines.extend(["", "short", "\u{e9}"].map(String::from));
+    place.write("in.txt", lines.join("\n"));
+    place.rsubmit_granted("sort").args(["in.txt", "out"]).run().succeeds();
+    let parts = place.parts("out");
+    assert!(parts.len() > 1, "one part proves no order over parts");
+    // Keys differ but for nothing, so the order by the first 10 bytes is that of whole lines.
+    lines.sort();
+    assert!(parts.concat().lines().eq(lines.iter()), "not the sorted lines");
+}
+
+#[test]
+fn sort_keeps_equal_lines() {
+    let place = Place::new();
+    place.write("in.txt", "b\na\nb\nb\na\n");
+    place.rsubmit_granted("sort").args(["in.txt", "out"]).run().succeeds();
+    assert_eq!(place.parts("out").concat(), "a\na\nb\nb\nb\n");
+}
+
+#[test]
+fn stopwords_are_left_out_and_ties_go_by_name() {
+    let place = Place::new();
+    place.write("in.txt", "the cat and the dog and a cat\nthe ant, the dog\nemu");
+    place.write("stop.txt", "the\nand\na\n");
+    let run = place.rsubmit_granted("stopwords").args(["in.txt", "stop.txt", "4"]).run();
+    run.succeeds().prints("cat\t2\ndog\t2\nant,\t1\nemu\t1\n");
+}
+
+#[test]
+fn pi_is_the_same_however_many_tasks_run_at_once() {
+    let place = Place::new();
+    let pi = |flag: &str| {
+        let run = place.rsubmit("pi").flag(flag).args(["200000", "7"]).run().succeeds();
+        let digits = run.stdout.strip_prefix("Pi is roughly ").expect("an answer").trim();
+        let pi: f64 = digits.parse().expect("a number");
+        assert!((3.1..3.2).contains(&pi), "{run}");
+        run.stdout
+    };
+    assert_eq!(pi("--master=local"), pi("--master=local[*]"));
+}
+
+#[test]
+fn flights_are_joined_to_their_carriers() {
+    let place = Place::new();
+    let flights = "year,carrier,arr_delay\n2013,AA,10\n2013,BB,-5\n2013,AA,NA\n2013,AA,5\n\
+                   2013,CC,NA\n2013,XX,1\n";
+    place.write("t/flights.csv.gz", gzip(flights.as_bytes()));
+    place.write("t/airlines.csv", "carrier,name\nAA,\"Alpha, Inc\"\nBB,Beta\nCC,Gamma\nDD,Delta\n");
+    let run = place.rsubmit("flights").flag("--allow-read=t").arg("t").run();
+    run.succeeds()
+        .prints("AA\t3\t2\t7.5000\tAlpha, Inc\nBB\t1\t1\t-5.0000\tBeta\nCC\t1\t0\tNaN\tGamma\n");
+}
+
+#[test]
+fn pagerank_of_a_tiny_graph_is_as_by_hand() {
+    let place = Place::new();
+    // c gets all of a and half of b; a gets half of b. The second edge a->c counts for nothing.
+    place.write("edges.tsv", "a\tc\nb\ta\nb\tc\na\tc\nc\ta\n");
+    let run = place.rsubmit_granted("pagerank").args(["edges.tsv", "1", "10"]).run();
+    run.succeeds().prints("a\t1.425\nc\t1.425\n");
+    // b, on which nobody leans, dropped out: c's share is a's rank alone, and the other way round.
+    let rank = 0.15 + 0.85 * 1.425;
+    let run = place.rsubmit_granted("pagerank").args(["edges.tsv", "2", "1"]).run();
+    run.succeeds().prints(&format!("a\t{rank:.3}\n"));
+}
+
+/// A table of the project's real data; none where this checkout lacks them.
+fn shared(name: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(name);
+    let found = path.canonicalize().ok();
+    if found.is_none() {
+        println!("skipped: there is no {}", path.display());
+    }
+    found
+}
+
+#[test]
+fn flights_of_2013_are_as_computed_elsewhere() {
+    let Some(flights) = shared("flights.csv.gz") else { return };
+    let folder = flights.parent().expect("a folder");
+    let allow = format!("--allow-read={}", folder.display());
+    let run = Place::new().rsubmit("flights").flag(allow).arg(folder).run().succeeds();
+    let rows: Vec<Vec<&str>> =
+        run.stdout.lines().map(|line| line.split('\t').take(4).collect()).collect();
+    let known = "9E 18460 17294 7.3797,AA 32729 31947 0.3643,AS 714 709 -9.9309,B6 54635 54049 9.4580,\
+                 DL 48110 47658 1.6443,EV 54173 51108 15.7964,F9 685 681 21.9207,FL 3260 3175 20.1159,\
+                 HA 342 342 -6.9152,MQ 26397 25037 10.7747,OO 32 29 11.9310,UA 58665 57782 3.5580,\
+                 US 20536 19831 2.1296,VX 5162 5116 1.7645,WN 12275 12044 9.6491,YV 601 544 15.5570";
+    let known: Vec<Vec<&str>> = known.split(',').map(|row| row.split(' ').collect()).collect();
+    assert_eq!(rows, known, "\n{run}");
+}
+
+#[test]
+fn debians_pagerank_is_as_computed_elsewhere() {
+    let Some(edges) = shared("debian-depends.tsv.gz") else { return };
+    let allow = format!("--allow-read={}", edges.display());
+    let run = Place::new().rsubmit("pagerank").flag(allow).arg(edges).args(["10", "1000"]).run();
+    let run = run.succeeds();
+    let known = "libgcc-s1 1345.713,libc6 1094.316,gcc-12-base 798.594,python3 43.092,\
+                 libstdc++6 24.638,zlib1g 18.751";
+    for rank in known.split(',').map(|rank| rank.replace(' ', "\t")) {
+        assert!(run.stdout.lines().any(|line| line == rank), "no {rank}\n{run}");
+    }
+}
