@@ -90,10 +90,13 @@ impl<V: Record> Aggregator<V> for Group {
     }
 }
 
+/// Takes in all that one reader of a shuffle gives.
+type Read<K, C> = Box<dyn Fn(u32, &Rc<TaskScope>) -> Gather<K, C>>;
+
 /// The plan of `reduce_by_key` and its kin.
 pub struct Aggregated<K, C> {
     dependency: Rc<Dependency>,
-    read: Box<dyn Fn(u32, &Rc<TaskScope>) -> Gather<K, C>>,
+    read: Read<K, C>,
     merge: Merge<C>,
 }
 

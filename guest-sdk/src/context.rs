@@ -56,7 +56,7 @@ impl Context {
     }
 
     /// As [`Context::local`], with settings as `--conf` would give them. `ingle.local.spill-every=N` makes operators that
-    /// hold many records spill after every N.
+    /// hold many records spill after every N. A thread has one set of settings: those of the context that was made last.
     ///
     /// # Panics
     ///

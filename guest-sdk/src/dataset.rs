@@ -141,6 +141,8 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     where
         T: Clone,
     {
+        // Nobody means more copies of a record than this; infinity would be without end.
+        let fraction = if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1e6) };
         self.apply(Sample::new(with_replacement, fraction, seed))
     }
 

@@ -4,6 +4,7 @@
 //! they own: tasks are forks of the driver.
 //!
 //! ```
+//! # mod job {
 //! use ingle::prelude::*;
 //!
 //! #[ingle::main]
@@ -15,7 +16,13 @@
 //!     }
 //!     Ok(())
 //! }
-//! # fn main_() { main(&Context::local()).unwrap() }
+//! # pub fn run() -> Result<()> {
+//! #     main(&Context::local())
+//! # }
+//! # }
+//! # fn main() {
+//! #     job::run().unwrap();
+//! # }
 //! ```
 //!
 //! A native build runs the same API in its own process ([`Context::local`]), so that a job's logic is tested by `cargo test`.
@@ -35,7 +42,6 @@ mod narrow;
 mod pairs;
 mod plan;
 mod random;
-
 mod shuffle;
 mod sort;
 mod sources;

@@ -13,6 +13,9 @@ use crate::plan::{Lineage, Plan};
 use crate::stage::{Body, Entry};
 use crate::task::{Records, TaskScope, done};
 
+/// Computes at the driver what tasks must know beforehand.
+pub(crate) type Prepare = Box<dyn Fn(&Context) -> Result<()>>;
+
 /// A shuffle's writing side: its stage once the host knows it, and all that is needed to define it.
 ///
 /// It keeps its stage, so that later actions use the same output again, and frees it when the last dataset that reads
@@ -23,7 +26,7 @@ pub struct Dependency {
     tasks: usize,
     partitions: usize,
     lineage: Box<dyn Fn(&mut Lineage)>,
-    prepare: Box<dyn Fn(&Context) -> Result<()>>,
+    prepare: Prepare,
     body: Body,
     prepared: Cell<bool>,
     entry: OnceCell<Entry>,

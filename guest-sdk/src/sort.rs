@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::host;
 use crate::plan::{Lineage, Plan};
 use crate::random::Random;
-use crate::shuffle::Dependency;
+use crate::shuffle::{Dependency, Prepare};
 use crate::task::{BLOCK, Records, TaskScope, done};
 
 /// Keys sampled for each partition that is made: enough for ranges of about the same size.
@@ -23,7 +23,7 @@ pub struct Sorted<T, K> {
     dependency: Rc<Dependency>,
     key: Rc<dyn Fn(&T) -> K>,
     ascending: bool,
-    prepare_bounds: Box<dyn Fn(&Context) -> Result<()>>,
+    prepare_bounds: Prepare,
 }
 
 impl<T: Record, K: Record + Ord> Sorted<T, K> {

@@ -141,6 +141,7 @@ fn spec(
     }
     Ok(StageSpec {
         name: name.to_owned(),
+        #[cfg(target_family = "wasm")]
         operators: lineage.operators,
         tasks: u32::try_from(tasks)?,
         inputs,

@@ -159,11 +159,6 @@ impl Text {
     pub(crate) fn new(text: String) -> Text {
         Text { block: Rc::new(text.into_bytes()), at: 0 }
     }
-
-    /// Where the next line begins in the block.
-    pub(crate) fn position(&self) -> usize {
-        self.at
-    }
 }
 
 impl Iterator for Text {
@@ -172,21 +167,23 @@ impl Iterator for Text {
     /// The next line without its `\n` or `\r\n`.
     fn next(&mut self) -> Option<Str> {
         let rest = self.block.get(self.at..).filter(|rest| !rest.is_empty())?;
+        // A `\r` belongs to the line's end only before a `\n`, as in `str::lines`.
         let (len, step) = match memchr::memchr(b'\n', rest) {
-            Some(len) => (len, len + 1),
+            Some(end) => {
+                let line = &rest[..end];
+                (line.strip_suffix(b"\r").unwrap_or(line).len(), end + 1)
+            }
             None => (rest.len(), rest.len()),
         };
-        let line = &rest[..len];
-        let len = line.strip_suffix(b"\r").unwrap_or(line).len();
         let start = self.at;
         self.at += step;
         // `\n` and `\r` are one byte and never part of a longer character: the cuts are at boundaries.
         Some(Str::within(&self.block, start, len))
     }
 
-    fn fold<A, F: FnMut(A, Str) -> A>(mut self, init: A, mut f: F) -> A {
+    fn fold<A, F: FnMut(A, Str) -> A>(self, init: A, mut f: F) -> A {
         let mut result = init;
-        while let Some(line) = self.next() {
+        for line in self {
             result = f(result, line);
         }
         result

@@ -97,6 +97,11 @@ impl TaskScope {
         self.context
     }
 
+    /// Says which partition of a dataset is computed, where a job computes only some: closures are told this one.
+    pub(crate) fn computes(&self, partition: usize) {
+        CURRENT.set(Some(TaskContext { partition: partition as u32, ..self.context }));
+    }
+
     /// Whether operators that hold many records should put them away now. Asked once a record.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
@@ -105,6 +110,11 @@ impl TaskScope {
             return self.records.get().is_multiple_of(every);
         }
         host::live_bytes() > self.limit
+    }
+
+    /// Whether so much more would be too much: for what grows by doubling, where old and new are there at once.
+    pub(crate) fn would_be_full(&self, more: usize) -> bool {
+        self.spill_every.is_none() && host::live_bytes() + more as u64 > self.limit
     }
 
     /// The stage that made the shuffle output behind the driver's dependency of this number.

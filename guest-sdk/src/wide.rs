@@ -112,6 +112,7 @@ impl<K: Record + Ord + Clone, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V),
 
 /// A dataset whose keys were hashed into as many partitions already is not shuffled again. One key's values must fit in
 /// memory.
+#[allow(clippy::type_complexity, reason = "what comes out is best read where it is returned")]
 impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
     /// Each key of either dataset with its values in both.
     pub fn cogroup<W: Record, Q: Plan<Item = (K, W)>>(

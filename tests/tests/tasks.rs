@@ -75,7 +75,7 @@ fn tasks_print_to_stderr_with_their_names() {
 
 #[test]
 fn an_accumulator_counts_each_task_once_however_often_it_is_tried() {
-    evil(&[], "accumulate 40").succeeds().prints("40\n").says(&["40 tasks (20 more failed)"]);
+    evil(&[], "accumulate 40").succeeds().prints("40\n").says(&["40 tasks (20 tries failed)"]);
 }
 
 #[test]

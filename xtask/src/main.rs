@@ -19,7 +19,7 @@ usage: cargo xtask VERB [ARGS]
     test [ARGS]     runs every test; ARGS go to `cargo test`
     lint            formatting, clippy, and cargo-deny where it is installed
     bench [ARGS]    measures against native twins; ARGS go to `ingle-bench`
-    guests          builds every job in examples/ to target/guests/NAME.wasm
+    guests          builds every job in examples/ and tests/guests/ to target/guests/NAME.wasm
 ";
 
 fn main() -> ExitCode {

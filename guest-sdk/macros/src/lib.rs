@@ -50,3 +50,36 @@ fn expand(function: &ItemFn) -> Result<proc_macro2::TokenStream, Error> {
         };
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        let function = syn::parse_str::<ItemFn>(text).unwrap();
+        expand(&function).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_driver_stays_an_ordinary_function() {
+        let function: ItemFn = syn::parse_quote! {
+            pub fn main(ctx: &Context) -> Result<()> {
+                Ok(())
+            }
+        };
+        let expanded = expand(&function).unwrap().to_string();
+        assert!(expanded.contains(&quote!(#function).to_string()), "{expanded}");
+    }
+
+    #[test]
+    fn other_functions_are_refused_with_what_a_driver_looks_like() {
+        for text in ["fn main() {}", "fn main(a: &Context, b: u8) {}", "fn main<T>(ctx: &T) {}"] {
+            assert!(refusal(text).contains("fn main(ctx: &Context)"), "{text}");
+        }
+    }
+
+    #[test]
+    fn async_drivers_are_refused() {
+        assert_eq!(refusal("async fn main(ctx: &Context) {}"), "a driver is not async");
+    }
+}

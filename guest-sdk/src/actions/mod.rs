@@ -38,7 +38,9 @@ pub(crate) fn start<P: Plan>(
     let (plan, tasks, first) = (Rc::clone(plan), partitions.len(), partitions.start);
     let body = move |task: &Rc<TaskScope>| {
         let mut emitter = Emitter::new();
-        body(Rc::clone(&plan), first + task.context().partition as usize, task, &mut emitter);
+        let partition = first + task.context().partition as usize;
+        task.computes(partition);
+        body(Rc::clone(&plan), partition, task, &mut emitter);
         emitter.finish();
     };
     Job::start(ctx, action, lineage, tasks, output, Rc::new(body))

@@ -12,6 +12,9 @@ use crate::plan::Plan;
 
 /// A number that statistics can be made of.
 pub trait Number: Copy + 'static {
+    /// The sum of no numbers.
+    const ZERO: Self;
+
     /// As a float; large whole numbers are rounded.
     fn to_f64(self) -> f64;
 }
@@ -19,6 +22,8 @@ pub trait Number: Copy + 'static {
 macro_rules! numbers {
     ($($number:ty)*) => {$(
         impl Number for $number {
+            const ZERO: $number = 0 as $number;
+
             fn to_f64(self) -> f64 {
                 self as f64
             }
@@ -105,7 +110,8 @@ impl<T: Number, P: Plan<Item = T>> Dataset<T, P> {
         let parts = self.summaries("sum", |plan: Rc<P>, partition, task| {
             plan.compute(partition, task).sum::<T>()
         })?;
-        Ok(parts.into_iter().sum())
+        // Rust's own sum of no floats is -0.
+        Ok(parts.into_iter().chain([T::ZERO]).sum())
     }
 
     /// The mean.

@@ -65,18 +65,19 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     ) -> Result<()> {
         self.ctx.check_role(action)?;
         let output = host::open_output(path).map_err(told)?;
-        if self.num_partitions() > 0 {
-            start(
-                &self.ctx,
-                action,
-                &self.plan,
-                0..self.num_partitions(),
-                Output::Files(output),
-                write,
-            )?
-            .wait()?;
+        let (partitions, to) = (self.num_partitions(), Output::Files(output));
+        let written = match partitions {
+            0 => Ok(()),
+            _ => start(&self.ctx, action, &self.plan, 0..partitions, to, write)
+                .and_then(|job| job.wait()),
+        };
+        match written {
+            Ok(()) => host::commit_output(output).map_err(told),
+            Err(error) => {
+                host::drop_output(output);
+                Err(error)
+            }
         }
-        host::commit_output(output).map_err(told)
     }
 }
 

@@ -24,6 +24,10 @@ pub(crate) fn commit_output(output: u32) -> Result<(), String> {
     driver::commit_output(output)
 }
 
+pub(crate) fn drop_output(output: u32) {
+    driver::drop_output(output);
+}
+
 pub(crate) fn define_stage(spec: StageSpec) -> Result<u32, String> {
     let inputs = spec.inputs.iter().map(|input| match *input {
         Input::Source(id) => driver::Input::Source(id),

@@ -47,6 +47,8 @@ pub(crate) enum Output {
 #[derive(Clone, Debug)]
 pub(crate) struct StageSpec {
     pub name: String,
+    /// For the plan view, which only a real host has.
+    #[cfg(target_family = "wasm")]
     pub operators: Vec<String>,
     pub tasks: u32,
     pub inputs: Vec<Input>,

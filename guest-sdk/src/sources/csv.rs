@@ -58,7 +58,7 @@ impl<T: DeserializeOwned + 'static> Plan for CsvFile<T> {
     }
 }
 
-/// The rows of one block of whole lines, which lies `start` bytes into the split.
+/// The rows of one block of whole lines, which lies `start` bytes into the split. Empty lines are no rows.
 fn rows<T: DeserializeOwned>(
     split: Rc<Split>,
     header: Rc<StringRecord>,
@@ -72,31 +72,46 @@ fn rows<T: DeserializeOwned>(
         .from_reader(std::io::Cursor::new(block));
     let mut record = StringRecord::new();
     std::iter::from_fn(move || {
-        let at = start + reader.position().byte();
-        match reader.read_record(&mut record) {
+        let at = reader.position().byte();
+        let read = reader.read_record(&mut record);
+        let refuse = |text: &str| -> ! {
+            let rest = reader.get_ref().get_ref().iter().skip(at as usize);
+            let empty_lines = rest.take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+            split.refuse(start + at + empty_lines as u64, text)
+        };
+        match read {
             Ok(false) => return None,
             Ok(true) => {}
-            Err(error) => split.refuse(at, &error.to_string()),
+            Err(error) => refuse(&explain(&error, &header)),
+        }
+        // Files are cut at any line, and so such a field might be.
+        if memchr::memchr(b'\n', record.as_slice().as_bytes()).is_some() {
+            refuse(
+                "a field holds a line break, or its quote is never closed; a row must be one line",
+            );
         }
         if record.len() != header.len() {
-            split.refuse(
-                at,
-                &format!("the row has {} fields, the header {}", record.len(), header.len()),
-            );
+            refuse(&format!("the row has {} fields, the header {}", record.len(), header.len()));
         }
         match record.deserialize(Some(&header)) {
             Ok(row) => Some(row),
-            Err(error) => split.refuse(at, &explain(&error, &header)),
+            Err(error) => refuse(&explain(&error, &header)),
         }
     })
 }
 
 /// What is wrong with a row, with the column's name.
 fn explain(error: &csv::Error, header: &StringRecord) -> String {
-    let csv::ErrorKind::Deserialize { err, .. } = error.kind() else { return error.to_string() };
-    match err.field().and_then(|field| header.get(field as usize)) {
-        Some(column) => format!("column `{column}`: {}", err.kind()),
-        None => err.kind().to_string(),
+    let (field, text) = match error.kind() {
+        csv::ErrorKind::Deserialize { err, .. } => {
+            (err.field().map(|field| field as usize), err.kind().to_string())
+        }
+        csv::ErrorKind::Utf8 { err, .. } => (Some(err.field()), "not UTF-8".to_owned()),
+        _ => (None, error.to_string()),
+    };
+    match field.and_then(|field| header.get(field)) {
+        Some(column) => format!("column `{column}`: {text}"),
+        None => text,
     }
 }
 

@@ -124,6 +124,7 @@ pub trait DriverHost: Send {
     fn open_source(&mut self, spec: SourceSpec) -> Fallible<Source>;
     fn open_output(&mut self, path: &str) -> Fallible<u32>;
     fn commit_output(&mut self, output: u32) -> Fallible<()>;
+    fn drop_output(&mut self, output: u32) -> Answer<()>;
     fn new_cache(&mut self, level: StorageLevel) -> Answer<u32>;
     fn drop_cache(&mut self, cache: u32) -> Answer<()>;
     /// `spec.image` is a number that [`DriverHost::keep_image`] gave out.

@@ -153,6 +153,7 @@ fn link_driver(l: &mut LinkerInstance<'_, State>) -> Result<()> {
     driver(l, "open-source", |host, spec: SourceSpec| host.open_source(spec))?;
     driver(l, "open-output", |host, path: String| host.open_output(&path))?;
     driver(l, "commit-output", |host, output: u32| host.commit_output(output))?;
+    driver_unit(l, "drop-output", |host, output: u32| host.drop_output(output))?;
     driver(l, "new-cache", |host, level: StorageLevel| host.new_cache(level))?;
     driver_unit(l, "drop-cache", |host, cache: u32| host.drop_cache(cache))?;
     driver(l, "define-stage", |host, spec: StageSpec| host.define_stage(spec))?;

@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::host::local::files::{self, SplitData};
+use crate::host::local::outputs::Output as Folder;
 use crate::host::local::task::{Failure, TaskState, with_task};
 use crate::host::{Framing, Input, Output, Placement, Source, StageSpec, TaskResult};
 
@@ -17,7 +17,9 @@ pub(crate) type Blocks = Rc<Vec<Vec<u8>>>;
 pub(crate) struct Local {
     settings: HashMap<String, String>,
     sources: Vec<Vec<Rc<SplitData>>>,
-    outputs: Vec<PathBuf>,
+    /// Those that are neither committed nor given up.
+    outputs: HashMap<u32, Folder>,
+    opened: u32,
     stages: Vec<StageSpec>,
     /// By stage, then by partition.
     shuffles: HashMap<u32, Vec<Blocks>>,
@@ -59,17 +61,21 @@ pub(crate) fn shuffled(stage: u32, partition: u32) -> Option<Blocks> {
 }
 
 pub(crate) fn open_output(path: &str) -> Result<u32, String> {
-    std::fs::create_dir(path).map_err(|error| format!("{path}: {error}"))?;
+    let output = Folder::open(path)?;
     with(|local| {
-        local.outputs.push(PathBuf::from(path));
-        Ok(local.outputs.len() as u32 - 1)
+        local.opened += 1;
+        local.outputs.insert(local.opened, output);
+        Ok(local.opened)
     })
 }
 
 pub(crate) fn commit_output(output: u32) -> Result<(), String> {
-    let path = with(|local| local.outputs.get(output as usize).cloned()).ok_or("no such output")?;
-    std::fs::write(path.join("_SUCCESS"), b"")
-        .map_err(|error| format!("{}: {error}", path.display()))
+    with(|local| local.outputs.remove(&output)).ok_or("no such output")?.commit()
+}
+
+pub(crate) fn drop_output(output: u32) {
+    let dropped = with(|local| local.outputs.remove(&output));
+    drop(dropped);
 }
 
 pub(crate) fn capture() -> Result<Option<u32>, String> {
@@ -80,6 +86,9 @@ pub(crate) fn capture() -> Result<Option<u32>, String> {
 pub(crate) fn release(_image: u32) {}
 
 pub(crate) fn define_stage(spec: StageSpec) -> Result<u32, String> {
+    if let Some(image) = spec.image {
+        return Err(format!("there is no image {image}: the native runner takes none"));
+    }
     with(|local| {
         local.stages.push(spec);
         Ok(local.stages.len() as u32 - 1)
@@ -97,7 +106,14 @@ pub(crate) fn run(stage: u32) -> Result<u32, String> {
         local.started
     });
     let outcome = run_stage(job, stage, &mut HashSet::new());
-    with(|local| local.jobs.insert(job, outcome));
+    with(|local| {
+        if let (Err(_), Some(Output::Files(output))) =
+            (&outcome, local.stages.get(stage as usize).map(|spec| spec.output))
+        {
+            local.outputs.remove(&output);
+        }
+        local.jobs.insert(job, outcome);
+    });
     Ok(job)
 }
 
@@ -136,9 +152,7 @@ fn run_stage(job: u32, stage: u32, visited: &mut HashSet<u32>) -> Result<Vec<Tas
     }
     let mut results = Vec::new();
     for partition in 0..spec.tasks {
-        let placement =
-            Placement { job, stage, partition, attempt: 0, executor: 0, memory: u64::MAX };
-        let done = run_task(&spec, placement)?;
+        let done = try_task(&spec, job, stage, partition)?;
         for (to, block) in done.written {
             written
                 .get_mut(to as usize)
@@ -147,11 +161,13 @@ fn run_stage(job: u32, stage: u32, visited: &mut HashSet<u32>) -> Result<Vec<Tas
         }
         let mut value = done.emitted;
         if let Output::Files(output) = spec.output {
-            let folder = with(|local| local.outputs.get(output as usize).cloned())
-                .ok_or("no such output")?;
-            let path = folder.join(format!("part-{partition:05}"));
-            std::fs::write(&path, std::mem::take(&mut value))
-                .map_err(|error| format!("{}: {error}", path.display()))?;
+            let bytes = std::mem::take(&mut value);
+            with(|local| {
+                let folder = local.outputs.get_mut(&output)?;
+                folder.add(partition, bytes);
+                Some(())
+            })
+            .ok_or("no such output")?;
         }
         updates.extend(done.updates);
         results.push(TaskResult { partition, value, updates: std::mem::take(&mut updates) });
@@ -162,6 +178,39 @@ fn run_stage(job: u32, stage: u32, visited: &mut HashSet<u32>) -> Result<Vec<Tas
     Ok(results)
 }
 
+/// How often a task is tried before its job fails.
+fn max_failures() -> Result<u32, String> {
+    let Some(text) = setting(MAX_FAILURES) else { return Ok(4) };
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| format!("{MAX_FAILURES} is `{text}`; give a whole number of at least 1"))
+}
+
+const MAX_FAILURES: &str = "ingle.task.maxFailures";
+
+/// Runs a task, again if it fails.
+fn try_task(spec: &StageSpec, job: u32, stage: u32, partition: u32) -> Result<TaskState, String> {
+    let (most, executor) = (max_failures()?, 0);
+    let mut attempt = 0;
+    loop {
+        let placement = Placement { job, stage, partition, attempt, executor, memory: u64::MAX };
+        let text = match run_task(spec, placement) {
+            Ok(done) => return Ok(done),
+            Err(text) => text,
+        };
+        if attempt + 1 == most {
+            let name = &spec.name;
+            let times =
+                if most > 1 { format!(" failed {most} times, last in") } else { ",".to_owned() };
+            return Err(format!(
+                "job {job} failed: stage {stage} ({name}), partition {partition}{times} attempt {attempt} on \
+                 executor {executor}: {text}"
+            ));
+        }
+        attempt += 1;
+    }
+}
+
+/// One attempt at a task; gives what it did, or the text that it failed with.
 fn run_task(spec: &StageSpec, placement: Placement) -> Result<TaskState, String> {
     let state = TaskState::new(placement, spec.payload.clone());
     let (state, outcome) =
@@ -169,17 +218,12 @@ fn run_task(spec: &StageSpec, placement: Placement) -> Result<TaskState, String>
     let Err(panic) = outcome else { return Ok(state) };
     crate::task::TaskScope::leave();
     crate::accumulator::forget();
-    let text = match panic.downcast::<Failure>() {
+    Err(match panic.downcast::<Failure>() {
         Ok(failure) => failure.0,
         Err(panic) => match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
             (Some(text), _) => format!("panicked: {text}"),
             (_, Some(text)) => format!("panicked: {text}"),
             _ => "panicked".to_owned(),
         },
-    };
-    let Placement { job, stage, partition, attempt, executor, .. } = placement;
-    Err(format!(
-        "job {job}, stage {stage} ({}), partition {partition}, attempt {attempt}, executor {executor}: {text}",
-        spec.name
-    ))
+    })
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::host::Framing;
+use crate::host::local::glob;
 
 /// A part of a file.
 #[derive(Debug)]
@@ -49,26 +50,41 @@ pub(crate) fn open(
     Ok(splits)
 }
 
+/// The files that a path stands for, in order. A path that exists as it is written is no glob.
 fn list(path: &str) -> Result<Vec<PathBuf>, String> {
-    if path.contains(['*', '?', '[']) {
-        return Err(format!("{path}: the native runner knows no globs; name a file or a folder"));
-    }
-    let about = fs::metadata(path).map_err(|error| format!("{path}: {error}"))?;
-    if !about.is_dir() {
-        return Ok(vec![PathBuf::from(path)]);
-    }
-    let mut files = Vec::new();
-    for entry in fs::read_dir(path).map_err(|error| format!("{path}: {error}"))? {
-        let file = entry.map_err(|error| format!("{path}: {error}"))?.path();
-        if file.is_file() && !is_hidden(&file) {
-            files.push(file);
+    let mut files = if glob::is_glob(path) && !Path::new(path).exists() {
+        let mut files = Vec::new();
+        for found in glob::find(path)? {
+            files.extend(files_of(&found)?);
         }
-    }
+        if files.is_empty() {
+            return Err(format!("{path} matches no file"));
+        }
+        files
+    } else {
+        files_of(Path::new(path))?
+    };
     files.sort();
     Ok(files)
 }
 
-fn is_hidden(file: &Path) -> bool {
+/// A file itself, or the files right in a folder without hidden ones.
+fn files_of(path: &Path) -> Result<Vec<PathBuf>, String> {
+    let failed = |error| format!("{}: {error}", path.display());
+    if !fs::metadata(path).map_err(failed)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let file = entry.map_err(failed)?.path();
+        if file.is_file() && !is_hidden(&file) {
+            files.push(file);
+        }
+    }
+    Ok(files)
+}
+
+pub(crate) fn is_hidden(file: &Path) -> bool {
     file.file_name().is_none_or(|name| {
         name.as_encoded_bytes().starts_with(b".") || name.as_encoded_bytes().starts_with(b"_")
     })

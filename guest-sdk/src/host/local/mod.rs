@@ -4,6 +4,8 @@
 
 mod driver;
 mod files;
+mod glob;
+mod outputs;
 mod task;
 
 pub(crate) use driver::*;

@@ -79,6 +79,14 @@ impl DriverHost for Driver {
         committed.ok_or_else(|| misuse(format!("output {output}, which isn't open")))
     }
 
+    fn drop_output(&mut self, output: u32) -> Answer<()> {
+        self.application.check_alive()?;
+        if self.application.opened().drop_output(OutputId(output)) {
+            return Ok(());
+        }
+        Err(misuse(format!("output {output}, which isn't open")))
+    }
+
     fn new_cache(&mut self, level: host::StorageLevel) -> Answer<u32> {
         self.application.check_alive()?;
         let level = match level {

@@ -128,6 +128,12 @@ impl Opened {
         Some(output.commit().map_err(|e| e.to_string()))
     }
 
+    /// Removes an output that wasn't committed. False if there is no such output.
+    pub fn drop_output(&self, id: OutputId) -> bool {
+        let dropped = self.outputs.lock().open.remove(&id.0);
+        dropped.is_some()
+    }
+
     /// Removes what was never committed, and opens no more.
     pub fn close(&self) {
         let mut outputs = self.outputs.lock();
