@@ -254,6 +254,7 @@ mod tests {
         ranges.new_memory(ty, size, None, Some(1 << 20), 1 << 16).unwrap()
     }
 
+    #[allow(clippy::mut_from_ref)] // a test keeps one at a time
     fn bytes(memory: &dyn LinearMemory) -> &mut [u8] {
         // SAFETY: the test owns the memory and keeps one reference at a time.
         unsafe { std::slice::from_raw_parts_mut(memory.as_ptr(), memory.byte_size()) }
