@@ -8,7 +8,6 @@ use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
 use crate::component::ComponentHash;
 use crate::memory::PAGE;
-use crate::usual::Usual;
 use crate::written::View;
 
 /// A picture of a driver's memory. Clones share it.
@@ -24,8 +23,6 @@ struct Inner {
     component: ComponentHash,
     /// Made when an instance is first put back to it.
     view: OnceLock<Option<View>>,
-    /// What tasks that start from it write.
-    usual: Usual,
     _charge: Reservation,
 }
 
@@ -78,8 +75,8 @@ impl Image {
             }
         }
         let length = bytes.len() as u64;
-        let (view, usual) = (OnceLock::new(), Usual::default());
-        Ok(Self(Arc::new(Inner { fd, base, length, component, view, usual, _charge: charge })))
+        let view = OnceLock::new();
+        Ok(Self(Arc::new(Inner { fd, base, length, component, view, _charge: charge })))
     }
 
     /// Where the picture began in the driver's memory.
@@ -95,11 +92,6 @@ impl Image {
     /// The component that the picture comes from.
     pub fn component(&self) -> ComponentHash {
         self.0.component
-    }
-
-    /// The pages that tasks write first.
-    pub fn usual(&self) -> &Usual {
-        &self.0.usual
     }
 
     /// Its bytes to copy from; none if they can't be mapped.

@@ -271,9 +271,6 @@ impl TaskInstance {
         self.store.data_mut().role = Role::Task(host);
         let ended = self.run.call(&mut self.store, (entry,)).map_err(|e| GuestFailure::of(&e));
         let state = self.store.data_mut();
-        if let (Some(image), Some(laid)) = (&state.image, state.laid) {
-            image.usual().learn(laid.start(), image.length() as usize);
-        }
         match std::mem::replace(&mut state.role, Role::Idle) {
             Role::Task(host) => (Some(host), ended),
             _ => (None, ended),

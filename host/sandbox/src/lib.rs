@@ -13,7 +13,6 @@ mod limits;
 mod linker;
 mod log;
 mod memory;
-mod usual;
 mod wasi;
 mod written;
 

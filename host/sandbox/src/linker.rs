@@ -320,7 +320,7 @@ fn restore(cx: &mut Cx<'_>, region: &WasmList<u8>) -> Result<()> {
         }
         memory::check(&cx.data().ranges, bytes, image.base()).map_err(|e| misuse(e.to_string()))?
     };
-    memory::lay(&cx.data().ranges, part, &image).map_err(|e| Stop::Host(e.to_string()))?;
+    memory::lay(part, &image).map_err(|e| Stop::Host(e.to_string()))?;
     let state = cx.data_mut();
     state.laid = Some(part);
     state.handles = state.table.iter_mut().count();

@@ -25,7 +25,6 @@ use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
 use crate::image::Image;
-use crate::usual::Usual;
 
 /// What images and mappings are aligned to: the page size of every platform that we run on divides it or equals it.
 pub const PAGE: usize = 4096;
@@ -43,8 +42,6 @@ struct Shared {
     free: Mutex<HashMap<usize, Vec<usize>>>,
     /// Sizes of the memories that live, by base.
     live: Mutex<HashMap<usize, usize>>,
-    /// What instances write before they become forks.
-    usual: Usual,
 }
 
 /// Makes the engine's linear memories, reusing their address ranges.
@@ -96,7 +93,6 @@ unsafe impl MemoryCreator for Ranges {
         };
         let mut range = Range { base, size: 0, reserved, whole, shared: self.0.clone() };
         range.grow_to(minimum).map_err(|e| e.to_string())?;
-        self.0.usual.populate(base, minimum);
         Ok(Box::new(range))
     }
 }
@@ -205,9 +201,8 @@ pub fn offset_of(ranges: &Ranges, region: &[u8]) -> Option<u64> {
 /// Lays a private mapping of `image` over the part of a linear memory that `check` has seen.
 ///
 /// Called in a host call of the guest that owns the memory, with no reference into it alive.
-pub fn lay(ranges: &Ranges, part: Laid, image: &Image) -> Result<(), LayError> {
+pub fn lay(part: Laid, image: &Image) -> Result<(), LayError> {
     let length = image.length() as usize;
-    ranges.0.usual.learn(part.memory, part.start - part.memory + length);
     // SAFETY: `check` found the part to be whole pages below `size` of a live memory, so this replaces accessible pages
     // of one of our ranges by accessible pages; see the invariants for who may look at them meanwhile.
     unsafe {
@@ -215,7 +210,6 @@ pub fn lay(ranges: &Ranges, part: Laid, image: &Image) -> Result<(), LayError> {
         let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
         rustix::mm::mmap(at(part.start), length, prot, flags, image.fd(), 0)?;
     }
-    image.usual().populate(part.start, length);
     Ok(())
 }
 
@@ -283,7 +277,7 @@ mod tests {
         let memory = memory(&ranges, 3 * PAGE);
         let image = image(&[5; PAGE]);
         let part = check(&ranges, &bytes(&*memory)[PAGE..2 * PAGE], PAGE as u64).unwrap();
-        lay(&ranges, part, &image).unwrap();
+        lay(part, &image).unwrap();
         bytes(&*memory).fill(9);
         reset(&ranges, part, 0).unwrap();
         assert!(bytes(&*memory)[..PAGE].iter().all(|b| *b == 9));
@@ -301,7 +295,7 @@ mod tests {
         let (a, b) = (memory(&ranges, PAGE), memory(&ranges, PAGE));
         let image = image(&[5; PAGE]);
         for m in [&a, &b] {
-            lay(&ranges, check(&ranges, bytes(&**m), 0).unwrap(), &image).unwrap();
+            lay(check(&ranges, bytes(&**m), 0).unwrap(), &image).unwrap();
         }
         bytes(&*a).fill(1);
         assert!(bytes(&*b).iter().all(|x| *x == 5));

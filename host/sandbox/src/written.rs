@@ -191,7 +191,7 @@ fn protect(start: usize, length: usize, flags: MprotectFlags) -> bool {
 }
 
 /// The pages of a private file mapping that are no longer the file's: written since it was laid.
-pub fn private_pages(start: usize, length: usize) -> Option<Vec<u32>> {
+fn private_pages(start: usize, length: usize) -> Option<Vec<u32>> {
     /// A page is in memory, or swapped out; and it is a page of a file.
     const PRESENT: u64 = 1 << 63;
     const SWAPPED: u64 = 1 << 62;
