@@ -18,7 +18,14 @@ pub fn lint(place: &Place) -> Result<()> {
         );
         return Ok(());
     }
-    succeed(place.cargo().args(["deny", "check"]))
+    succeed(place.cargo().args(["deny", "check", "bans", "licenses", "sources"]))?;
+    // Advisories come from elsewhere, which isn't reached from everywhere.
+    let fetched = place.cargo().args(["deny", "fetch", "db"]).stderr(Stdio::null()).status();
+    if !fetched.is_ok_and(|status| status.success()) {
+        eprintln!("\nSKIPPED: `cargo deny check advisories`, for its database can't be fetched.\n");
+        return Ok(());
+    }
+    succeed(place.cargo().args(["deny", "check", "advisories"]))
 }
 
 fn has_deny() -> bool {
