@@ -68,6 +68,12 @@ pub(crate) fn capture() -> Result<Option<u32>, String> {
             "the component's statics begin at {base:#x}, not at a page: link it with wasm-ld's default, --stack-first"
         ));
     }
+    // A slice is no longer than this; with more, the end of the memory isn't even a 32-bit number.
+    if core::arch::wasm32::memory_size(0) > isize::MAX as usize / PAGE {
+        return Err("the driver holds more than 2 GiB, which tasks can't be forked from: hold less of it when an \
+                    action runs"
+            .to_owned());
+    }
     image::announce((memory_end() - base) as u64)?;
     // SAFETY: the region is this instance's memory, from a symbol the linker defined to the memory's end. The host only reads it,
     // during this call, while no code of this instance runs.

@@ -34,6 +34,8 @@ pub struct Grants {
 struct Grant {
     /// As the user wrote it, absolute and normal.
     path: PathBuf,
+    /// Where that leads to, of what exists: what is granted is this.
+    real: PathBuf,
     dir: Dir,
     /// The way from `dir` to what is granted: nothing for a folder, a name for a file, and for what didn't exist yet the
     /// names from its nearest ancestor that did.
@@ -136,10 +138,11 @@ impl Grants {
             }
         }
         let covers = |grants: &[Grant], full: &Path| {
-            grants.iter().any(|g| g.kind == Kind::Folder && full.starts_with(&g.path))
+            grants.iter().any(|g| g.kind == Kind::Folder && full.starts_with(&g.real))
         };
         let preopens = named.into_iter().map(|(guest, (grant, down))| {
-            let full = grant.path.join(&down);
+            // By where links lead: a grant of a folder is none of what a link in it points to.
+            let full = grant.real.join(&down);
             let opened = grant.dir.open_dir(or_dot(&down));
             Ok(Preopen {
                 dir: opened.map_err(Error::io("opening what is granted,", &full))?,
@@ -161,7 +164,9 @@ impl Grant {
     fn open(cwd: &Path, typed: &Path, flag: &'static str) -> Result<Self> {
         let path = normal(cwd, typed)?;
         // The user's own links count: what they lead to is what is granted.
-        let (dir, inner, kind) = match fs::canonicalize(&path) {
+        let real = fs::canonicalize(&path);
+        let reached = real.as_ref().unwrap_or(&path).clone();
+        let (dir, inner, kind) = match real {
             Ok(real) if real.is_dir() => (real, PathBuf::new(), Kind::Folder),
             Ok(real) => match (real.parent(), real.file_name()) {
                 (Some(parent), Some(name)) => (parent.to_owned(), name.into(), Kind::File),
@@ -176,7 +181,7 @@ impl Grant {
         };
         let dir = Dir::open_ambient_dir(&dir, ambient_authority())
             .map_err(Error::io("opening what is granted,", &path))?;
-        Ok(Self { path, dir, inner, kind })
+        Ok(Self { path, real: reached, dir, inner, kind })
     }
 }
 
@@ -400,6 +405,15 @@ mod tests {
         let dot = preopens.iter().find(|p| p.guest == ".").unwrap();
         assert_eq!(dot.dir.entries().unwrap().count(), 0, "it is the folder `deep`");
         assert!(dot.read && !dot.write);
+    }
+
+    #[test]
+    fn a_grant_around_a_link_is_none_of_what_it_points_to() {
+        let (root, elsewhere) = (sandbox(), sandbox());
+        symlink(elsewhere.path(), root.path().join("link")).unwrap();
+        let grants = grants(root.path(), &["link"], &["."]).unwrap();
+        let link = preopened(&grants).into_iter().find(|(guest, ..)| guest == "link").unwrap();
+        assert_eq!(link, ("link".into(), true, false), "only what is below `.` may be written");
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub enum Code {
     Interrupted,
     /// SIGTERM.
     Terminated,
+    /// SIGHUP: the terminal is gone.
+    HungUp,
 }
 
 /// The table of codes, for `--help`.
@@ -28,6 +30,7 @@ Exit codes:
   2    the command line, a properties file or a setting makes no sense
   3    the file can't be run as a job
   4    this machine doesn't give what is needed: memory, a folder, threads
+  129  the terminal hung up
   130  interrupted (Ctrl-C)
   143  terminated (SIGTERM)";
 
@@ -40,6 +43,7 @@ impl From<Code> for u8 {
             Code::Host => 4,
             Code::Interrupted => 130,
             Code::Terminated => 143,
+            Code::HungUp => 129,
         }
     }
 }

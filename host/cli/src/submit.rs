@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use ingle_cluster::{Local, LocalOptions, Note, Remote, Totals};
 use ingle_core::size::ByteSize;
 use ingle_sandbox::{CodeCache, Finished, GuestFailure};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::access::{self, Access};
@@ -136,9 +137,13 @@ pub fn submit(options: &Options) -> Result<(), Failure> {
         }
     })?;
     let (name, capacity) = (plan.name.clone(), plan.executor_memory);
+    let signals =
+        Signals::listen().map_err(|e| Failure::host(format!("waiting for signals: {e}")))?;
     let local = start(job, plan, access, options.verbose, &console)?;
     let remote = local.remote();
-    let ended = run(local, &remote, &console);
+    let ended = run(local, signals, &remote, &console);
+    // Whoever still runs leaves nothing behind.
+    remote.close();
     console.clear();
     let outcome = outcome(&name, ended);
     if let Err(failure) = &outcome
@@ -192,8 +197,28 @@ enum Ended {
     Signal(Code),
 }
 
+/// What may end a job from outside. Listened for before anything is made that must be removed again.
+struct Signals {
+    runtime: Runtime,
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let entered = runtime.enter();
+        let interrupt = signal(SignalKind::interrupt())?;
+        let terminate = signal(SignalKind::terminate())?;
+        let hangup = signal(SignalKind::hangup())?;
+        drop(entered);
+        Ok(Self { runtime, interrupt, terminate, hangup })
+    }
+}
+
 /// Runs the driver on a thread of its own, and waits here for it or for a signal.
-fn run(local: Local, remote: &Remote, console: &Console) -> Ended {
+fn run(local: Local, signals: Signals, remote: &Remote, console: &Console) -> Ended {
     let (done, ended) = oneshot::channel();
     let driver = move || {
         // Nobody waits any more if a signal came.
@@ -205,32 +230,23 @@ fn run(local: Local, remote: &Remote, console: &Console) -> Ended {
         tracing::error!("starting the driver's thread: {error}");
         return Ended::Lost;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime {
-        Ok(runtime) => runtime.block_on(wait(ended, remote, console)),
-        Err(error) => {
-            tracing::error!("starting the runtime: {error}");
-            Ended::Lost
-        }
-    }
+    let Signals { runtime, interrupt, terminate, hangup } = signals;
+    runtime.block_on(wait(ended, [interrupt, terminate, hangup], remote, console))
 }
 
 async fn wait(
     mut ended: oneshot::Receiver<Result<Finished, GuestFailure>>,
+    [mut interrupt, mut terminate, mut hangup]: [Signal; 3],
     remote: &Remote,
     console: &Console,
 ) -> Ended {
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return Ended::Lost;
-    };
     let mut tick = tokio::time::interval(TICK);
     let code = loop {
         tokio::select! {
             result = &mut ended => return result.map_or(Ended::Lost, Ended::Driver),
             _ = interrupt.recv() => break Code::Interrupted,
             _ = terminate.recv() => break Code::Terminated,
+            _ = hangup.recv() => break Code::HungUp,
             _ = tick.tick(), if console.is_live() => console.show(&remote.progress()),
         }
     };
@@ -244,7 +260,6 @@ async fn wait(
         _ = terminate.recv() => {}
         _ = tokio::time::sleep(GRACE + GRACE / 4) => {}
     }
-    remote.close();
     Ended::Signal(code)
 }
 

@@ -53,7 +53,8 @@ fn pages_in_use(bytes: &[u8]) -> Vec<(usize, usize)> {
 }
 
 impl Image {
-    /// Copies `bytes`, which begin at `base` of the driver's memory; charges what isn't zero to `pool`.
+    /// Copies `bytes`, which begin at `base` of the driver's memory, but for pages of zeros. They are charged to `pool` all the same:
+    /// a task that looks at such a page makes the kernel give the file one.
     pub fn capture(
         component: ComponentHash,
         base: u64,
@@ -61,8 +62,7 @@ impl Image {
         pool: &MemoryPool,
     ) -> Result<Self, CaptureError> {
         let runs = pages_in_use(bytes);
-        let used: usize = runs.iter().map(|(_, length)| length).sum();
-        let charge = pool.reserve(MemoryUse::Image, used as u64)?;
+        let charge = pool.reserve(MemoryUse::Image, bytes.len() as u64)?;
         let fd = memfd_create("ingle-image", MemfdFlags::CLOEXEC)?;
         ftruncate(&fd, bytes.len() as u64)?;
         for (offset, length) in runs {
@@ -112,14 +112,16 @@ mod tests {
     use ingle_core::size::ByteSize;
 
     #[test]
-    fn zero_pages_are_neither_written_nor_charged() {
+    fn zero_pages_are_not_written_but_charged() {
         let pool = MemoryPool::new(ByteSize(1 << 20));
         let mut bytes = vec![0; 10 * PAGE];
         bytes[3 * PAGE] = 1;
         bytes[4 * PAGE + 7] = 2;
         bytes[9 * PAGE + 4095] = 3;
         let image = Image::capture(ComponentHash::of(b""), 0, &bytes, &pool).unwrap();
-        assert_eq!(pool.usage().of(MemoryUse::Image), 3 * PAGE as u64);
+        assert_eq!(pool.usage().of(MemoryUse::Image), 10 * PAGE as u64);
+        let blocks = rustix::fs::fstat(image.fd()).unwrap().st_blocks as usize * 512;
+        assert_eq!(blocks, 3 * PAGE);
         let mut back = vec![9; bytes.len()];
         assert_eq!(rustix::io::pread(image.fd(), &mut back, 0).unwrap(), bytes.len());
         assert!(back == bytes);

@@ -182,6 +182,7 @@ impl Job {
             announced: None,
             image,
             laid: None,
+            told_layout: false,
             handles: 0,
         };
         let mut store = Store::new(&self.engine, state);
@@ -271,6 +272,13 @@ impl TaskInstance {
         self.store.data_mut().role = Role::Task(host);
         let ended = self.run.call(&mut self.store, (entry,)).map_err(|e| GuestFailure::of(&e));
         let state = self.store.data_mut();
+        // It grew at the image's cost, and kept the memory for itself.
+        let ended = match ended {
+            Ok(()) if state.told_layout && state.laid.is_none() => {
+                Err(GuestFailure::of_host("the task asked for its image and never laid it"))
+            }
+            ended => ended,
+        };
         match std::mem::replace(&mut state.role, Role::Idle) {
             Role::Task(host) => (Some(host), ended),
             _ => (None, ended),

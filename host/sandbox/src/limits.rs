@@ -51,6 +51,11 @@ impl Limiter {
         self.prepaid = length.saturating_sub(CHARGED_IMAGE_BYTES);
     }
 
+    /// The image is laid: growth is the instance's own again.
+    pub fn end_prepayment(&mut self) {
+        self.prepaid = 0;
+    }
+
     /// What the budget is charged for the instance now.
     pub fn charged(&self) -> u64 {
         self.charge.0.lock().bytes()

@@ -40,6 +40,8 @@ pub struct State {
     /// Of a task: what it starts from, and where that lies once it does.
     pub image: Option<Image>,
     pub laid: Option<Laid>,
+    /// Whether a task was told of its image: once, since growth for it is charged to the image.
+    pub told_layout: bool,
     /// How many handles it had when the image was laid.
     pub handles: usize,
 }
@@ -262,7 +264,9 @@ fn link_image(l: &mut LinkerInstance<'_, State>) -> Result<()> {
         cx.data_mut().task()?;
         let state = cx.data_mut();
         let layout = match &state.image {
-            Some(image) if state.laid.is_none() => (image.base(), image.length()),
+            Some(image) if !std::mem::replace(&mut state.told_layout, true) => {
+                (image.base(), image.length())
+            }
             _ => return Ok((None,)),
         };
         state.limiter.prepay(layout.1);
@@ -323,6 +327,7 @@ fn restore(cx: &mut Cx<'_>, region: &WasmList<u8>) -> Result<()> {
     memory::lay(part, &image).map_err(|e| Stop::Host(e.to_string()))?;
     let state = cx.data_mut();
     state.laid = Some(part);
+    state.limiter.end_prepayment();
     state.handles = state.table.iter_mut().count();
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
+use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 
 use crate::log::{LogSink, LogStream, Stream};
@@ -65,8 +66,13 @@ pub fn context(capabilities: &Capabilities, log: &Arc<dyn LogSink>) -> std::io::
     // A name that is looked up reaches whoever answers for it, so nobody needs that for plain addresses.
     let names = net.iter().any(|grant| grant.host.parse::<IpAddr>().is_err());
     wasi.allow_tcp(!net.is_empty()).allow_udp(false).allow_ip_name_lookup(names);
-    wasi.socket_addr_check(move |address, _use| {
-        let allowed = net.iter().any(|grant| grant.allows(address));
+    wasi.socket_addr_check(move |address, what| {
+        let allowed = match what {
+            SocketAddrUse::TcpConnect => net.iter().any(|grant| grant.allows(address)),
+            // What a connection begins with; a port of the guest's choice would be one to listen on.
+            SocketAddrUse::TcpBind => address.ip().is_unspecified() && address.port() == 0,
+            _ => false,
+        };
         Box::pin(async move { allowed })
     });
     Ok(wasi.build())

@@ -17,11 +17,13 @@ use ingle_sandbox::host::{Output, StageSpec, Stop};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::opened::Opened;
-use super::results::{Made, Over, Queue, Ready};
+use super::results::{Made, Over, Queue, Ready, Updates};
 use super::stages::{self, Problem, Stage};
 use super::{ExecutorLink, Note, Reports};
 use crate::protocol;
 
+/// Jobs whose results the driver hasn't taken.
+const MAX_QUEUES: usize = 4096;
 /// How long the driver waits for more results once there is one, so that many small ones don't wake it one by one.
 const LINGER: Duration = Duration::from_millis(1);
 
@@ -56,6 +58,8 @@ struct Core {
     made: HashMap<TaskId, Made>,
     /// Tasks of shuffle stages whose changes to accumulators were counted: a partition that is computed again makes none.
     counted: HashSet<(StageId, u32)>,
+    /// Changes to accumulators by accepted tasks of jobs that ended before the driver took them: they go with the next job.
+    updates_of_ended: Vec<Updates>,
     next_stage: u32,
     next_job: u32,
     /// Whether the driver waits for results.
@@ -87,6 +91,7 @@ impl Application {
             jobs: HashMap::new(),
             made: HashMap::new(),
             counted: HashSet::new(),
+            updates_of_ended: Vec::new(),
             next_stage: 0,
             next_job: 0,
             waiting: false,
@@ -193,8 +198,14 @@ impl Application {
         let mut core = self.core.lock();
         let job = JobId(core.next_job);
         core.scheduler.check_job(job, stage).map_err(|refusal| refusal.to_string())?;
+        if core.jobs.len() >= MAX_QUEUES {
+            return Err(format!(
+                "{MAX_QUEUES} jobs have results that nobody took: take or cancel them"
+            ));
+        }
         core.next_job += 1;
-        core.jobs.insert(job, Queue::default());
+        let updates = std::mem::take(&mut core.updates_of_ended);
+        core.jobs.insert(job, Queue::with_updates(updates));
         self.handle(core, Event::JobSubmitted { job, stage });
         Ok(job)
     }
@@ -205,7 +216,7 @@ impl Application {
         if job.0 >= core.next_job {
             return Err(Stop::Misuse(format!("{job}, which was never submitted")));
         }
-        core.jobs.remove(&job);
+        core.remove_job(job);
         self.handle(core, Event::JobCancelled { job });
         Ok(())
     }
@@ -223,12 +234,12 @@ impl Application {
             if take {
                 if let Some(Over::Failed(text)) = &queue.over {
                     let text = text.clone();
-                    core.jobs.remove(&job);
+                    core.remove_job(job);
                     return Ok(Err(text));
                 }
                 let batch = queue.take_batch();
                 if batch.is_empty() {
-                    core.jobs.remove(&job);
+                    core.remove_job(job);
                 }
                 return Ok(Ok(batch));
             }
@@ -344,6 +355,13 @@ impl Core {
         false
     }
 
+    /// Forgets a job that is over or given up, but for changes to accumulators that were accepted.
+    fn remove_job(&mut self, job: JobId) {
+        if let Some(queue) = self.jobs.remove(&job) {
+            self.updates_of_ended.extend(queue.into_updates());
+        }
+    }
+
     fn name(&self, stage: StageId) -> String {
         self.stages.get(&stage).map(|s| s.name.clone()).unwrap_or_default()
     }
@@ -362,15 +380,17 @@ impl Core {
         let made = self.made.remove(&task).unwrap_or_default();
         let is_shuffle =
             self.stages.get(&task.stage).is_some_and(|s| matches!(s.output, Output::Shuffle(_)));
-        let Some(queue) = self.jobs.get_mut(&job) else { return false };
         if is_shuffle {
             let is_new =
                 !made.updates.list.is_empty() && self.counted.insert((task.stage, task.partition));
-            if is_new {
-                queue.push_updates(made.updates);
+            match self.jobs.get_mut(&job) {
+                Some(queue) if is_new => queue.push_updates(made.updates),
+                None if is_new => self.updates_of_ended.push(made.updates),
+                _ => {}
             }
             return false;
         }
+        let Some(queue) = self.jobs.get_mut(&job) else { return false };
         let was_empty = queue.is_empty();
         queue.push(task.partition, made);
         was_empty || queue.is_full()

@@ -62,6 +62,17 @@ pub struct Queue {
 }
 
 impl Queue {
+    /// A queue whose first result brings these as well.
+    pub fn with_updates(updates: Vec<Updates>) -> Self {
+        Self { updates, ..Self::default() }
+    }
+
+    /// What the driver never took of the changes to accumulators.
+    pub fn into_updates(self) -> impl Iterator<Item = Updates> {
+        let of_results = self.ready.into_iter().flat_map(|ready| ready.updates);
+        of_results.chain(self.updates).filter(|updates| !updates.list.is_empty())
+    }
+
     pub fn push(&mut self, partition: u32, made: Made) {
         let mut updates = std::mem::take(&mut self.updates);
         if !made.updates.list.is_empty() {

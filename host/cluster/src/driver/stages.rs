@@ -13,6 +13,10 @@ use super::opened::Opened;
 
 /// Operators of one stage; a plan view of more helps nobody.
 const MAX_OPERATORS: usize = 1024;
+/// Inputs of one stage.
+const MAX_INPUTS: usize = 65_536;
+/// What an input costs the host.
+const INPUT: usize = 64;
 /// What a stage costs the host beside its texts and payload, about.
 const STAGE: u64 = 1024;
 
@@ -50,7 +54,14 @@ pub fn define(
     let StageSpec { name, mut operators, tasks, inputs, output, entry, payload, image } = spec;
     operators.truncate(MAX_OPERATORS);
     let texts: usize = operators.iter().map(|o| o.len() + size_of::<String>()).sum();
-    let bytes = (name.len() + texts + payload.len() + 32 * inputs.len()) as u64 + STAGE;
+    if inputs.len() > MAX_INPUTS {
+        return Err(Problem::Refused(format!(
+            "{name} has {} inputs, and can't have more than {MAX_INPUTS}",
+            inputs.len()
+        )));
+    }
+    // The executor has a copy, too.
+    let bytes = (name.len() + texts + 2 * (payload.len() + INPUT * inputs.len())) as u64 + STAGE;
     let charge = pool.reserve(MemoryUse::Input, bytes).map_err(|e| {
         Problem::Refused(format!("the description of {name}: {e}; raise --driver-memory"))
     })?;

@@ -79,8 +79,10 @@ impl LogSink for SlotLog {
             };
             line.extend_from_slice(text);
             if ends || line.len() >= MAX_LINE {
-                self.write_line(task, stream, line)?;
+                let written = self.write_line(task, stream, line);
+                // Also if it can't be written: what is kept must not grow.
                 line.clear();
+                written?;
             }
         }
         Ok(())

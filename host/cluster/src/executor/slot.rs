@@ -115,8 +115,14 @@ impl Slot<'_> {
             *metrics = guest.metrics();
         }
         match (ended, guest) {
+            (Ok(()), Some(_)) if cancelled.load(Ordering::Relaxed) => Ended::killed(),
             (Ok(()), Some(guest)) => match guest.finish() {
                 Ok(made) => {
+                    // The stage may have been forgotten while the task committed: nobody would free its output again.
+                    let id = launch.task.stage;
+                    if self.executor.stage(id).is_none_or(|now| !Arc::ptr_eq(&now, &stage)) {
+                        self.executor.options.store.drop_stage(id);
+                    }
                     self.keep(stage, instance);
                     Ended { outcome: Outcome::Succeeded(v1::Succeeded {}), made }
                 }
