@@ -47,7 +47,20 @@ struct OnDisk {
 }
 
 impl BlockReader {
-    pub(crate) fn new(shared: &Arc<Shared>, partition: u32, outputs: Vec<Segments>) -> Self {
+    /// What a reader holds before it reads: itself, and lists of so many outputs and pins. Charged before the lists are made.
+    pub(crate) fn reserve(shared: &Shared, listed: usize) -> Result<Reservation> {
+        const READER: usize = 512;
+        let bytes = READER + listed * size_of::<Segments>();
+        Ok(shared.pool.reserve(MemoryUse::Input, bytes as u64)?)
+    }
+
+    /// Reads outputs one after the other. `charge` is what [`BlockReader::reserve`] gave for them.
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        partition: u32,
+        outputs: Vec<Segments>,
+        charge: Reservation,
+    ) -> Self {
         Self {
             shared: shared.clone(),
             partition,
@@ -56,13 +69,20 @@ impl BlockReader {
             next_segment: 0,
             at: At::Nowhere,
             buffer: Vec::new(),
-            charge: shared.pool.reservation(MemoryUse::Input),
+            charge,
             _pins: Vec::new(),
         }
     }
 
-    pub(crate) fn pinned(shared: &Arc<Shared>, output: Segments, pins: Vec<Arc<Packed>>) -> Self {
-        Self { _pins: pins, ..Self::new(shared, 0, vec![output]) }
+    /// Reads one output.
+    pub(crate) fn of(shared: &Arc<Shared>, output: Segments) -> Result<Self> {
+        let charge = Self::reserve(shared, 1)?;
+        Ok(Self::new(shared, 0, vec![output], charge))
+    }
+
+    /// Keeps segments where they are as long as it lives.
+    pub(crate) fn pin(self, pins: Vec<Arc<Packed>>) -> Self {
+        Self { _pins: pins, ..self }
     }
 
     /// The next block; none at the end.

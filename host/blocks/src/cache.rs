@@ -45,9 +45,11 @@ impl BlockStore {
     }
 
     /// Reads a cached partition; none if it was never stored, or lost.
-    pub fn open_cached(&self, cache: CacheId, partition: u32) -> Option<BlockReader> {
+    pub fn open_cached(&self, cache: CacheId, partition: u32) -> Result<Option<BlockReader>> {
         let stored = self.caches.lock().get(&(cache, partition)).cloned();
-        let (level, segments) = stored?;
+        let Some((level, segments)) = stored else { return Ok(None) };
+        // Before anything is pinned: what is asked for may be what must go for it.
+        let charge = BlockReader::reserve(self.shared(), segments.len() + 1)?;
         let mut pins = Vec::new();
         for segment in segments.iter() {
             self.shared().cached.touch(segment);
@@ -57,11 +59,12 @@ impl BlockStore {
                 Place::Memory(_) | Place::Disk(_) => {}
                 Place::Lost => {
                     self.forget(cache, partition, &segments);
-                    return None;
+                    return Ok(None);
                 }
             }
         }
-        Some(BlockReader::pinned(self.shared(), segments, pins))
+        let reader = BlockReader::new(self.shared(), 0, vec![segments], charge);
+        Ok(Some(reader.pin(pins)))
     }
 
     /// Frees a cached dataset's partitions. Those who read one now may go on.

@@ -306,6 +306,7 @@ impl Stream {
             }
             if len > 0 || self.at_end {
                 self.given = len;
+                self.charge.grow(len as u64)?;
                 return Ok(self.text().get(..len).unwrap_or_default().to_vec());
             }
         }

@@ -66,7 +66,7 @@ impl RunSet {
             Run::Reading(segments) => segments,
         };
         *place = Run::Reading(segments.clone());
-        Ok(BlockReader::new(&self.shared, 0, vec![segments]))
+        BlockReader::of(&self.shared, segments)
     }
 }
 
@@ -118,7 +118,7 @@ impl TaskResult {
         }
         let charge = shared.pool.reserve(MemoryUse::Shuffle, bytes)?;
         let mut value = Vec::with_capacity(bytes as usize);
-        let mut reader = BlockReader::new(&shared, 0, vec![segments]);
+        let mut reader = BlockReader::of(&shared, segments)?;
         while let Some(block) = reader.next_block()? {
             value.extend_from_slice(block);
         }

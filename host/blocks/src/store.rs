@@ -64,12 +64,13 @@ impl BlockStore {
 
     /// Reads one partition of a stage of `maps` tasks, in the order of the tasks.
     pub fn open_shuffle(&self, stage: StageId, maps: u32, partition: u32) -> Result<BlockReader> {
+        let charge = BlockReader::reserve(&self.shared, maps as usize)?;
         let shuffles = self.shuffles.read();
         let outputs = (0..maps).map(|map| {
             let output = shuffles.get(&stage).and_then(|outputs| outputs.get(&map));
             output.cloned().ok_or(Error::MissingOutput { stage, map })
         });
-        Ok(BlockReader::new(&self.shared, partition, outputs.collect::<Result<_>>()?))
+        Ok(BlockReader::new(&self.shared, partition, outputs.collect::<Result<_>>()?, charge))
     }
 
     /// Forgets a stage's shuffle output. Those who read it now may go on.

@@ -141,7 +141,7 @@ fn many_threads_in_a_tiny_pool_neither_lose_blocks_nor_wait_for_ever() {
                 cached.commit().unwrap();
                 let all: Vec<_> = (0..BLOCKS).map(|i| block(thread, i)).collect();
                 assert!(drain(runs.open(run).unwrap()).unwrap() == all);
-                assert!(drain(store.open_cached(cache, 0).unwrap()).unwrap() == all);
+                assert!(drain(store.open_cached(cache, 0).unwrap().unwrap()).unwrap() == all);
                 for partition in 0..2 {
                     let read = drain(store.open_shuffle(stage, 1, partition).unwrap()).unwrap();
                     assert!(read.iter().eq(all.iter().skip(partition as usize).step_by(2)));

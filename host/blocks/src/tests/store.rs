@@ -232,7 +232,7 @@ fn cache(store: &BlockStore, partition: u32, level: StorageLevel, block: &[u8]) 
 }
 
 fn cached(store: &BlockStore, partition: u32) -> Option<Vec<Vec<u8>>> {
-    store.open_cached(CACHE, partition).map(read_all)
+    store.open_cached(CACHE, partition).unwrap().map(read_all)
 }
 
 #[test]
@@ -283,7 +283,7 @@ fn shuffle_output_is_spilled_before_a_cached_partition_is_lost() {
 fn a_partition_that_is_read_is_not_lost_under_the_reader() {
     let f = fixture(1 << 20);
     cache(&f.store, 0, StorageLevel::MemoryOnly, b"x");
-    let reader = f.store.open_cached(CACHE, 0).unwrap();
+    let reader = f.store.open_cached(CACHE, 0).unwrap().unwrap();
     let free = f.pool.capacity().0 - f.pool.usage().total();
     assert!(f.pool.reserve(MemoryUse::Guest, free + 1).is_err());
     assert_eq!(read_all(reader), [b"x"]);

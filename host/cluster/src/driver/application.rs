@@ -1,13 +1,18 @@
 //! The application: the scheduler, what stands behind its ids, and the carrying out of its actions.
 //!
-//! Called from the driver's thread and from those that report tasks' ends; one lock, held for no I/O. The scheduler decides,
-//! this room translates.
+//! Called from the driver's thread and from those that report tasks' ends, under one lock. Nothing waits under it but for executors
+//! to take commands: in local mode, one that forgets a stage removes what was spilled of it. The scheduler decides, this room
+//! translates.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use ingle_blocks::TaskResult;
 use ingle_core::ids::{CacheId, ExecutorId, JobId, StageId, TaskId};
 use ingle_core::memory::MemoryPool;
 use ingle_core::scheduler::{Action, Event, Outcome, Policy, Scheduler, StageProgress};
@@ -54,8 +59,10 @@ struct Core {
     executors: BTreeMap<ExecutorId, Executor>,
     stages: HashMap<StageId, Stage>,
     jobs: HashMap<JobId, Queue>,
-    /// What tasks made that reported success, until the scheduler accepts or discards it.
-    made: HashMap<TaskId, Made>,
+    /// What the task made whose end is being handled: accepted at once, or never.
+    made: Option<(TaskId, Made)>,
+    /// Results that nobody takes, to be dropped when the lock is free.
+    unwanted: Vec<TaskResult>,
     /// Tasks of shuffle stages whose changes to accumulators were counted: a partition that is computed again makes none.
     counted: HashSet<(StageId, u32)>,
     /// Changes to accumulators by accepted tasks of jobs that ended before the driver took them: they go with the next job.
@@ -89,7 +96,8 @@ impl Application {
             executors: BTreeMap::new(),
             stages: HashMap::new(),
             jobs: HashMap::new(),
-            made: HashMap::new(),
+            made: None,
+            unwanted: Vec::new(),
             counted: HashSet::new(),
             updates_of_ended: Vec::new(),
             next_stage: 0,
@@ -262,10 +270,16 @@ impl Application {
         for action in actions.drain(..) {
             wake |= core.act(action);
         }
+        // What was neither accepted nor discarded came of a task that failed, or that ended twice.
+        let left = core.made.take();
+        core.unwanted.extend(left.and_then(|(_, made)| made.result));
         core.actions = actions;
         wake &= core.waiting;
         let notes = std::mem::take(&mut core.notes);
+        let unwanted = std::mem::take(&mut core.unwanted);
         drop(core);
+        // Only now: it may remove files.
+        drop(unwanted);
         if wake {
             self.changed.notify_all();
         }
@@ -288,11 +302,8 @@ impl Reports for Application {
         let mut core = self.core.lock();
         core.counts.bytes_read += metrics.bytes_read;
         core.counts.failed += u64::from(matches!(end.outcome, Outcome::Failed(_)));
-        core.made.insert(task, made);
+        core.made = Some((task, made));
         self.handle(core, Event::TasksEnded { executor, ended: vec![end] });
-        // What was neither accepted nor discarded came of a task that failed.
-        let left = self.core.lock().made.remove(&task);
-        drop(left);
     }
 }
 
@@ -320,9 +331,8 @@ impl Core {
                 }
             }
             Action::Accept { job, task } => return self.accept(job, task),
-            Action::Discard { task, .. } => {
-                self.made.remove(&task);
-            }
+            // What it made is unwanted, as all that isn't accepted.
+            Action::Discard { .. } => {}
             Action::DropOutput { stage } => self.forget_at_executors(stage),
             Action::StageForgotten { stage } => {
                 self.forget_at_executors(stage);
@@ -358,7 +368,9 @@ impl Core {
     /// Forgets a job that is over or given up, but for changes to accumulators that were accepted.
     fn remove_job(&mut self, job: JobId) {
         if let Some(queue) = self.jobs.remove(&job) {
-            self.updates_of_ended.extend(queue.into_updates());
+            let (results, updates) = queue.into_left();
+            self.unwanted.extend(results);
+            self.updates_of_ended.extend(updates);
         }
     }
 
@@ -377,7 +389,8 @@ impl Core {
     /// Hands what a task made to the driver. True if that is news to a driver that waits.
     fn accept(&mut self, job: JobId, task: TaskId) -> bool {
         self.counts.tasks += 1;
-        let made = self.made.remove(&task).unwrap_or_default();
+        let made = self.made.take_if(|(of, _)| *of == task).map(|(_, made)| made);
+        let made = made.unwrap_or_default();
         let is_shuffle =
             self.stages.get(&task.stage).is_some_and(|s| matches!(s.output, Output::Shuffle(_)));
         if is_shuffle {

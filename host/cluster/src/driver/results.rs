@@ -67,10 +67,15 @@ impl Queue {
         Self { updates, ..Self::default() }
     }
 
-    /// What the driver never took of the changes to accumulators.
-    pub fn into_updates(self) -> impl Iterator<Item = Updates> {
-        let of_results = self.ready.into_iter().flat_map(|ready| ready.updates);
-        of_results.chain(self.updates).filter(|updates| !updates.list.is_empty())
+    /// What the driver never took: results, and changes to accumulators, which count all the same.
+    pub fn into_left(self) -> (Vec<TaskResult>, Vec<Updates>) {
+        let (mut results, mut updates) = (Vec::new(), Vec::new());
+        for ready in self.ready {
+            results.extend(ready.result);
+            updates.extend(ready.updates);
+        }
+        updates.extend(self.updates);
+        (results, updates)
     }
 
     pub fn push(&mut self, partition: u32, made: Made) {

@@ -20,9 +20,6 @@ use crate::driver::{Made, Updates};
 const MAX_UPDATES: usize = 1 << 20;
 /// What a change costs beside its bytes.
 const UPDATE: u64 = 96;
-/// What an open reader costs, and for each task whose output it reads.
-const READER: u64 = 512;
-const OUTPUT: u64 = 16;
 /// Partitions of cached datasets that one task may write at the same time.
 const MAX_CACHE_WRITERS: usize = 1024;
 
@@ -123,13 +120,6 @@ impl Guest {
         self.stage.description.inputs.iter().filter_map(|input| input.input.as_ref())
     }
 
-    /// Opens a reader over the output of so many tasks.
-    fn add(&mut self, reader: Reader, outputs: u32) -> Result<u32, Stop> {
-        let bytes = READER + OUTPUT * u64::from(outputs);
-        let index = self.executor.options.pool.reserve(MemoryUse::Input, bytes);
-        self.readers.add(reader, index.map_err(|e| stopped(e.into()))?)
-    }
-
     fn runs(&mut self) -> &mut RunSet {
         self.runs.get_or_insert_with(|| self.executor.options.store.runs())
     }
@@ -188,7 +178,7 @@ impl TaskHost for Guest {
         let mut options = ReadOptions::new(self.executor.options.pool.clone());
         options.bytes_read = self.bytes_read.clone();
         match found.open_split(opened.grants(), split, &options) {
-            Ok(reader) => Ok(Ok(self.add(Reader::Split(Box::new(reader)), 0)?)),
+            Ok(reader) => Ok(Ok(self.readers.add(Reader::Split(Box::new(reader)))?)),
             Err(error) => Ok(Err(told(error)?)),
         }
     }
@@ -212,7 +202,7 @@ impl TaskHost for Guest {
         let opened =
             self.executor.options.store.open_shuffle(StageId(stage), found.tasks, partition);
         match opened {
-            Ok(reader) => Ok(Ok(self.add(Reader::Blocks(reader), found.tasks)?)),
+            Ok(reader) => Ok(Ok(self.readers.add(Reader::Blocks(reader))?)),
             Err(error) => Ok(Err(told(error)?)),
         }
     }
@@ -222,8 +212,9 @@ impl TaskHost for Guest {
             return Err(Stop::Misuse(format!("cache {cache}, which was never made")));
         }
         match self.executor.options.store.open_cached(CacheId(cache), partition) {
-            Some(reader) => Ok(Ok(Some(self.add(Reader::Blocks(reader), 0)?))),
-            None => Ok(Ok(None)),
+            Ok(Some(reader)) => Ok(Ok(Some(self.readers.add(Reader::Blocks(reader))?))),
+            Ok(None) => Ok(Ok(None)),
+            Err(error) => Ok(Err(told(error)?)),
         }
     }
 
@@ -300,7 +291,7 @@ impl TaskHost for Guest {
 
     fn open_run(&mut self, run: u32) -> Answer<u32> {
         let reader = self.runs().open(run).map_err(stopped)?;
-        self.add(Reader::Blocks(reader), 0)
+        self.readers.add(Reader::Blocks(reader))
     }
 
     fn accumulate(&mut self, accumulator: u32, update: &[u8]) -> Answer<()> {

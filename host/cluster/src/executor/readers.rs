@@ -16,7 +16,7 @@ pub enum Reader {
 
 /// Open readers, and the one block that is on its way to the guest.
 pub struct Readers {
-    open: Vec<Option<(Reader, Reservation)>>,
+    open: Vec<Option<Reader>>,
     /// Closed ones, whose numbers are free.
     free: Vec<u32>,
     block: Block,
@@ -28,9 +28,7 @@ impl Readers {
         Self { open: Vec::new(), free: Vec::new(), block: Arc::default(), charge }
     }
 
-    /// `index` is what the reader's list of its blocks is charged.
-    pub fn add(&mut self, reader: Reader, index: Reservation) -> Result<u32, Stop> {
-        let reader = (reader, index);
+    pub fn add(&mut self, reader: Reader) -> Result<u32, Stop> {
         if let Some(id) = self.free.pop()
             && let Some(place) = self.open.get_mut(id as usize)
         {
@@ -52,8 +50,7 @@ impl Readers {
     }
 
     fn get(&mut self, id: u32) -> Result<&mut Reader, Stop> {
-        let open = self.open.get_mut(id as usize).and_then(Option::as_mut);
-        open.map(|(reader, _)| reader).ok_or_else(|| unknown(id))
+        self.open.get_mut(id as usize).and_then(Option::as_mut).ok_or_else(|| unknown(id))
     }
 
     pub fn split(&mut self, id: u32) -> Result<&SplitReader, Stop> {
@@ -66,8 +63,8 @@ impl Readers {
     /// The next block of a reader, copied to a buffer that the next call reuses.
     pub fn read(&mut self, id: u32) -> Result<ingle_blocks::Result<Option<Block>>, Stop> {
         // Not by `get`: the buffer is borrowed beside the reader.
-        let open = self.open.get_mut(id as usize).and_then(Option::as_mut);
-        let (reader, _) = open.ok_or_else(|| unknown(id))?;
+        let reader =
+            self.open.get_mut(id as usize).and_then(Option::as_mut).ok_or_else(|| unknown(id))?;
         let next = match reader {
             Reader::Split(split) => split.next_block(),
             Reader::Blocks(blocks) => blocks.next_block(),

@@ -119,9 +119,8 @@ impl Slot<'_> {
             (Ok(()), Some(guest)) => match guest.finish() {
                 Ok(made) => {
                     // The stage may have been forgotten while the task committed: nobody would free its output again.
-                    let id = launch.task.stage;
-                    if self.executor.stage(id).is_none_or(|now| !Arc::ptr_eq(&now, &stage)) {
-                        self.executor.options.store.drop_stage(id);
+                    if self.executor.stage(launch.task.stage).is_none() {
+                        self.executor.options.store.drop_stage(launch.task.stage);
                     }
                     self.keep(stage, instance);
                     Ended { outcome: Outcome::Succeeded(v1::Succeeded {}), made }

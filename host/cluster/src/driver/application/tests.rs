@@ -1,0 +1,136 @@
+//! The application with an executor that only keeps what it is told.
+
+use ingle_blocks::Grants;
+use ingle_core::size::ByteSize;
+
+use super::*;
+
+/// An executor that keeps what it is told.
+#[derive(Default)]
+struct Told(Mutex<Vec<Command>>);
+
+impl ExecutorLink for Told {
+    fn send(&self, command: v1::ExecutorCommand, _: Option<ingle_sandbox::Image>) {
+        self.0.lock().extend(command.command);
+    }
+}
+
+impl Told {
+    /// The tasks that were launched since the last time.
+    fn launched(&self) -> Vec<v1::TaskId> {
+        let commands = std::mem::take(&mut *self.0.lock());
+        let launches = commands.into_iter().filter_map(|command| match command {
+            Command::Launch(launch) => Some(launch.tasks),
+            _ => None,
+        });
+        launches.flatten().filter_map(|launch| launch.task).collect()
+    }
+}
+
+const EXECUTOR: ExecutorId = ExecutorId(0);
+
+fn application() -> (Application, Arc<Told>) {
+    let pool = MemoryPool::new(ByteSize(1 << 20));
+    let opened = Opened::new(Arc::new(Grants::new(&[], &[]).unwrap()), pool.clone(), 1);
+    let policy = Policy { max_attempts: 1, ..Policy::default() };
+    let application = Application::new(policy, Arc::new(opened), pool, Box::new(|_| {}));
+    let told = Arc::new(Told::default());
+    application.add_executor(EXECUTOR, 1, told.clone());
+    (application, told)
+}
+
+fn define(application: &Application, output: Output, inputs: &[StageId]) -> StageId {
+    let spec = StageSpec {
+        name: "stage".into(),
+        operators: Vec::new(),
+        tasks: 1,
+        inputs: inputs.iter().map(|id| ingle_sandbox::host::Input::Shuffle(id.0)).collect(),
+        output,
+        entry: 0,
+        payload: Vec::new(),
+        image: None,
+    };
+    application.define_stage(spec).unwrap().unwrap()
+}
+
+/// The one task that was launched ends so.
+fn ends(application: &Application, told: &Told, succeeds: bool, made: Made) {
+    let task = told.launched().pop();
+    assert!(task.is_some(), "nothing was launched");
+    let outcome = match succeeds {
+        true => v1::task_end::Outcome::Succeeded(v1::Succeeded {}),
+        false => v1::task_end::Outcome::Failed(v1::TaskFailed {
+            message: "boom".into(),
+            retryable: true,
+        }),
+    };
+    let end = v1::TaskEnd { task, metrics: None, outcome: Some(outcome) };
+    application.ended(EXECUTOR, end, made);
+}
+
+fn changed(accumulator: u32) -> Made {
+    Made { result: None, updates: Updates { list: vec![(accumulator, vec![1])], charge: None } }
+}
+
+fn changes(batch: &[Ready]) -> Vec<u32> {
+    let updates = batch.iter().flat_map(|ready| &ready.updates);
+    updates.flat_map(|updates| &updates.list).map(|(accumulator, _)| *accumulator).collect()
+}
+
+#[test]
+fn a_jobs_results_come_once_and_then_its_end() {
+    let (application, told) = application();
+    let stage = define(&application, Output::Results, &[]);
+    let job = application.run(stage).unwrap();
+    ends(&application, &told, true, changed(7));
+    let batch = application.next(job).unwrap().unwrap();
+    assert_eq!((batch.len(), changes(&batch)), (1, vec![7]));
+    assert!(application.next(job).unwrap().unwrap().is_empty());
+    assert!(application.next(job).is_err(), "it is over, and was told so");
+}
+
+#[test]
+fn changes_by_a_stage_whose_job_failed_come_with_the_next_job_that_uses_it() {
+    let (application, told) = application();
+    let map = define(&application, Output::Shuffle(1), &[]);
+    let last = define(&application, Output::Results, &[map]);
+    let job = application.run(last).unwrap();
+    ends(&application, &told, true, changed(7));
+    ends(&application, &told, false, changed(8));
+    let text = application.next(job).unwrap().err().unwrap();
+    assert!(text.contains("boom"), "{text}");
+
+    let job = application.run(last).unwrap();
+    ends(&application, &told, true, changed(9));
+    let batch = application.next(job).unwrap().unwrap();
+    assert_eq!(changes(&batch), [7, 9], "not those of the task that failed");
+    assert_eq!(application.counts().failed, 1);
+}
+
+#[test]
+fn jobs_that_nobody_takes_the_results_of_are_bounded() {
+    let (application, _) = application();
+    let spec = StageSpec {
+        name: "empty".into(),
+        operators: Vec::new(),
+        tasks: 0,
+        inputs: Vec::new(),
+        output: Output::Results,
+        entry: 0,
+        payload: Vec::new(),
+        image: None,
+    };
+    let stage = application.define_stage(spec).unwrap().unwrap();
+    let refused = (0..=MAX_QUEUES).find_map(|_| application.run(stage).err());
+    assert!(refused.is_some_and(|text| text.contains("nobody took")));
+}
+
+#[test]
+fn numbers_that_were_never_given_out_trap() {
+    let (application, _) = application();
+    assert!(application.drop_stage(StageId(0)).is_err());
+    assert!(application.cancel_job(JobId(0)).is_err());
+    assert!(application.next(JobId(0)).is_err());
+    assert!(application.drop_cache(CacheId(0)).is_err());
+    assert!(application.run(StageId(0)).is_err());
+}
