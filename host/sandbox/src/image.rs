@@ -7,7 +7,8 @@ use ingle_core::memory::{MemoryPool, MemoryUse, Reservation};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
 use crate::component::ComponentHash;
-use crate::memory::PAGE;
+use crate::memory::COPIED;
+use crate::ranges::{PAGE, ZEROS};
 use crate::written::View;
 
 /// A picture of a driver's memory. Clones share it.
@@ -15,13 +16,16 @@ use crate::written::View;
 pub struct Image(Arc<Inner>);
 
 struct Inner {
+    /// The first pages, which are copied: those that hold anything.
+    head: Vec<Option<Box<[u8; PAGE]>>>,
+    /// All others, which are mapped.
     fd: OwnedFd,
     /// Where the picture began in the driver's memory.
     base: u64,
     length: u64,
     /// Its bytes mean something only to the component that they come from.
     component: ComponentHash,
-    /// Made when an instance is first put back to it.
+    /// Made when a page of the file is first put back.
     view: OnceLock<Option<View>>,
     _charge: Reservation,
 }
@@ -35,12 +39,11 @@ pub enum CaptureError {
     Kernel(#[from] rustix::io::Errno),
 }
 
-/// Runs of pages in `bytes` that hold anything but zeroes, as (offset, length).
-fn pages_in_use(bytes: &[u8]) -> Vec<(usize, usize)> {
-    const ZERO: [u8; PAGE] = [0; PAGE];
+/// Runs of pages in `bytes` from page `first` on that hold anything but zeroes, as (offset, length).
+fn pages_in_use(bytes: &[u8], first: usize) -> Vec<(usize, usize)> {
     let mut runs: Vec<(usize, usize)> = Vec::new();
-    for (i, page) in bytes.chunks(PAGE).enumerate() {
-        if page == &ZERO[..page.len()] {
+    for (i, page) in bytes.chunks(PAGE).enumerate().skip(first) {
+        if page == &ZEROS[..page.len()] {
             continue;
         }
         let offset = i * PAGE;
@@ -61,7 +64,13 @@ impl Image {
         bytes: &[u8],
         pool: &MemoryPool,
     ) -> Result<Self, CaptureError> {
-        let runs = pages_in_use(bytes);
+        let head: Vec<_> = bytes[..bytes.len().min(COPIED)]
+            .as_chunks()
+            .0
+            .iter()
+            .map(|page| (*page != ZEROS).then(|| Box::new(*page)))
+            .collect();
+        let runs = pages_in_use(bytes, head.len());
         let charge = pool.reserve(MemoryUse::Image, bytes.len() as u64)?;
         let fd = memfd_create("ingle-image", MemfdFlags::CLOEXEC)?;
         ftruncate(&fd, bytes.len() as u64)?;
@@ -76,7 +85,8 @@ impl Image {
         }
         let length = bytes.len() as u64;
         let view = OnceLock::new();
-        Ok(Self(Arc::new(Inner { fd, base, length, component, view, _charge: charge })))
+        let inner = Inner { head, fd, base, length, component, view, _charge: charge };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// Where the picture began in the driver's memory.
@@ -94,13 +104,28 @@ impl Image {
         self.0.component
     }
 
-    /// Its bytes to copy from; none if they can't be mapped.
-    pub fn view(&self) -> Option<&View> {
-        let map = || View::new(self.fd(), self.length() as usize).ok();
-        self.0.view.get_or_init(map).as_ref()
+    /// Its first pages: none where a page is zero.
+    pub fn head(&self) -> &[Option<Box<[u8; PAGE]>>] {
+        &self.0.head
     }
 
-    /// The file to map.
+    /// Bytes of its first pages.
+    pub fn head_length(&self) -> usize {
+        self.0.head.len() * PAGE
+    }
+
+    /// Where a page's bytes are, for as long as the image lives; none if there is no such page, or the file can't be mapped.
+    pub fn page(&self, number: usize) -> Option<*const u8> {
+        match self.0.head.get(number) {
+            Some(page) => Some(page.as_deref().unwrap_or(&ZEROS).as_ptr()),
+            None => {
+                let map = || View::new(self.fd(), self.length() as usize).ok();
+                self.0.view.get_or_init(map).as_ref()?.page(number)
+            }
+        }
+    }
+
+    /// The file to map, with all but the first pages, at their places.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.0.fd.as_fd()
     }
@@ -114,17 +139,21 @@ mod tests {
     #[test]
     fn zero_pages_are_not_written_but_charged() {
         let pool = MemoryPool::new(ByteSize(1 << 20));
-        let mut bytes = vec![0; 10 * PAGE];
-        bytes[3 * PAGE] = 1;
-        bytes[4 * PAGE + 7] = 2;
-        bytes[9 * PAGE + 4095] = 3;
+        let first = COPIED / PAGE;
+        let mut bytes = vec![0; COPIED + 10 * PAGE];
+        bytes[5 * PAGE] = 1;
+        bytes[COPIED + 3 * PAGE] = 1;
+        bytes[COPIED + 4 * PAGE + 7] = 2;
+        bytes[COPIED + 9 * PAGE + 4095] = 3;
         let image = Image::capture(ComponentHash::of(b""), 0, &bytes, &pool).unwrap();
-        assert_eq!(pool.usage().of(MemoryUse::Image), 10 * PAGE as u64);
+        assert_eq!(pool.usage().of(MemoryUse::Image), bytes.len() as u64);
         let blocks = rustix::fs::fstat(image.fd()).unwrap().st_blocks as usize * 512;
         assert_eq!(blocks, 3 * PAGE);
         let mut back = vec![9; bytes.len()];
         assert_eq!(rustix::io::pread(image.fd(), &mut back, 0).unwrap(), bytes.len());
-        assert!(back == bytes);
+        assert!(back[COPIED..] == bytes[COPIED..]);
+        assert_eq!(image.head().len(), first);
+        assert!(image.head().iter().enumerate().all(|(i, page)| page.is_some() == (i == 5)));
         drop(image);
         assert_eq!(pool.usage().total(), 0);
     }

@@ -14,7 +14,8 @@ use crate::image::Image;
 use crate::limits::{Charge, Limiter};
 use crate::linker::{self, CALL_BYTES, MAX_HANDLES, Role, State};
 use crate::log::LogSink;
-use crate::memory::{self, Ranges};
+use crate::memory;
+use crate::ranges::Ranges;
 use crate::wasi::{self, Capabilities};
 use crate::written::Watch;
 
@@ -299,23 +300,21 @@ impl TaskInstance {
         if grown > MAX_KEPT_GROWTH || !state.limiter.has_one_memory() {
             return false;
         }
-        let (image, ranges, length) =
-            (image.clone(), state.ranges.clone(), image.length() as usize);
-        match self.restore(&image, laid.start(), length) {
-            true => memory::reset(&ranges, laid, length).is_ok(),
-            false => memory::reset(&ranges, laid, 0).is_ok(),
+        let (image, ranges) = (image.clone(), state.ranges.clone());
+        match self.restore(&image, laid.start()) {
+            true => memory::reset_beyond(&ranges, laid, &image).is_ok(),
+            false => memory::reset(&ranges, laid, &image).is_ok(),
         }
     }
 
     /// Puts the image's pages back if it is known which were written. From the second time on, it mostly is.
-    fn restore(&mut self, image: &Image, start: usize, length: usize) -> bool {
-        let Some(view) = image.view() else { return false };
+    fn restore(&mut self, image: &Image, start: usize) -> bool {
         if let Watched::NotYet = self.watch {
             let watch = Watch::new(&mut self.store);
-            self.watch = if watch.begin(start, length) { Watched::Yes(watch) } else { Watched::No };
+            self.watch = if watch.begin(start, image) { Watched::Yes(watch) } else { Watched::No };
         }
         match &self.watch {
-            Watched::Yes(watch) if watch.restore(view) => true,
+            Watched::Yes(watch) if watch.restore(image) => true,
             _ => {
                 self.watch = Watched::No;
                 false

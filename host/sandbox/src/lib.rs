@@ -13,6 +13,8 @@ mod limits;
 mod linker;
 mod log;
 mod memory;
+mod pagemap;
+mod ranges;
 mod wasi;
 mod written;
 

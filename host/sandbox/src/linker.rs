@@ -10,7 +10,8 @@ use crate::component::ComponentHash;
 use crate::host::{DriverHost, SourceSpec, StageSpec, Stop, StorageLevel, TaskHost};
 use crate::image::Image;
 use crate::limits::Limiter;
-use crate::memory::{self, Laid, Ranges};
+use crate::memory::{self, Laid};
+use crate::ranges::Ranges;
 
 /// Bytes that one host call may take from a guest. Images have their own allowance, asked for before.
 pub const CALL_BYTES: usize = 256 << 20;
@@ -324,7 +325,7 @@ fn restore(cx: &mut Cx<'_>, region: &WasmList<u8>) -> Result<()> {
         }
         memory::check(&cx.data().ranges, bytes, image.base()).map_err(|e| misuse(e.to_string()))?
     };
-    memory::lay(part, &image).map_err(|e| Stop::Host(e.to_string()))?;
+    memory::lay(&cx.data().ranges, part, &image).map_err(|e| Stop::Host(e.to_string()))?;
     let state = cx.data_mut();
     state.laid = Some(part);
     state.limiter.end_prepayment();

@@ -5,7 +5,7 @@
 //! pages that it wrote are copied instead. To know them for certain, the image is made read-only after the first task, but
 //! for the pages that it wrote: a write to any other page faults once, is noted, and allowed from then on.
 //!
-//! Invariants beside those of [`memory`](crate::memory):
+//! Invariants beside those of [`ranges`](crate::ranges):
 //!
 //! - While a watch is on, each page of the image is either noted or read-only, so no write escapes it. Pages become writable
 //!   only in [`Watch::note`], which notes them first, and all together when the watch ends.
@@ -16,9 +16,7 @@
 
 #![allow(unsafe_code)]
 
-use std::fs::File;
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::FileExt;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -27,12 +25,14 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use wasmtime::Store;
 use wasmtime::unix::StoreExt;
 
-use crate::memory::PAGE;
+use crate::image::Image;
+use crate::pagemap;
+use crate::ranges::{PAGE, ZEROS};
 
 /// With more pages than this, dropping them all is as good.
 const MAX_PAGES: usize = 512;
 
-/// An image's bytes, mapped to be read.
+/// An image's file, mapped to be read.
 pub struct View {
     at: usize,
     length: usize,
@@ -46,6 +46,12 @@ impl View {
             rustix::mm::mmap(ptr::null_mut(), length, ProtFlags::READ, MapFlags::SHARED, image, 0)?
         };
         Ok(Self { at: at as usize, length })
+    }
+
+    /// Where page `number` begins, for as long as the view lives; none beyond its end.
+    pub fn page(&self, number: usize) -> Option<*const u8> {
+        let offset = number.checked_mul(PAGE).filter(|offset| *offset < self.length)?;
+        Some((self.at + offset) as *const u8)
     }
 }
 
@@ -116,9 +122,15 @@ impl Watch {
     /// task wrote to too many pages or nothing tells which.
     ///
     /// Called while the guest isn't running.
-    pub fn begin(&self, start: usize, length: usize) -> bool {
-        let Some(written) = private_pages(start, length) else { return false };
-        if written.len() > MAX_PAGES / 2 {
+    pub fn begin(&self, start: usize, image: &Image) -> bool {
+        let (length, head) = (image.length() as usize, image.head_length());
+        let most = MAX_PAGES / 2;
+        let Some(own) = pagemap::own_pages(start + head, length - head, most) else { return false };
+        // SAFETY: the guest isn't running.
+        let written = unsafe { changed_pages(image, start) };
+        let written: Vec<u32> =
+            written.chain(own.into_iter().map(|page| page + (head / PAGE) as u32)).collect();
+        if written.len() > most {
             return false;
         }
         let end = (length / PAGE) as u32;
@@ -152,25 +164,23 @@ impl Watch {
     /// watched any more.
     ///
     /// Called while the guest isn't running, with no reference into its memory alive.
-    pub fn restore(&self, view: &View) -> bool {
+    pub fn restore(&self, image: &Image) -> bool {
         let (start, length) =
             (self.start.load(Ordering::Relaxed), self.length.load(Ordering::Relaxed));
         let count = self.count.load(Ordering::Relaxed);
-        if count > MAX_PAGES || length != view.length {
+        if count > MAX_PAGES || length as u64 != image.length() {
             self.end();
             return false;
         }
         for page in self.pages.iter().take(count) {
-            let offset = page.load(Ordering::Relaxed) as usize * PAGE;
-            // SAFETY: noted pages lie in the image's `length` bytes, which both mappings have; those of the guest are writable
-            // since they are noted, and no reference to either is alive. They don't overlap: the view is a mapping of its own.
-            unsafe {
-                ptr::copy_nonoverlapping(
-                    (view.at + offset) as *const u8,
-                    (start + offset) as *mut u8,
-                    PAGE,
-                );
-            }
+            let page = page.load(Ordering::Relaxed) as usize;
+            let Some(from) = image.page(page) else {
+                self.end();
+                return false;
+            };
+            // SAFETY: noted pages lie in the image's `length` bytes, and are writable since they are noted; no reference into
+            // the guest's memory is alive. The image's own page lies elsewhere, is as long, and is never written.
+            unsafe { ptr::copy_nonoverlapping(from, (start + page * PAGE) as *mut u8, PAGE) };
         }
         true
     }
@@ -190,105 +200,123 @@ fn protect(start: usize, length: usize, flags: MprotectFlags) -> bool {
     length == 0 || unsafe { rustix::mm::mprotect(start as *mut _, length, flags) }.is_ok()
 }
 
-/// The pages of a private file mapping that are no longer the file's: written since it was laid.
-fn private_pages(start: usize, length: usize) -> Option<Vec<u32>> {
-    /// A page is in memory, or swapped out; and it is a page of a file.
-    const PRESENT: u64 = 1 << 63;
-    const SWAPPED: u64 = 1 << 62;
-    const OF_FILE: u64 = 1 << 61;
-    const ENTRY: usize = size_of::<u64>();
-
-    let pagemap = File::open("/proc/self/pagemap").ok()?;
-    let mut written = Vec::new();
-    let mut buffer = vec![0; 16 << 10];
-    let pages = length / PAGE;
-    let mut page = 0;
-    while page < pages {
-        let some = (pages - page).min(buffer.len() / ENTRY);
-        let entries = buffer.get_mut(..some * ENTRY)?;
-        pagemap.read_exact_at(entries, ((start / PAGE + page) * ENTRY) as u64).ok()?;
-        for (number, entry) in (page..).zip(entries.chunks_exact(ENTRY)) {
-            let entry = u64::from_ne_bytes(entry.try_into().ok()?);
-            if entry & (PRESENT | SWAPPED) != 0 && entry & OF_FILE == 0 {
-                written.push(u32::try_from(number).ok()?);
-            }
-        }
-        page += some;
-    }
-    Some(written)
+/// Which of its first pages are no longer what they were in the image.
+///
+/// # Safety
+///
+/// The image lies at `start`, and nothing else refers into it meanwhile.
+unsafe fn changed_pages(image: &Image, start: usize) -> impl Iterator<Item = u32> {
+    let changed = move |(number, page): (usize, &Option<Box<[u8; PAGE]>>)| {
+        // SAFETY: the caller's promise.
+        let now = unsafe { &*((start + number * PAGE) as *const [u8; PAGE]) };
+        (now != page.as_deref().unwrap_or(&ZEROS)).then_some(number as u32)
+    };
+    image.head().iter().enumerate().filter_map(changed)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
+    use ingle_core::memory::MemoryPool;
+    use ingle_core::size::ByteSize;
 
     use super::*;
+    use crate::ComponentHash;
+    use crate::memory::{COPIED, Laid, check, lay};
+    use crate::ranges::Ranges;
 
-    /// A private writable mapping of an image of so many pages, each full of its number.
-    fn laid(pages: usize) -> (std::os::fd::OwnedFd, usize) {
-        let fd = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
-        let contents: Vec<u8> = (0..pages).flat_map(|page| [page as u8; PAGE]).collect();
-        rustix::io::write(&fd, &contents).unwrap();
-        let flags = MapFlags::PRIVATE;
-        let prot = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new mapping.
-        let at = unsafe {
-            rustix::mm::mmap(ptr::null_mut(), pages * PAGE, prot, flags, &fd, 0).unwrap()
-        };
-        (fd, at as usize)
+    const HEAD: usize = COPIED / PAGE;
+
+    /// An image laid over a memory: so many pages after the copied ones, each full of its number.
+    struct Under {
+        image: Image,
+        at: usize,
+        pages: usize,
+        watch: Watch,
+        _memory: Box<dyn wasmtime::LinearMemory>,
     }
 
-    fn bytes(at: usize, pages: usize) -> &'static mut [u8] {
-        // SAFETY: mapped by `laid` and never unmapped; the test looks through one reference at a time.
-        unsafe { std::slice::from_raw_parts_mut(at as *mut u8, pages * PAGE) }
-    }
+    impl Under {
+        fn new(mapped: usize) -> Self {
+            use wasmtime::{MemoryCreator, MemoryType};
+            let pages = HEAD + mapped;
+            let contents: Vec<u8> = (0..pages).flat_map(|page| [page as u8; PAGE]).collect();
+            let pool = MemoryPool::new(ByteSize(1 << 30));
+            let ranges = Ranges::default();
+            let hash = ComponentHash::of(b"");
+            let image = Image::capture(hash, 0, &contents, &pool).unwrap();
+            let ty = MemoryType::new(1, None);
+            let whole = Some(1 << 30);
+            let memory = ranges.new_memory(ty, pages * PAGE, None, whole, 1 << 16).unwrap();
+            // SAFETY: accessible, and the test looks through one reference at a time.
+            let region = unsafe { std::slice::from_raw_parts(memory.as_ptr(), pages * PAGE) };
+            let part: Laid = check(&ranges, region, 0).unwrap();
+            lay(&ranges, part, &image).unwrap();
+            let places = (0..MAX_PAGES).map(|_| AtomicU32::new(0)).collect();
+            let (start, length, count) =
+                (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+            let watch = Watch { start, length, pages: places, count };
+            Self { image, at: part.start(), pages, watch, _memory: memory }
+        }
 
-    fn watch() -> Watch {
-        let pages = (0..MAX_PAGES).map(|_| AtomicU32::new(0)).collect();
-        let (start, length, count) =
-            (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
-        Watch { start, length, pages, count }
+        #[allow(clippy::mut_from_ref)] // a test keeps one at a time
+        fn bytes(&self) -> &mut [u8] {
+            // SAFETY: as above.
+            unsafe { std::slice::from_raw_parts_mut(self.at as *mut u8, self.pages * PAGE) }
+        }
+
+        fn begin(&self) -> bool {
+            self.watch.begin(self.at, &self.image)
+        }
+
+        /// As the signal would.
+        fn note(&self, page: usize) -> bool {
+            self.watch.note(self.at + page * PAGE + 17)
+        }
+
+        fn is_restored(&self) -> bool {
+            self.bytes()
+                .chunks(PAGE)
+                .enumerate()
+                .all(|(i, page)| page.iter().all(|b| *b == i as u8))
+        }
     }
 
     #[test]
     fn written_pages_are_found_and_put_back() {
-        let (fd, at) = laid(6);
-        let view = View::new(fd.as_fd(), 6 * PAGE).unwrap();
-        bytes(at, 6)[PAGE] = 99;
-        assert_eq!(bytes(at, 6)[5 * PAGE], 5, "reading is no writing");
-        let watch = watch();
-        assert!(watch.begin(at, 6 * PAGE));
-        assert_eq!(watch.count.load(Ordering::Relaxed), 1);
-        // As the signal would.
-        assert!(watch.note(at + 3 * PAGE + 17));
-        bytes(at, 6)[3 * PAGE + 17] = 99;
-        assert!(watch.restore(&view));
-        assert!(bytes(at, 6).iter().enumerate().all(|(i, b)| *b as usize == i / PAGE));
+        let under = Under::new(6);
+        assert!(under.is_restored(), "laid as it was");
+        under.bytes()[PAGE] = 99;
+        under.bytes()[(HEAD + 1) * PAGE] = 99;
+        assert_eq!(under.bytes()[(HEAD + 5) * PAGE], (HEAD + 5) as u8, "reading is no writing");
+        assert!(under.begin());
+        assert_eq!(under.watch.count.load(Ordering::Relaxed), 2);
+        for page in [3, HEAD + 3] {
+            assert!(under.note(page));
+            under.bytes()[page * PAGE + 17] = 99;
+        }
+        assert!(under.watch.restore(&under.image));
+        assert!(under.is_restored());
     }
 
     #[test]
     fn a_fault_elsewhere_or_on_a_writable_page_is_none_of_ours() {
-        let (_fd, at) = laid(2);
-        let watch = watch();
-        assert!(!watch.note(at), "nothing is watched yet");
-        assert!(watch.begin(at, 2 * PAGE));
-        assert!(!watch.note(at - 1) && !watch.note(at + 2 * PAGE));
-        assert!(watch.note(at));
-        assert!(!watch.note(at), "it would come again and again");
+        let under = Under::new(2);
+        assert!(!under.note(0), "nothing is watched yet");
+        assert!(under.begin());
+        assert!(!under.watch.note(under.at - 1) && !under.note(HEAD + 2));
+        assert!(under.note(0));
+        assert!(!under.note(0), "it would come again and again");
     }
 
     #[test]
     fn an_instance_that_writes_everywhere_is_no_longer_watched() {
-        let pages = MAX_PAGES + 10;
-        let (fd, at) = laid(pages);
-        let view = View::new(fd.as_fd(), pages * PAGE).unwrap();
-        let watch = watch();
-        assert!(watch.begin(at, pages * PAGE));
-        assert!((0..=MAX_PAGES).all(|page| watch.note(at + page * PAGE)));
+        let under = Under::new(MAX_PAGES + 10);
+        assert!(under.begin());
+        assert!((0..=MAX_PAGES).all(|page| under.note(page)));
         // All of it is writable now.
-        bytes(at, pages).fill(1);
-        assert!(!watch.restore(&view));
-        assert!(!watch.note(at + PAGE));
-        assert!(!watch.begin(at, pages * PAGE), "too many were written");
+        under.bytes().fill(1);
+        assert!(!under.watch.restore(&under.image));
+        assert!(!under.note(1));
+        assert!(!under.begin(), "too many were written");
     }
 }

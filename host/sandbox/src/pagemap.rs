@@ -1,0 +1,40 @@
+//! What the kernel tells about this process's pages: `/proc/self/pagemap`, as its `admin-guide/mm/pagemap` describes it.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
+
+use crate::ranges::PAGE;
+
+/// An entry's bits: in memory; swapped out; and of a file (or of shared memory), not the process's own.
+const PRESENT: u64 = 1 << 63;
+const SWAPPED: u64 = 1 << 62;
+const OF_FILE: u64 = 1 << 61;
+const ENTRY: usize = size_of::<u64>();
+
+/// Numbers of pages, counted from `start`, that the process made its own in these bytes: written in a private mapping of a file, or
+/// touched in one of no file. None where the kernel doesn't tell, and where there are more than `most`.
+pub fn own_pages(start: usize, length: usize, most: usize) -> Option<Vec<u32>> {
+    static PAGEMAP: OnceLock<Option<File>> = OnceLock::new();
+    let pagemap = PAGEMAP.get_or_init(|| File::open("/proc/self/pagemap").ok()).as_ref()?;
+    let mut own = Vec::new();
+    let mut buffer = [0; 4 << 10];
+    let pages = length / PAGE;
+    let mut page = 0;
+    while page < pages {
+        let some = (pages - page).min(buffer.len() / ENTRY);
+        let entries = buffer.get_mut(..some * ENTRY)?;
+        pagemap.read_exact_at(entries, ((start / PAGE + page) * ENTRY) as u64).ok()?;
+        for (number, entry) in (page..).zip(entries.chunks_exact(ENTRY)) {
+            let entry = u64::from_ne_bytes(entry.try_into().ok()?);
+            if entry & (PRESENT | SWAPPED) != 0 && entry & OF_FILE == 0 {
+                own.push(u32::try_from(number).ok()?);
+            }
+        }
+        if own.len() > most {
+            return None;
+        }
+        page += some;
+    }
+    Some(own)
+}
