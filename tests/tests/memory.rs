@@ -154,3 +154,30 @@ fn results_larger_than_the_drivers_memory_are_a_clear_error() {
     let run = run.args(["in.txt", "in.txt", "3"]).run().ends_with(1);
     run.says(&["out of memory", "32.0 MiB", "--driver-memory"]);
 }
+
+/// Two tasks that change all of a captured table of 100 MiB, and linger long enough to be looked at.
+fn changes_captured(executor_mib: u64) -> Run {
+    let place = Place::new();
+    let run = place.rsubmit("evil").flags(["--driver-memory=200m", "--master=local[2]"]);
+    let run = run.conf("ingle.task.maxFailures", "1");
+    let run = run.flag(format!("--executor-memory={executor_mib}m"));
+    run.args(["changes-captured", "100", "2000"]).run()
+}
+
+#[test]
+fn changing_what_was_captured_is_charged() {
+    let run = changes_captured(500).succeeds().prints("each its own\n");
+    // The image, and two copies of it.
+    let peak = run.summary(" MiB of 500.0 MiB").trim_start_matches("peak memory ");
+    assert!(peak.parse::<f64>().unwrap() > 290.0, "\n{run}");
+}
+
+#[test]
+fn changing_more_of_what_was_captured_than_fits_is_a_clear_error() {
+    let run = changes_captured(160).ends_with(1);
+    run.says(&[
+        "out of memory: the task changed",
+        "of what it captured",
+        "raise --executor-memory",
+    ]);
+}

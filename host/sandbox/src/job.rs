@@ -8,6 +8,7 @@ use wasmtime::{Config, Engine, Store};
 
 use crate::cache::CodeCache;
 use crate::component::{self, ComponentError, ComponentHash, FileKind};
+use crate::dirtied::Sampler;
 use crate::failure::{FailureKind, GuestFailure, TASK_HINT};
 use crate::host::{DriverHost, TaskHost};
 use crate::image::Image;
@@ -31,6 +32,7 @@ pub struct Sandbox {
     linker: Linker<State>,
     ranges: Ranges,
     cache: Option<CodeCache>,
+    sampler: Sampler,
 }
 
 /// Why a job can't be loaded.
@@ -75,7 +77,7 @@ impl Sandbox {
         let engine = Engine::new(&config(&ranges)).map_err(broken)?;
         let mut linker = Linker::new(&engine);
         linker::link(&mut linker).map_err(broken)?;
-        Ok(Self { engine, linker, ranges, cache })
+        Ok(Self { engine, linker, ranges, cache, sampler: Sampler::default() })
     }
 
     /// Whether `load` would find the compiled form of these bytes.
@@ -131,7 +133,9 @@ impl Sandbox {
         }
         let mismatch = |e: wasmtime::Error| ComponentError::Mismatch(format!("{e:#}"));
         let pre = self.linker.instantiate_pre(compiled).map_err(mismatch)?;
-        Ok(Job { hash, engine: self.engine.clone(), pre, ranges: self.ranges.clone() })
+        let (engine, ranges, sampler) =
+            (self.engine.clone(), self.ranges.clone(), self.sampler.clone());
+        Ok(Job { hash, engine, pre, ranges, sampler })
     }
 }
 
@@ -142,6 +146,7 @@ pub struct Job {
     engine: Engine,
     pre: InstancePre<State>,
     ranges: Ranges,
+    sampler: Sampler,
 }
 
 /// How a driver ended that ended by itself.
@@ -164,6 +169,7 @@ impl Job {
     fn store(
         &self,
         charge: &Charge,
+        pool: &MemoryPool,
         capabilities: &Capabilities,
         log: &Arc<dyn LogSink>,
         role: Role,
@@ -183,6 +189,9 @@ impl Job {
             announced: None,
             image,
             laid: None,
+            dirtied: None,
+            sampler: self.sampler.clone(),
+            pool: pool.clone(),
             told_layout: false,
             handles: 0,
         };
@@ -201,7 +210,7 @@ impl Job {
         log: &Arc<dyn LogSink>,
     ) -> Result<Finished, GuestFailure> {
         let charge = Charge::new(pool);
-        let mut store = self.store(&charge, capabilities, log, Role::Driver(host), None)?;
+        let mut store = self.store(&charge, pool, capabilities, log, Role::Driver(host), None)?;
         let ended = (|| {
             let instance = self.pre.instantiate(&mut store)?;
             let main = instance.get_export_index(&mut store, None, component::MAIN);
@@ -232,7 +241,7 @@ impl Job {
         log: &Arc<dyn LogSink>,
     ) -> Result<TaskInstance, GuestFailure> {
         let charge = Charge::new(pool);
-        let mut store = self.store(&charge, capabilities, log, Role::Idle, image)?;
+        let mut store = self.store(&charge, pool, capabilities, log, Role::Idle, image)?;
         let run = (|| {
             let instance = self.pre.instantiate(&mut store)?;
             let main = instance.get_export_index(&mut store, None, component::MAIN);
@@ -271,8 +280,14 @@ impl TaskInstance {
         host: Box<dyn TaskHost>,
     ) -> (Option<Box<dyn TaskHost>>, Result<(), GuestFailure>) {
         self.store.data_mut().role = Role::Task(host);
+        if let Some(dirtied) = &self.store.data().dirtied {
+            dirtied.begin();
+        }
         let ended = self.run.call(&mut self.store, (entry,)).map_err(|e| GuestFailure::of(&e));
         let state = self.store.data_mut();
+        if let Some(dirtied) = &state.dirtied {
+            dirtied.end();
+        }
         // It grew at the image's cost, and kept the memory for itself.
         let ended = match ended {
             Ok(()) if state.told_layout && state.laid.is_none() => {

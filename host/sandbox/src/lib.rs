@@ -5,6 +5,7 @@
 
 mod cache;
 mod component;
+mod dirtied;
 mod failure;
 pub mod host;
 mod image;

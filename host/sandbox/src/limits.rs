@@ -13,8 +13,9 @@ const MAX_MEMORIES: usize = 8;
 const MAX_TABLES: usize = 64;
 const MAX_INSTANCES: usize = 64;
 
-/// Of an image up to this size a task is charged all, since it may make every page its own.
-const CHARGED_IMAGE_BYTES: u64 = 16 << 20;
+/// Of an image up to this size a task is charged all in advance, since it may make every page its own; of a larger one
+/// what it does beyond is [`dirtied`](crate::dirtied).
+pub const CHARGED_IMAGE_BYTES: u64 = 16 << 20;
 
 /// A guest asked for memory that its budget doesn't have.
 #[derive(Debug, thiserror::Error)]

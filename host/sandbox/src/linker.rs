@@ -1,5 +1,8 @@
 //! `wit/job.wit` as host functions. Small and rare calls copy; bulk is borrowed in place from the guest's memory.
 
+use std::sync::Arc;
+
+use ingle_core::memory::MemoryPool;
 use wasmtime::component::{
     Lift, Linker, LinkerInstance, Lower, Resource, ResourceTable, ResourceType, WasmList, WasmStr,
 };
@@ -7,6 +10,7 @@ use wasmtime::{Result, StoreContextMut};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::component::ComponentHash;
+use crate::dirtied::{Dirtied, Sampler};
 use crate::host::{DriverHost, SourceSpec, StageSpec, Stop, StorageLevel, TaskHost};
 use crate::image::Image;
 use crate::limits::Limiter;
@@ -41,6 +45,11 @@ pub struct State {
     /// Of a task: what it starts from, and where that lies once it does.
     pub image: Option<Image>,
     pub laid: Option<Laid>,
+    /// What it wrote of a large one, and who looks at that.
+    pub dirtied: Option<Arc<Dirtied>>,
+    pub sampler: Sampler,
+    /// The budget of tasks.
+    pub pool: MemoryPool,
     /// Whether a task was told of its image: once, since growth for it is charged to the image.
     pub told_layout: bool,
     /// How many handles it had when the image was laid.
@@ -70,6 +79,9 @@ impl State {
     }
 
     fn task(&mut self) -> Result<&mut dyn TaskHost, Stop> {
+        if let Some(refused) = self.dirtied.as_ref().and_then(|dirtied| dirtied.refused()) {
+            return Err(Stop::Host(refused.to_owned()));
+        }
         match &mut self.role {
             Role::Task(host) if host.cancelled() => Err(Stop::Cancelled),
             Role::Task(host) => Ok(&mut **host),
@@ -330,5 +342,11 @@ fn restore(cx: &mut Cx<'_>, region: &WasmList<u8>) -> Result<()> {
     state.laid = Some(part);
     state.limiter.end_prepayment();
     state.handles = state.table.iter_mut().count();
+    let (head, length) = (image.head_length(), image.length() as usize);
+    state.dirtied = Dirtied::new(part.start() + head, length - head, head, &state.pool);
+    if let Some(dirtied) = &state.dirtied {
+        let added = state.sampler.add(dirtied);
+        added.map_err(|e| Stop::Host(format!("starting the memory sampler: {e}")))?;
+    }
     Ok(())
 }

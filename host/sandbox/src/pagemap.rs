@@ -12,12 +12,15 @@ const SWAPPED: u64 = 1 << 62;
 const OF_FILE: u64 = 1 << 61;
 const ENTRY: usize = size_of::<u64>();
 
-/// Numbers of pages, counted from `start`, that the process made its own in these bytes: written in a private mapping of a file, or
-/// touched in one of no file. None where the kernel doesn't tell, and where there are more than `most`.
-pub fn own_pages(start: usize, length: usize, most: usize) -> Option<Vec<u32>> {
+/// Calls `see` with the number of each page, counted from `start`, that the process made its own in these bytes: written in a private
+/// mapping of a file, or touched in one of no file. None where the kernel doesn't tell, or `see` has seen enough.
+fn each_own_page(
+    start: usize,
+    length: usize,
+    mut see: impl FnMut(u32) -> Option<()>,
+) -> Option<()> {
     static PAGEMAP: OnceLock<Option<File>> = OnceLock::new();
     let pagemap = PAGEMAP.get_or_init(|| File::open("/proc/self/pagemap").ok()).as_ref()?;
-    let mut own = Vec::new();
     let mut buffer = [0; 4 << 10];
     let pages = length / PAGE;
     let mut page = 0;
@@ -28,13 +31,30 @@ pub fn own_pages(start: usize, length: usize, most: usize) -> Option<Vec<u32>> {
         for (number, entry) in (page..).zip(entries.chunks_exact(ENTRY)) {
             let entry = u64::from_ne_bytes(entry.try_into().ok()?);
             if entry & (PRESENT | SWAPPED) != 0 && entry & OF_FILE == 0 {
-                own.push(u32::try_from(number).ok()?);
+                see(u32::try_from(number).ok()?)?;
             }
-        }
-        if own.len() > most {
-            return None;
         }
         page += some;
     }
+    Some(())
+}
+
+/// The numbers of those pages, if they are no more than `most`.
+pub fn own_pages(start: usize, length: usize, most: usize) -> Option<Vec<u32>> {
+    let mut own = Vec::new();
+    each_own_page(start, length, |page| {
+        own.push(page);
+        (own.len() <= most).then_some(())
+    })?;
     Some(own)
+}
+
+/// How many they are.
+pub fn count_own_pages(start: usize, length: usize) -> Option<u64> {
+    let mut count = 0;
+    each_own_page(start, length, |_| {
+        count += 1;
+        Some(())
+    })?;
+    Some(count)
 }

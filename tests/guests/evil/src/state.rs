@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use ingle::prelude::*;
 
@@ -16,6 +17,7 @@ pub fn behaviour(name: &str) -> Option<Behaviour> {
         "counters" => counters,
         "zeroes" => zeroes,
         "many-stages" => many_stages,
+        "changes-captured" => changes_captured,
         _ => return None,
     })
 }
@@ -124,5 +126,22 @@ fn many_stages(ctx: &Context, args: &[String]) -> Result<()> {
         ensure!(seen.iter().all(|seen| *seen == expected), "in stage {stage}: {seen:?}");
     }
     println!("all their own");
+    Ok(())
+}
+
+/// Tasks that change all of a large table that the driver captured, and linger: `changes-captured MIB MILLISECONDS`.
+fn changes_captured(ctx: &Context, args: &[String]) -> Result<()> {
+    let (mib, wait) = (number(args, 0)? as usize, Duration::from_millis(number(args, 1)?));
+    let table = Rc::new(RefCell::new(vec![1u8; mib << 20]));
+    let sums = ctx.run_tasks(0..2, move |task| {
+        let mut table = table.borrow_mut();
+        table.iter_mut().step_by(4096).for_each(|byte| *byte += 1);
+        let start = Instant::now();
+        while start.elapsed() < wait {}
+        task + table.iter().step_by(4096).map(|byte| u64::from(*byte)).sum::<u64>()
+    })?;
+    let pages = (mib as u64) << 8;
+    ensure!(sums == [2 * pages, 2 * pages + 1], "a task saw what another did: {sums:?}");
+    println!("each its own");
     Ok(())
 }
