@@ -4,7 +4,7 @@ use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Arc;
 
 use ingle_blocks::Grants;
-use ingle_sandbox::{Capabilities, NetGrant, Preopen};
+use ingle_sandbox::{Capabilities, Folders, NetGrant, Preopen};
 
 use crate::exit::{Code, Failure};
 use crate::options::Options;
@@ -22,16 +22,17 @@ pub fn open(options: &Options) -> Result<Access, Failure> {
     // WASI can't open a folder for writing alone, so one that may not be read isn't opened for it.
     let preopens = grants.preopens().map_err(|e| Failure::usage(e.to_string()))?;
     let preopen = |p: ingle_blocks::Preopen| Preopen {
-        folder: Arc::new(p.dir.into_std_file().into()),
+        folder: p.dir.into_std_file().into(),
         guest: p.guest,
         write: p.write,
     };
-    let preopens = preopens.into_iter().filter(|p| p.read).map(preopen).collect();
+    let folders = Folders::new(preopens.into_iter().filter(|p| p.read).map(preopen))
+        .map_err(|e| Failure::usage(format!("opening what was granted: {e}")))?;
     let name = options.job().file_name().unwrap_or_default().to_string_lossy().into_owned();
     let args = std::iter::once(name).chain(options.args().iter().cloned()).collect();
     let env = environment(&options.env, &options.allow_env)?;
     let net = options.allow_net.iter().map(|text| net_grant(text)).collect::<Result<_, _>>()?;
-    Ok(Access { grants: Arc::new(grants), capabilities: Capabilities { args, env, preopens, net } })
+    Ok(Access { grants: Arc::new(grants), capabilities: Capabilities { args, env, folders, net } })
 }
 
 /// The job's environment: what is passed through, then what is given, which wins.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
-use wasmtime::component::Component;
+use wasmtime::component::{Component, ComponentExportIndex};
 
 /// A component larger than this isn't looked at: compiling costs time and memory in proportion.
 pub const MAX_COMPONENT_BYTES: usize = 128 << 20;
@@ -46,10 +46,9 @@ pub enum ComponentError {
     #[error("not a WebAssembly component that can be compiled: {0}")]
     Invalid(String),
     #[error(
-        "not an Ingle job: it doesn't export {}; use #[ingle::main] and build with `ingle build`",
-        .0.join(" and ")
+        "not an Ingle job: it doesn't export {0}; use #[ingle::main] and build with `ingle build`"
     )]
-    MissingExports(Vec<String>),
+    MissingExport(String),
     #[error("it imports what this host doesn't have: {}{}", .0.join(", "), import_hint(.0))]
     UnknownImports(Vec<String>),
     #[error("its imports don't fit this host: {0}")]
@@ -92,18 +91,34 @@ pub fn kind(bytes: &[u8]) -> Result<FileKind, ComponentError> {
 /// What a job must export, from `wit/job.wit`.
 pub const MAIN: &str = "ingle:job/main@0.1.0";
 
-/// Checks that a component exports what a job must.
-pub fn check_exports(engine: &Engine, component: &Component) -> Result<(), ComponentError> {
-    if component.get_export_index(None, MAIN).is_some() {
-        return Ok(());
-    }
-    let others: Vec<_> =
-        component.component_type().exports(engine).map(|(n, _)| n.to_owned()).collect();
-    let mut missing = format!("`{MAIN}` (functions `drive` and `run`)");
-    if !others.is_empty() {
-        missing.push_str(&format!(", only {}", others.join(", ")));
-    }
-    Err(ComponentError::MissingExports(vec![missing]))
+/// The functions of [`MAIN`].
+#[derive(Clone, Copy)]
+pub struct Exports {
+    pub drive: ComponentExportIndex,
+    pub run: ComponentExportIndex,
+}
+
+/// Finds what a job must export.
+pub fn exports(engine: &Engine, component: &Component) -> Result<Exports, ComponentError> {
+    let main = component.get_export_index(None, MAIN);
+    let function = |name| component.get_export_index(main.as_ref(), name);
+    let missing = match (&main, function("drive"), function("run")) {
+        (Some(_), Some(drive), Some(run)) => return Ok(Exports { drive, run }),
+        (Some(_), drive, _) => {
+            let name = if drive.is_none() { "drive" } else { "run" };
+            format!("the function `{name}` of `{MAIN}`")
+        }
+        (None, ..) => {
+            let others = component.component_type();
+            let others: Vec<_> = others.exports(engine).map(|(n, _)| n.to_owned()).collect();
+            let only = match others.as_slice() {
+                [] => String::new(),
+                others => format!(", only {}", others.join(", ")),
+            };
+            format!("`{MAIN}` (functions `drive` and `run`){only}")
+        }
+    };
+    Err(ComponentError::MissingExport(missing))
 }
 
 /// The component's imports that `offered` doesn't have, versions aside as far as semver allows.

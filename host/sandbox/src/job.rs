@@ -7,7 +7,7 @@ use wasmtime::component::{Component, InstancePre, Linker, ResourceTable, TypedFu
 use wasmtime::{Config, Engine, Store};
 
 use crate::cache::CodeCache;
-use crate::component::{self, ComponentError, ComponentHash, FileKind};
+use crate::component::{self, ComponentError, ComponentHash, Exports, FileKind};
 use crate::dirtied::Sampler;
 use crate::failure::{FailureKind, GuestFailure, TASK_HINT};
 use crate::host::{DriverHost, TaskHost};
@@ -126,7 +126,7 @@ impl Sandbox {
     }
 
     fn link(&self, hash: ComponentHash, compiled: &Component) -> Result<Job, ComponentError> {
-        component::check_exports(&self.engine, compiled)?;
+        let exports = component::exports(&self.engine, compiled)?;
         let unknown = component::unknown_imports(&self.engine, compiled, linker::offers);
         if !unknown.is_empty() {
             return Err(ComponentError::UnknownImports(unknown));
@@ -135,7 +135,7 @@ impl Sandbox {
         let pre = self.linker.instantiate_pre(compiled).map_err(mismatch)?;
         let (engine, ranges, sampler) =
             (self.engine.clone(), self.ranges.clone(), self.sampler.clone());
-        Ok(Job { hash, engine, pre, ranges, sampler })
+        Ok(Job { hash, engine, pre, exports, ranges, sampler })
     }
 }
 
@@ -145,6 +145,7 @@ pub struct Job {
     hash: ComponentHash,
     engine: Engine,
     pre: InstancePre<State>,
+    exports: Exports,
     ranges: Ranges,
     sampler: Sampler,
 }
@@ -174,9 +175,8 @@ impl Job {
         log: &Arc<dyn LogSink>,
         role: Role,
         image: Option<Image>,
-    ) -> Result<Store<State>, GuestFailure> {
-        let wasi = wasi::context(capabilities, log)
-            .map_err(|e| GuestFailure::of_host(format!("opening what was granted: {e}")))?;
+    ) -> Store<State> {
+        let wasi = wasi::context(capabilities, log);
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
         let state = State {
@@ -198,7 +198,7 @@ impl Job {
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(CALL_BYTES);
-        Ok(store)
+        store
     }
 
     /// Runs the driver to its end, on this thread, within `pool`.
@@ -210,13 +210,11 @@ impl Job {
         log: &Arc<dyn LogSink>,
     ) -> Result<Finished, GuestFailure> {
         let charge = Charge::new(pool);
-        let mut store = self.store(&charge, pool, capabilities, log, Role::Driver(host), None)?;
+        let mut store = self.store(&charge, pool, capabilities, log, Role::Driver(host), None);
         let ended = (|| {
             let instance = self.pre.instantiate(&mut store)?;
-            let main = instance.get_export_index(&mut store, None, component::MAIN);
-            let drive = instance.get_export_index(&mut store, main.as_ref(), "drive");
-            let drive = drive.ok_or_else(|| wasmtime::Error::msg("the job has no `drive`"))?;
-            let drive = instance.get_typed_func::<(), (Result<(), String>,)>(&mut store, drive)?;
+            let drive = instance
+                .get_typed_func::<(), (Result<(), String>,)>(&mut store, self.exports.drive)?;
             drive.call(&mut store, ())
         })();
         match ended {
@@ -241,13 +239,10 @@ impl Job {
         log: &Arc<dyn LogSink>,
     ) -> Result<TaskInstance, GuestFailure> {
         let charge = Charge::new(pool);
-        let mut store = self.store(&charge, pool, capabilities, log, Role::Idle, image)?;
+        let mut store = self.store(&charge, pool, capabilities, log, Role::Idle, image);
         let run = (|| {
             let instance = self.pre.instantiate(&mut store)?;
-            let main = instance.get_export_index(&mut store, None, component::MAIN);
-            let run = instance.get_export_index(&mut store, main.as_ref(), "run");
-            let run = run.ok_or_else(|| wasmtime::Error::msg("the job has no `run`"))?;
-            instance.get_typed_func::<(u64,), ()>(&mut store, run)
+            instance.get_typed_func::<(u64,), ()>(&mut store, self.exports.run)
         })();
         let run = run.map_err(|e| GuestFailure::of(&e))?;
         Ok(TaskInstance { store, run, watch: Watched::NotYet, _charge: charge })

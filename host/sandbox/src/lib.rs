@@ -25,4 +25,4 @@ pub use failure::{FailureKind, GuestFailure};
 pub use image::Image;
 pub use job::{Finished, Job, LoadError, Sandbox, TaskInstance};
 pub use log::{LogSink, Stream};
-pub use wasi::{Capabilities, NetGrant, Preopen};
+pub use wasi::{Capabilities, Folders, NetGrant, Preopen};

@@ -5,6 +5,7 @@
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use crate::image::Image;
+use crate::pagemap;
 use crate::ranges::{PAGE, Ranges, ZEROS, at, page_at};
 
 /// So much of an image is copied, from its beginning, instead of mapped: statics and what a task's start touches. A page that is
@@ -73,13 +74,22 @@ pub fn lay(ranges: &Ranges, part: Laid, image: &Image) -> Result<(), LayError> {
 
 /// Makes the first pages what the image's are.
 fn copy_head(part: Laid, image: &Image) {
-    for (number, page) in image.head().iter().enumerate() {
+    // All others are zero. Looking at them would cost more than asking which they are, and make each a page to be wiped.
+    let touched = pagemap::own_pages(part.start, image.head_length(), usize::MAX);
+    let mut touched = touched.map(|pages| pages.into_iter().peekable());
+    for (number, page) in (0..).zip(image.head()) {
+        let touched = match &mut touched {
+            Some(pages) => pages.next_if_eq(&number).is_some(),
+            None => true,
+        };
+        if !touched && page.is_none() {
+            continue;
+        }
         // SAFETY: a page of the part that `check` has seen; see the invariants for who may look at it meanwhile.
-        let bytes = unsafe { page_at(part.start + number * PAGE) };
+        let bytes = unsafe { page_at(part.start + number as usize * PAGE) };
         match page {
-            Some(page) => bytes.copy_from_slice(&**page),
-            None if *bytes != ZEROS => *bytes = ZEROS,
-            None => {}
+            Some(page) => *bytes = **page,
+            None => *bytes = ZEROS,
         }
     }
 }

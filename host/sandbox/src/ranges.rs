@@ -230,10 +230,7 @@ fn wipe(start: usize, end: usize) -> bool {
     for page in touched {
         // SAFETY: the caller's promise, and writable by the above.
         let bytes = unsafe { page_at(start + page as usize * PAGE) };
-        // What was only read is the kernel's page of zeros: writing to it would make it one of ours.
-        if *bytes != ZEROS {
-            *bytes = ZEROS;
-        }
+        *bytes = ZEROS;
     }
     true
 }

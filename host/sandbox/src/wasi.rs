@@ -4,19 +4,38 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
+use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 
 use crate::log::{LogSink, LogStream, Stream};
 
-/// A folder that the guest sees.
-#[derive(Clone, Debug)]
+/// A folder that a guest may see.
+#[derive(Debug)]
 pub struct Preopen {
-    /// Open, so that it is the same for all instances, whatever becomes of its path.
-    pub folder: Arc<OwnedFd>,
+    pub folder: OwnedFd,
     pub guest: String,
     /// Else it can only be read. WASI knows no folder that can only be written.
     pub write: bool,
+}
+
+/// The folders that a guest sees. They are open, so that they are the same for all instances, whatever becomes of their paths.
+#[derive(Clone, Default)]
+pub struct Folders(WasiFilesystemCtx);
+
+impl Folders {
+    /// Takes folders over, to be seen in this order.
+    pub fn new(preopens: impl IntoIterator<Item = Preopen>) -> std::io::Result<Self> {
+        let mut wasi = WasiCtxBuilder::new();
+        // A slot is a thread of its own: blocking it is what it is for.
+        wasi.allow_blocking_current_thread(true);
+        for Preopen { folder, guest, write } in preopens {
+            let perms = if write { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+            let opened = format!("/proc/self/fd/{}", folder.as_raw_fd());
+            wasi.preopened_dir(opened, guest, perms).map_err(std::io::Error::other)?;
+        }
+        Ok(Self(wasi.build().filesystem().clone()))
+    }
 }
 
 /// A network address that may be connected to.
@@ -37,11 +56,11 @@ impl NetGrant {
 }
 
 /// What both roles of a job get, in this order: memory images hold the handles' numbers, so it must be the same in both.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Capabilities {
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
-    pub preopens: Vec<Preopen>,
+    pub folders: Folders,
     pub net: Vec<NetGrant>,
 }
 
@@ -49,19 +68,13 @@ pub struct Capabilities {
 const MAX_RANDOM_BYTES: u64 = 1 << 20;
 
 /// WASI for one instance.
-pub fn context(capabilities: &Capabilities, log: &Arc<dyn LogSink>) -> std::io::Result<WasiCtx> {
+pub fn context(capabilities: &Capabilities, log: &Arc<dyn LogSink>) -> WasiCtx {
     let mut wasi = WasiCtxBuilder::new();
-    // A slot is a thread of its own: blocking it is what it is for.
     wasi.allow_blocking_current_thread(true);
     wasi.max_random_size(MAX_RANDOM_BYTES);
     wasi.stdout(LogStream { sink: log.clone(), stream: Stream::Stdout });
     wasi.stderr(LogStream { sink: log.clone(), stream: Stream::Stderr });
     wasi.args(&capabilities.args).envs(&capabilities.env);
-    for preopen in &capabilities.preopens {
-        let perms = if preopen.write { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
-        let opened = format!("/proc/self/fd/{}", preopen.folder.as_raw_fd());
-        wasi.preopened_dir(opened, &preopen.guest, perms).map_err(std::io::Error::other)?;
-    }
     let net = capabilities.net.clone();
     // A name that is looked up reaches whoever answers for it, so nobody needs that for plain addresses.
     let names = net.iter().any(|grant| grant.host.parse::<IpAddr>().is_err());
@@ -75,5 +88,7 @@ pub fn context(capabilities: &Capabilities, log: &Arc<dyn LogSink>) -> std::io::
         };
         Box::pin(async move { allowed })
     });
-    Ok(wasi.build())
+    let mut wasi = wasi.build();
+    wasi.filesystem().clone_from(&capabilities.folders.0);
+    wasi
 }
