@@ -50,6 +50,13 @@ fn memory_that_a_task_takes_is_zero_whoever_had_it_before() {
 }
 
 #[test]
+fn hash_maps_of_all_tasks_iterate_in_one_order() {
+    for flags in [REUSED, FRESH] {
+        evil(flags, "hash-order").succeeds().prints("one order\n");
+    }
+}
+
+#[test]
 fn each_stage_has_its_own_image() {
     for flags in [REUSED, FRESH] {
         evil(flags, "many-stages 100").succeeds().prints("all their own\n");

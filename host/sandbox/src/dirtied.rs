@@ -1,91 +1,124 @@
 //! Charges for the pages of a large image that a task makes its own.
 //!
-//! An image is charged once, and a task's share of it in advance only up to [`CHARGED_IMAGE_BYTES`]: most tasks write to few of its
-//! pages, however large it is. What a task writes beyond that is seen by a sampler, from time to time, charged, and when it doesn't
-//! fit, the task is told at its next call of the host. Between two looks, and in a task that never calls its host, the
-//! wall is the size of the image.
+//! An image is charged once, and a task's share of it in advance only up to [`CHARGED_IMAGE_BYTES`](crate::limits): most tasks write
+//! to few of its pages, however large it is. What a task writes beyond that is seen by a sampler, from time to time, charged, and
+//! when it doesn't fit, the task is told when it next reads, writes or emits. Between two looks, and in a task that does none
+//! of these, the wall is the size of the image.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use ingle_core::memory::{MemoryPool, MemoryUse, Reservation};
 use ingle_core::size::ByteSize;
 use parking_lot::Mutex;
 
-use crate::limits::CHARGED_IMAGE_BYTES;
 use crate::pagemap;
 use crate::ranges::PAGE;
 
 /// How often the sampler looks while tasks run.
 const EVERY: Duration = Duration::from_millis(50);
-/// It takes a pause this many times as long as its look took: 2 % of a processor at most.
+/// It takes a pause this many times as long as it counted: 2 % of a processor, unless that would leave it blind for long.
 const PAUSE: u32 = 50;
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 
-/// What one instance wrote to the mapped part of its image, while a task runs on it.
+/// What one instance wrote to the mapped part of its image.
 pub struct Dirtied {
     start: usize,
     length: usize,
     /// Bytes that were charged in advance.
-    charged: u64,
-    more: Mutex<More>,
-    refused: OnceLock<String>,
-}
-
-struct More {
-    running: bool,
-    reservation: Reservation,
+    paid: u64,
+    /// Whether a task runs now.
+    running: AtomicBool,
+    /// How often the image was put back: what was counted before is of no task after.
+    round: AtomicU64,
+    reservation: Mutex<Reservation>,
+    /// Why the task of a round may not go on.
+    refused: Mutex<Option<(u64, String)>>,
 }
 
 impl Dirtied {
-    /// Of an image that lies at `start`, its mapped part so long; if that is more than what a task pays in advance.
-    pub fn new(start: usize, length: usize, head: usize, pool: &MemoryPool) -> Option<Arc<Self>> {
-        let charged = CHARGED_IMAGE_BYTES.saturating_sub(head as u64);
-        if length as u64 <= charged {
-            return None;
-        }
-        let reservation = pool.reservation(MemoryUse::Guest);
-        let more = Mutex::new(More { running: true, reservation });
-        Some(Arc::new(Self { start, length, charged, more, refused: OnceLock::new() }))
+    /// Of an image that lies at `start`, its mapped part so long, if that is more than what the task paid for.
+    pub fn new(start: usize, length: usize, paid: u64, pool: &MemoryPool) -> Option<Arc<Self>> {
+        (length as u64 > paid).then(|| {
+            Arc::new(Self {
+                start,
+                length,
+                paid,
+                running: AtomicBool::new(true),
+                round: AtomicU64::new(0),
+                reservation: Mutex::new(pool.reservation(MemoryUse::Guest)),
+                refused: Mutex::default(),
+            })
+        })
     }
 
-    /// A task begins, on pages that are the image's.
+    /// A task begins.
     pub fn begin(&self) {
-        self.more.lock().running = true;
+        self.running.store(true, Ordering::SeqCst);
     }
 
-    /// It ended, and nobody writes until the next.
+    /// It ended; what it wrote is there still.
     pub fn end(&self) {
-        let mut more = self.more.lock();
-        more.running = false;
-        let all = more.reservation.bytes();
-        more.reservation.shrink(all);
+        self.running.store(false, Ordering::SeqCst);
+    }
+
+    /// All pages are the image's again.
+    pub fn put_back(&self) {
+        self.round.fetch_add(1, Ordering::SeqCst);
+        // Whoever grows it now, which may take long, gives it back.
+        if let Some(mut reservation) = self.reservation.try_lock() {
+            give_back(&mut reservation);
+        }
     }
 
     /// Why the task may not go on, if it may not.
-    pub fn refused(&self) -> Option<&str> {
-        self.refused.get().map(String::as_str)
+    pub fn refused(&self) -> Option<String> {
+        let refused = self.refused.lock();
+        let now = self.round.load(Ordering::SeqCst);
+        refused.as_ref().filter(|(round, _)| *round == now).map(|(_, words)| words.clone())
     }
 
-    /// Charges what was written until now.
-    fn look(&self) {
-        if !self.more.lock().running || self.refused.get().is_some() {
-            return;
+    /// Charges what was written until now; says how long it counted.
+    fn look(&self) -> Duration {
+        let round = self.round.load(Ordering::SeqCst);
+        let put_back = || self.round.load(Ordering::SeqCst) != round;
+        if !self.running.load(Ordering::SeqCst) {
+            return Duration::ZERO;
         }
-        let Some(pages) = pagemap::count_own_pages(self.start, self.length) else { return };
-        let wanted = (pages * PAGE as u64).saturating_sub(self.charged);
-        let mut more = self.more.lock();
-        let held = more.reservation.bytes();
-        if more.running
-            && wanted > held
-            && let Err(error) = more.reservation.grow(wanted - held)
+        let began = Instant::now();
+        let Some(pages) = pagemap::count_own_pages(self.start, self.length) else {
+            pagemap::warn_once();
+            return Duration::ZERO;
+        };
+        let counted = began.elapsed();
+        let written = pages * PAGE as u64;
         {
-            let _ = self.refused.set(format!(
-                "out of memory: the task changed {} of what it captured, which makes a copy of that: {error}; raise \
-                 --executor-memory, or change less of it",
-                ByteSize(pages * PAGE as u64)
-            ));
+            let mut reservation = self.reservation.lock();
+            let more = written.saturating_sub(self.paid).saturating_sub(reservation.bytes());
+            if more > 0
+                && !put_back()
+                && let Err(error) = reservation.grow(more)
+            {
+                let words = format!(
+                    "out of memory: the task changed {} of what it captured, which makes a copy of that: {error}; raise \
+                     --executor-memory, or change less of it",
+                    ByteSize(written)
+                );
+                *self.refused.lock() = Some((round, words));
+            }
         }
+        // What was counted is gone, and `put_back` may have found the reservation locked.
+        if put_back() {
+            give_back(&mut self.reservation.lock());
+        }
+        counted
     }
+}
+
+fn give_back(reservation: &mut Reservation) {
+    let all = reservation.bytes();
+    reservation.shrink(all);
 }
 
 /// Looks at instances for as long as there are any.
@@ -124,11 +157,8 @@ impl Sampler {
                 }
                 sampled.instances.iter().filter_map(Weak::upgrade).collect()
             };
-            let began = Instant::now();
-            for instance in instances {
-                instance.look();
-            }
-            pause = EVERY.max(began.elapsed() * PAUSE);
+            let counted: Duration = instances.iter().map(|instance| instance.look()).sum();
+            pause = (counted * PAUSE).clamp(EVERY, MAX_PAUSE);
         }
     }
 }
@@ -154,7 +184,8 @@ mod tests {
         let part = check(&ranges, bytes(&*memory), 0).unwrap();
         lay(&ranges, part, &image).unwrap();
         let head = image.head_length();
-        let dirtied = Dirtied::new(part.start() + head, length - head, head, &pool).unwrap();
+        let paid = (16 * MIB - head) as u64;
+        let dirtied = Dirtied::new(part.start() + head, length - head, paid, &pool).unwrap();
         let charged = || pool.usage().of(MemoryUse::Guest) as usize;
 
         bytes(&*memory)[..16 * MIB].fill(2);
@@ -167,20 +198,30 @@ mod tests {
         dirtied.look();
         assert_eq!(charged(), 10 * MIB);
         dirtied.end();
+        bytes(&*memory).fill(2);
         dirtied.look();
+        assert_eq!(charged(), 10 * MIB, "no task runs, but the pages are there");
+        dirtied.put_back();
         assert_eq!(charged(), 0);
 
         dirtied.begin();
-        bytes(&*memory).fill(2);
+        assert_eq!(dirtied.refused(), None);
         dirtied.look();
-        assert!(dirtied.refused().is_some(), "40 are the image's, and 24 more don't fit into 60");
+        let refused = dirtied.refused().unwrap();
+        assert!(
+            refused.contains("out of memory"),
+            "40 are the image's, and 24 more don't fit: {refused}"
+        );
+        dirtied.end();
+        dirtied.put_back();
+        assert_eq!(dirtied.refused(), None, "the next task did nothing");
     }
 
     #[test]
     fn a_small_image_is_paid_for_in_advance() {
         let pool = MemoryPool::new(ByteSize(1 << 20));
-        assert!(Dirtied::new(0, 16 * MIB - PAGE, PAGE, &pool).is_none());
-        assert!(Dirtied::new(0, 16 * MIB, PAGE, &pool).is_some());
+        assert!(Dirtied::new(0, MIB, MIB as u64, &pool).is_none());
+        assert!(Dirtied::new(0, MIB + PAGE, MIB as u64, &pool).is_some());
     }
 
     #[test]
@@ -188,7 +229,7 @@ mod tests {
         let sampler = Sampler::default();
         let pool = MemoryPool::new(ByteSize(1 << 20));
         for _ in 0..2 {
-            let dirtied = Dirtied::new(0, 20 * MIB, PAGE, &pool).unwrap();
+            let dirtied = Dirtied::new(0, 20 * MIB, 0, &pool).unwrap();
             sampler.add(&dirtied).unwrap();
             assert!(sampler.0.lock().running);
             drop(dirtied);

@@ -251,7 +251,7 @@ impl Job {
 
 /// An instance that runs tasks of one stage, one after the other.
 pub struct TaskInstance {
-    // Before the charge: the memories are unmapped when the store is dropped, and only then credited.
+    // Before the charge: the memories are given back when the store is dropped, and only then credited.
     store: Store<State>,
     run: TypedFunc<(u64,), ()>,
     watch: Watched,
@@ -311,10 +311,14 @@ impl TaskInstance {
             return false;
         }
         let (image, ranges) = (image.clone(), state.ranges.clone());
-        match self.restore(&image, laid.start()) {
+        let put_back = match self.restore(&image, laid.start()) {
             true => memory::reset_beyond(&ranges, laid, &image).is_ok(),
             false => memory::reset(&ranges, laid, &image).is_ok(),
+        };
+        if let (true, Some(dirtied)) = (put_back, &self.store.data().dirtied) {
+            dirtied.put_back();
         }
+        put_back
     }
 
     /// Puts the image's pages back if it is known which were written. From the second time on, it mostly is.

@@ -15,14 +15,14 @@ const MAX_INSTANCES: usize = 64;
 
 /// Of an image up to this size a task is charged all in advance, since it may make every page its own; of a larger one
 /// what it does beyond is [`dirtied`](crate::dirtied).
-pub const CHARGED_IMAGE_BYTES: u64 = 16 << 20;
+const CHARGED_IMAGE_BYTES: u64 = 16 << 20;
 
 /// A guest asked for memory that its budget doesn't have.
 #[derive(Debug, thiserror::Error)]
 #[error("out of memory: {0}")]
 pub struct GuestOutOfMemory(#[from] OutOfMemory);
 
-/// What an instance holds of its budget. It outlives the store, whose memories are unmapped after its data is dropped.
+/// What an instance holds of its budget. It outlives the store, whose memories are given back after its data is dropped.
 #[derive(Clone)]
 pub struct Charge(Arc<Mutex<Reservation>>);
 
@@ -40,16 +40,26 @@ pub struct Limiter {
     bytes: u64,
     /// Growth that an image pays for: its pages aren't the instance's own.
     prepaid: u64,
+    /// Bytes of the image that it pays for itself.
+    paid: u64,
 }
 
 impl Limiter {
     pub fn new(charge: Charge) -> Self {
-        Self { charge, memories: 0, bytes: 0, prepaid: 0 }
+        Self { charge, memories: 0, bytes: 0, prepaid: 0, paid: 0 }
     }
 
-    /// From now on, growth of `length` bytes is charged to the image that is about to be laid there.
-    pub fn prepay(&mut self, length: u64) {
-        self.prepaid = length.saturating_sub(CHARGED_IMAGE_BYTES);
+    /// From now on, growth to the end of an image that is about to be laid at `base` is charged to that, but for a part that the
+    /// instance pays for: all of what it has there already, or what [`CHARGED_IMAGE_BYTES`] says.
+    pub fn prepay(&mut self, base: u64, length: u64) {
+        let has = self.bytes.saturating_sub(base);
+        self.prepaid = length.saturating_sub(has.max(CHARGED_IMAGE_BYTES));
+        self.paid = length - self.prepaid;
+    }
+
+    /// Bytes of the image that the instance has paid for.
+    pub fn paid(&self) -> u64 {
+        self.paid
     }
 
     /// The image is laid: growth is the instance's own again.
@@ -124,5 +134,50 @@ impl ResourceLimiter for Limiter {
 
     fn memories(&self) -> usize {
         MAX_MEMORIES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ingle_core::size::ByteSize;
+
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    /// What is charged for a task whose memory began with so much, and then holds an image of so much from 1 MiB on.
+    fn forked(minimum: usize, image: usize) -> (Limiter, u64) {
+        let pool = MemoryPool::new(ByteSize(4 << 30));
+        let mut limiter = Limiter::new(Charge::new(&pool));
+        assert!(limiter.memory_growing(0, minimum, None).unwrap());
+        limiter.prepay(MIB as u64, image as u64);
+        let end = (MIB + image).max(minimum);
+        assert!(limiter.memory_growing(minimum, end, None).unwrap());
+        let charged = limiter.charged();
+        limiter.end_prepayment();
+        (limiter, charged)
+    }
+
+    #[test]
+    fn a_task_pays_for_16_mib_of_a_large_image() {
+        let (limiter, charged) = forked(2 * MIB, 500 * MIB);
+        assert_eq!((charged, limiter.paid()), (17 << 20, 16 << 20));
+        let (limiter, charged) = forked(2 * MIB, 5 * MIB);
+        assert_eq!((charged, limiter.paid()), (6 << 20, 5 << 20));
+    }
+
+    #[test]
+    fn what_a_task_has_already_counts() {
+        let (limiter, charged) = forked(201 * MIB, 500 * MIB);
+        assert_eq!((charged, limiter.paid()), (201 << 20, 200 << 20));
+        let (limiter, charged) = forked(201 * MIB, 100 * MIB);
+        assert_eq!((charged, limiter.paid()), (201 << 20, 100 << 20));
+    }
+
+    #[test]
+    fn growth_beyond_the_image_is_not_prepaid() {
+        let (mut limiter, charged) = forked(2 * MIB, 500 * MIB);
+        assert!(limiter.memory_growing(501 * MIB, 510 * MIB, None).unwrap());
+        assert_eq!(limiter.charged() - charged, 9 << 20);
     }
 }

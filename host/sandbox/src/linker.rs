@@ -80,7 +80,7 @@ impl State {
 
     fn task(&mut self) -> Result<&mut dyn TaskHost, Stop> {
         if let Some(refused) = self.dirtied.as_ref().and_then(|dirtied| dirtied.refused()) {
-            return Err(Stop::Host(refused.to_owned()));
+            return Err(Stop::Host(refused));
         }
         match &mut self.role {
             Role::Task(host) if host.cancelled() => Err(Stop::Cancelled),
@@ -282,7 +282,7 @@ fn link_image(l: &mut LinkerInstance<'_, State>) -> Result<()> {
             }
             _ => return Ok((None,)),
         };
-        state.limiter.prepay(layout.1);
+        state.limiter.prepay(layout.0, layout.1);
         cx.set_hostcall_fuel(CALL_BYTES.saturating_add(layout.1 as usize));
         Ok((Some(Placement { base: layout.0, length: layout.1 }),))
     })?;
@@ -343,7 +343,9 @@ fn restore(cx: &mut Cx<'_>, region: &WasmList<u8>) -> Result<()> {
     state.limiter.end_prepayment();
     state.handles = state.table.iter_mut().count();
     let (head, length) = (image.head_length(), image.length() as usize);
-    state.dirtied = Dirtied::new(part.start() + head, length - head, head, &state.pool);
+    // The first part is a copy, so the task's own in any case.
+    let paid = state.limiter.paid().saturating_sub(head as u64);
+    state.dirtied = Dirtied::new(part.start() + head, length - head, paid, &state.pool);
     if let Some(dirtied) = &state.dirtied {
         let added = state.sampler.add(dirtied);
         added.map_err(|e| Stop::Host(format!("starting the memory sampler: {e}")))?;

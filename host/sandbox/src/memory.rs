@@ -6,7 +6,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use crate::image::Image;
 use crate::pagemap;
-use crate::ranges::{PAGE, Ranges, ZEROS, at, page_at};
+use crate::ranges::{OPEN, PAGE, Ranges, ZEROS, at, page_at, protect};
 
 /// So much of an image is copied, from its beginning, instead of mapped: statics and what a task's start touches. A page that is
 /// copied costs a tenth of one that is mapped and then written.
@@ -64,8 +64,13 @@ pub fn lay(ranges: &Ranges, part: Laid, image: &Image) -> Result<(), LayError> {
         let prot = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: `check` found the part to be whole pages below `size` of a live memory, so this replaces accessible pages
         // of one of our ranges by accessible pages; see the invariants for who may look at them meanwhile.
-        unsafe {
-            rustix::mm::mmap(at(start), end - start, prot, flags, image.fd(), copied as u64)?;
+        let mapped = unsafe {
+            rustix::mm::mmap(at(start), end - start, prot, flags, image.fd(), copied as u64)
+        };
+        if let Err(error) = mapped {
+            // Older kernels take away what was there before they see that they can't.
+            ranges.note_broken(part.memory);
+            return Err(error.into());
         }
     }
     copy_head(part, image);
@@ -105,6 +110,8 @@ impl Laid {
 ///
 /// Called while the guest that owns the memory isn't running.
 pub fn reset(ranges: &Ranges, part: Laid, image: &Image) -> Result<(), LayError> {
+    // A watch that couldn't end may have left pages read-only.
+    protect(part.start, part.start + image.length() as usize, OPEN)?;
     drop_pages(ranges, part, 0)?;
     copy_head(part, image);
     Ok(())
@@ -182,6 +189,19 @@ mod tests {
         reset_beyond(&ranges, part, &image).unwrap();
         assert!(full_of(9, &bytes(&*memory)[..to]));
         assert!(full_of(0, &bytes(&*memory)[to..]));
+    }
+
+    #[test]
+    fn reset_writes_where_a_watch_left_pages_read_only() {
+        let ranges = Ranges::default();
+        let memory = memory(&ranges, COPIED);
+        let image = image(&vec![5; COPIED]);
+        let part = check(&ranges, bytes(&*memory), 0).unwrap();
+        lay(&ranges, part, &image).unwrap();
+        bytes(&*memory)[PAGE] = 9;
+        protect(part.start, part.start + COPIED, rustix::mm::MprotectFlags::READ).unwrap();
+        reset(&ranges, part, &image).unwrap();
+        assert!(full_of(5, bytes(&*memory)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::OnceLock;
+use std::sync::{Once, OnceLock};
 
 use crate::ranges::PAGE;
 
@@ -12,6 +12,29 @@ const SWAPPED: u64 = 1 << 62;
 const OF_FILE: u64 = 1 << 61;
 const ENTRY: usize = size_of::<u64>();
 
+/// Opened once. A failure is tried again: descriptors may have been short.
+fn open() -> Option<&'static File> {
+    static PAGEMAP: OnceLock<File> = OnceLock::new();
+    match PAGEMAP.get() {
+        Some(file) => Some(file),
+        None => {
+            let file = File::open("/proc/self/pagemap").ok()?;
+            Some(PAGEMAP.get_or_init(|| file))
+        }
+    }
+}
+
+/// Says that nobody counts what tasks change of large images.
+pub fn warn_once() {
+    static WARNED: Once = Once::new();
+    WARNED.call_once(|| {
+        tracing::warn!(
+            "/proc/self/pagemap can't be read: what tasks change of a large captured table isn't charged to \
+             --executor-memory"
+        );
+    });
+}
+
 /// Calls `see` with the number of each page, counted from `start`, that the process made its own in these bytes: written in a private
 /// mapping of a file, or touched in one of no file. None where the kernel doesn't tell, or `see` has seen enough.
 fn each_own_page(
@@ -19,8 +42,7 @@ fn each_own_page(
     length: usize,
     mut see: impl FnMut(u32) -> Option<()>,
 ) -> Option<()> {
-    static PAGEMAP: OnceLock<Option<File>> = OnceLock::new();
-    let pagemap = PAGEMAP.get_or_init(|| File::open("/proc/self/pagemap").ok()).as_ref()?;
+    let pagemap = open()?;
     let mut buffer = [0; 4 << 10];
     let pages = length / PAGE;
     let mut page = 0;

@@ -7,9 +7,10 @@
 //! - Of a range, `[base, base + size)` is readable and writable (but for what a [`Watch`](crate::written::Watch) holds read-only)
 //!   and all else is `PROT_NONE`. `size` only grows while a memory owns the range. So compiled code may lean on the
 //!   guard, and a mapping laid over a part below `size` changes contents, never accessibility.
-//! - A range that no memory owns has [`Free::open`] bytes that are readable, writable and zero, of no file; all else is `PROT_NONE`,
-//!   and without pages of its own.
-//! - Contents change under compiled code only in `memory::lay` and `memory::reset`, which are called on the thread that runs the
+//! - A range that no memory owns has [`Free::open`] bytes that are readable, writable and zero; all else is `PROT_NONE` and zero too;
+//!   none of it is of a file. Pages that stay resident there are charged to nobody: 3 MiB of a range at most, and there are as
+//!   many ranges as memories ever lived at once.
+//! - Contents change under compiled code only in `memory` and in `Watch::restore`, which are called on the thread that runs the
 //!   guest, while the guest is in a host call or isn't running, and while no Rust reference into the memory exists. A linear memory is
 //!   plain bytes to wasm: any contents are valid.
 
@@ -43,7 +44,7 @@ const KEPT: usize = 2 << 20;
 const MAX_KEPT_PAGES: usize = 256;
 
 const CLOSED: MprotectFlags = MprotectFlags::empty();
-const OPEN: MprotectFlags = MprotectFlags::READ.union(MprotectFlags::WRITE);
+pub const OPEN: MprotectFlags = MprotectFlags::READ.union(MprotectFlags::WRITE);
 
 #[derive(Default)]
 struct Shared {
@@ -65,6 +66,8 @@ struct Live {
     size: usize,
     /// From this address on, pages may be of an image's file.
     mapped: usize,
+    /// The kernel refused half of a change: nobody knows what is where, and the range is never used again.
+    broken: bool,
 }
 
 /// Makes the engine's linear memories, reusing their address ranges.
@@ -89,6 +92,13 @@ impl Ranges {
     pub fn note_mapped(&self, memory: usize, start: usize) {
         if let Some(live) = self.0.live.lock().get_mut(&memory) {
             live.mapped = live.mapped.min(start);
+        }
+    }
+
+    /// Gives the range of a memory up once that is dropped.
+    pub fn note_broken(&self, memory: usize) {
+        if let Some(live) = self.0.live.lock().get_mut(&memory) {
+            live.broken = true;
         }
     }
 }
@@ -126,7 +136,7 @@ fn close(start: usize, end: usize) -> bool {
 /// Changes what a part of a range may be used for.
 ///
 /// Called by who has the range; closing only what nothing refers into.
-fn protect(start: usize, end: usize, flags: MprotectFlags) -> rustix::io::Result<()> {
+pub fn protect(start: usize, end: usize, flags: MprotectFlags) -> rustix::io::Result<()> {
     match start >= end {
         true => Ok(()),
         // SAFETY: the caller's promise.
@@ -158,7 +168,7 @@ unsafe impl MemoryCreator for Ranges {
         protect(base + minimum, base + open, CLOSED)
             .map_err(|e| format!("closing a range: {e}"))?;
         let size = open.min(minimum);
-        self.0.live.lock().insert(base, Live { size, mapped: usize::MAX });
+        self.0.live.lock().insert(base, Live { size, mapped: usize::MAX, broken: false });
         let mut range = Range { base, size, reserved, whole, shared: self.0.clone() };
         range.grow_to(minimum).map_err(|e| e.to_string())?;
         Ok(Box::new(range))
@@ -183,7 +193,13 @@ unsafe impl LinearMemory for Range {
             return Ok(());
         }
         let (start, end) = (self.base + self.size, self.base + size);
-        protect(start, end, OPEN)?;
+        if let Err(error) = protect(start, end, OPEN) {
+            // It may have opened some of it.
+            if protect(start, end, CLOSED).is_err() {
+                Ranges(self.shared.clone()).note_broken(self.base);
+            }
+            return Err(error.into());
+        }
         if end - start >= HUGE {
             // SAFETY: the same part; advice changes no contents, and doesn't matter if it isn't taken.
             let _ = unsafe { rustix::mm::madvise(at(start), end - start, Advice::LinuxHugepage) };
@@ -204,13 +220,19 @@ impl Drop for Range {
     fn drop(&mut self) {
         // The memory is gone, so nothing refers into our range any more.
         let Some(live) = self.shared.live.lock().remove(&self.base) else { return };
+        if live.broken {
+            return;
+        }
         let end = self.base + self.size;
         let low = end.min(self.base + KEPT).min(live.mapped);
         let low = if wipe(self.base, low) { low } else { self.base };
-        // A range that can't be emptied is never used again: address space is cheap, another task's bytes are not.
         if close(low, end) {
             let free = Free { base: self.base, open: low - self.base };
             self.shared.free.lock().entry(self.whole).or_default().push(free);
+        } else {
+            // It is never used again: address space is cheap, another task's bytes are not. Its pages aren't cheap either.
+            // SAFETY: a part of our range that nothing refers into any more.
+            let _ = unsafe { rustix::mm::madvise(at(low), end - low, Advice::LinuxDontNeed) };
         }
     }
 }

@@ -7,8 +7,8 @@
 //!
 //! Invariants beside those of [`ranges`](crate::ranges):
 //!
-//! - While a watch is on, each page of the image is either noted or read-only, so no write escapes it. Pages become writable
-//!   only in [`Watch::note`], which notes them first, and all together when the watch ends.
+//! - While a watch is on and has no more than [`MAX_PAGES`], each page of the image is either noted or read-only, so no write
+//!   escapes it. Pages become writable only in [`Watch::note`], which notes them first, and all together with one too many.
 //! - [`Watch::note`] runs in a signal handler, on the thread that runs the guest: it takes no lock, allocates nothing, and calls
 //!   only `mprotect`. Its list is allocated before.
 //! - Pages are read-only or not for the guest, for host calls that write into its memory, and for nobody else: no system
@@ -106,16 +106,16 @@ impl Watch {
             // It is writable: whatever this is, it would come again and again.
             return false;
         }
-        let allowed = match self.pages.get(count) {
-            Some(place) => {
-                place.store(page, Ordering::Relaxed);
-                allow(start + page as usize * PAGE, PAGE)
+        if let Some(place) = self.pages.get(count) {
+            place.store(page, Ordering::Relaxed);
+            if allow(start + page as usize * PAGE, PAGE) {
+                self.count.store(count + 1, Ordering::Relaxed);
+                return true;
             }
-            // Too many: `restore` will say so.
-            None => allow(start, length),
-        };
-        self.count.store(count + 1, Ordering::Relaxed);
-        allowed
+        }
+        // Too many, here or for the kernel, which can always make all writable: that needs no more mappings. `restore` will see it.
+        self.count.store(MAX_PAGES + 1, Ordering::Relaxed);
+        allow(start, length)
     }
 
     /// Begins to watch an image that lies, writable, at `start`, after the first task on it. False, and nothing is watched, if the

@@ -1,7 +1,7 @@
 //! What closures carry into tasks, and that no task finds what another left behind.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ pub fn behaviour(name: &str) -> Option<Behaviour> {
         "zeroes" => zeroes,
         "many-stages" => many_stages,
         "changes-captured" => changes_captured,
+        "hash-order" => hash_order,
         _ => return None,
     })
 }
@@ -143,5 +144,16 @@ fn changes_captured(ctx: &Context, args: &[String]) -> Result<()> {
     let pages = (mib as u64) << 8;
     ensure!(sums == [2 * pages, 2 * pages + 1], "a task saw what another did: {sums:?}");
     println!("each its own");
+    Ok(())
+}
+
+/// Hash maps of all tasks iterate in one order: what a task makes of one must be the same when it is made again.
+fn hash_order(ctx: &Context, _: &[String]) -> Result<()> {
+    let orders = ctx.run_tasks(0..8, |_| {
+        let set: HashSet<u64> = (0..100).collect();
+        set.into_iter().collect::<Vec<_>>()
+    })?;
+    ensure!(orders.iter().all(|order| *order == orders[0]), "tasks differ: {orders:?}");
+    println!("one order");
     Ok(())
 }
