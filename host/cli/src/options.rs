@@ -77,7 +77,8 @@ pub struct Options {
         help_heading = "What the job may touch"
     )]
     pub allow_env: Vec<String>,
-    /// Hosts that the job may connect to by TCP: for jobs built for wasm32-wasip2, since wasip1 has no sockets.
+    /// Hosts that the job may connect to by TCP, through WASI's sockets: the wasip2 crate has them, and std::net in jobs built
+    /// for wasm32-wasip2.
     #[arg(
         long,
         value_name = "HOST[:PORT][,...]",
