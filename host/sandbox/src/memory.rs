@@ -9,7 +9,7 @@ use crate::pagemap;
 use crate::ranges::{OPEN, PAGE, Ranges, ZEROS, at, page_at, protect};
 
 /// So much of an image is copied, from its beginning, instead of mapped: statics and what a task's start touches. A page that is
-/// copied costs a tenth of one that is mapped and then written.
+/// mapped and then written costs a fault. With 64 KiB a fresh fork took 143 µs, with 192 KiB 107, with 320 KiB 73.
 pub const COPIED: usize = 320 << 10;
 
 /// A part of a linear memory over which an image lies.
