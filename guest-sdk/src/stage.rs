@@ -1,7 +1,7 @@
 //! Stages: what the driver tells the host to run, and how a task finds its way back to it.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use crate::codec;
@@ -88,7 +88,7 @@ pub(crate) struct Last<'a> {
 /// Defines a job's last stage and those before it that the host does not know yet. Gives the last one's number.
 pub(crate) fn define(last: Last<'_>) -> Result<u32> {
     let mut missing = Vec::new();
-    find_missing(&last.lineage, &mut HashSet::new(), &mut missing);
+    find_missing(&last.lineage, &mut BTreeSet::new(), &mut missing);
     for (dependency, _) in &missing {
         dependency.register();
     }
@@ -106,7 +106,7 @@ pub(crate) fn define(last: Last<'_>) -> Result<u32> {
 /// The dependencies without a stage, parents first.
 fn find_missing(
     lineage: &Lineage,
-    seen: &mut HashSet<u32>,
+    seen: &mut BTreeSet<u32>,
     missing: &mut Vec<(Rc<Dependency>, Lineage)>,
 ) {
     for dependency in &lineage.shuffles {

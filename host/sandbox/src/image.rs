@@ -64,6 +64,7 @@ impl Image {
         bytes: &[u8],
         pool: &MemoryPool,
     ) -> Result<Self, CaptureError> {
+        let charge = pool.reserve(MemoryUse::Image, bytes.len() as u64)?;
         let head: Vec<_> = bytes[..bytes.len().min(COPIED)]
             .as_chunks()
             .0
@@ -71,7 +72,6 @@ impl Image {
             .map(|page| (*page != ZEROS).then(|| Box::new(*page)))
             .collect();
         let runs = pages_in_use(bytes, head.len());
-        let charge = pool.reserve(MemoryUse::Image, bytes.len() as u64)?;
         let fd = memfd_create("ingle-image", MemfdFlags::CLOEXEC)?;
         ftruncate(&fd, bytes.len() as u64)?;
         for (offset, length) in runs {

@@ -108,7 +108,7 @@ struct Range {
     size: usize,
     reserved: usize,
     whole: usize,
-    shared: Arc<Shared>,
+    ranges: Ranges,
 }
 
 /// Reserves address space at a multiple of [`HUGE`]; what is left over before and behind stays reserved, which costs nothing.
@@ -169,7 +169,7 @@ unsafe impl MemoryCreator for Ranges {
             .map_err(|e| format!("closing a range: {e}"))?;
         let size = open.min(minimum);
         self.0.live.lock().insert(base, Live { size, mapped: usize::MAX, broken: false });
-        let mut range = Range { base, size, reserved, whole, shared: self.0.clone() };
+        let mut range = Range { base, size, reserved, whole, ranges: self.clone() };
         range.grow_to(minimum).map_err(|e| e.to_string())?;
         Ok(Box::new(range))
     }
@@ -196,7 +196,7 @@ unsafe impl LinearMemory for Range {
         if let Err(error) = protect(start, end, OPEN) {
             // It may have opened some of it.
             if protect(start, end, CLOSED).is_err() {
-                Ranges(self.shared.clone()).note_broken(self.base);
+                self.ranges.note_broken(self.base);
             }
             return Err(error.into());
         }
@@ -205,7 +205,7 @@ unsafe impl LinearMemory for Range {
             let _ = unsafe { rustix::mm::madvise(at(start), end - start, Advice::LinuxHugepage) };
         }
         self.size = size;
-        if let Some(live) = self.shared.live.lock().get_mut(&self.base) {
+        if let Some(live) = self.ranges.0.live.lock().get_mut(&self.base) {
             live.size = size;
         }
         Ok(())
@@ -219,7 +219,7 @@ unsafe impl LinearMemory for Range {
 impl Drop for Range {
     fn drop(&mut self) {
         // The memory is gone, so nothing refers into our range any more.
-        let Some(live) = self.shared.live.lock().remove(&self.base) else { return };
+        let Some(live) = self.ranges.0.live.lock().remove(&self.base) else { return };
         if live.broken {
             return;
         }
@@ -228,7 +228,7 @@ impl Drop for Range {
         let low = if wipe(self.base, low) { low } else { self.base };
         if close(low, end) {
             let free = Free { base: self.base, open: low - self.base };
-            self.shared.free.lock().entry(self.whole).or_default().push(free);
+            self.ranges.0.free.lock().entry(self.whole).or_default().push(free);
         } else {
             // It is never used again: address space is cheap, another task's bytes are not. Its pages aren't cheap either.
             // SAFETY: a part of our range that nothing refers into any more.

@@ -27,7 +27,7 @@ use wasmtime::unix::StoreExt;
 
 use crate::image::Image;
 use crate::pagemap;
-use crate::ranges::{PAGE, ZEROS};
+use crate::ranges::{OPEN, PAGE, ZEROS, protect};
 
 /// With more pages than this, dropping them all is as good.
 const MAX_PAGES: usize = 512;
@@ -113,7 +113,7 @@ impl Watch {
                 return true;
             }
         }
-        // Too many, here or for the kernel, which can always make all writable: that needs no more mappings. `restore` will see it.
+        // Too many, here or for the kernel. To make all writable needs no more mappings. `restore` will see it.
         self.count.store(MAX_PAGES + 1, Ordering::Relaxed);
         allow(start, length)
     }
@@ -186,18 +186,15 @@ impl Watch {
     }
 }
 
+// Of an image that lies below the size of a live memory (see the invariants). Its pages stay readable, and those that become
+// read-only are made writable by `note` when they are written.
+
 fn allow(start: usize, length: usize) -> bool {
-    protect(start, length, MprotectFlags::READ | MprotectFlags::WRITE)
+    protect(start, start + length, OPEN).is_ok()
 }
 
 fn forbid(start: usize, length: usize) -> bool {
-    protect(start, length, MprotectFlags::READ)
-}
-
-fn protect(start: usize, length: usize, flags: MprotectFlags) -> bool {
-    // SAFETY: pages of an image that lies below the size of a live memory (see the invariants): they stay readable, and writable ones
-    // that become read-only are made writable by `note` when they are written.
-    length == 0 || unsafe { rustix::mm::mprotect(start as *mut _, length, flags) }.is_ok()
+    protect(start, start + length, MprotectFlags::READ).is_ok()
 }
 
 /// Which of its first pages are no longer what they were in the image.
