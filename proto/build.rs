@@ -1,8 +1,14 @@
 //! Compiles the contracts without a system `protoc`.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = protox::compile(["ingle/v1/task.proto"], ["."])?;
-    prost_build::Config::new().compile_fds(files)?;
+    let files = ["task", "driver", "worker", "master"].map(|name| format!("ingle/v1/{name}.proto"));
+    let files = protox::compile(files, ["."])?;
+    // Bulk data isn't copied out of the message that brought it.
+    let bulk = ["Chunk", "ComponentChunk", "BlockPart", "ResultPart", "LogPart"];
+    let builder = bulk
+        .iter()
+        .fold(tonic_prost_build::configure(), |b, name| b.bytes(format!(".ingle.v1.{name}")));
+    builder.compile_fds(files)?;
     println!("cargo:rerun-if-changed=ingle");
     Ok(())
 }

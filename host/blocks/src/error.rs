@@ -57,15 +57,19 @@ pub enum Error {
     /// The memory budget is used up.
     #[error(transparent)]
     Memory(#[from] OutOfMemory),
-    /// A task's shuffle output isn't in this store: never made, or lost.
+    /// A task's shuffle output isn't there, or not as it was written.
     #[error(
-        "the shuffle output of {stage}, partition {map}, isn't there: it must be computed again"
+        "the shuffle output of {stage}, partition {map}, attempt {attempt}, isn't there: it must be computed again"
     )]
     MissingOutput {
         /// The stage that makes it.
         stage: StageId,
         /// The task that makes it: its partition.
         map: u32,
+        /// The attempt that was asked for.
+        attempt: u32,
+        /// The worker that holds it can't be reached, with all that it holds.
+        whole: bool,
     },
     /// A spilled block isn't what was written.
     #[error(
@@ -96,6 +100,12 @@ impl Error {
             io::ErrorKind::NotFound => Self::NotFound(path.to_owned()),
             _ => Self::Io { doing, path: path.to_owned(), source },
         }
+    }
+
+    /// Whether a disk is full: the machine's fault, and nothing that a retry on it would mend.
+    pub fn is_disk_full(&self) -> bool {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        matches!(self, Self::Io { source, .. } if full.contains(&source.kind()))
     }
 
     pub(crate) fn bad(path: &Path, problem: impl Into<String>) -> Self {

@@ -113,8 +113,16 @@ impl Grants {
     }
 
     /// Lets the job read what it published.
-    pub(crate) fn publish(&self, full: &Path) {
-        self.published.write().push(full.to_owned());
+    pub fn publish(&self, full: &Path) {
+        let mut published = self.published.write();
+        if !published.iter().any(|path| path == full) {
+            published.push(full.to_owned());
+        }
+    }
+
+    /// The folders that the job published.
+    pub fn published(&self) -> Vec<PathBuf> {
+        self.published.read().clone()
     }
 
     /// A guest's path, absolute and normal.

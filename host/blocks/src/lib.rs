@@ -16,6 +16,8 @@ mod packer;
 mod reader;
 mod runs;
 mod segment;
+mod shuffle_dir;
+mod shuffle_reader;
 mod sources;
 mod spill;
 mod store;
@@ -24,10 +26,12 @@ pub use block_reader::BlockReader;
 pub use cache::{CacheWriter, StorageLevel};
 pub use error::{Error, Result};
 pub use grants::{Grants, Preopen, Resolved};
-pub use outputs::{Output, OutputFile};
+pub use outputs::{Output, OutputFile, OutputTarget};
 pub use reader::{ReadOptions, SplitDescription, SplitReader};
 pub use runs::{Loaded, ResultBuffer, RunSet, TaskResult};
-pub use sources::{Framing, Source};
+pub use shuffle_dir::{Compression, RemoteBlock, ShuffleDir};
+pub use shuffle_reader::{Fetch, MapOutput, Place, RemoteBlocks, ShuffleReader};
+pub use sources::{Framing, Source, SourceParts};
 pub use store::{BlockStore, StoreStats, TaskOutput};
 
 #[cfg(test)]

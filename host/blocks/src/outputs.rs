@@ -1,8 +1,9 @@
 //! Output folders: nothing shows in one until the job commits, and an aborted one is gone.
 //!
-//! A task writes `OUT/_temporary/attempt-P-A`. Its commit moves that to `OUT/_temporary/part-P`, where the first attempt of a
-//! partition wins. The job's commit moves those to `OUT` and writes `_SUCCESS` last.
+//! A task writes `OUT/_temporary/attempt-S-P-A`, wherever it runs, by its stage, partition and attempt. The driver accepts one attempt for each
+//! partition; its commit moves these to `OUT/part-P` and writes `_SUCCESS` last. So attempts may race, and come late, as they like.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -31,8 +32,15 @@ struct Folder {
     full: PathBuf,
     dir: Dir,
     temporary: Dir,
-    /// Partitions whose file is complete; none once the output is closed, so that no late attempt makes a file in it.
-    parts: Mutex<Option<Vec<u32>>>,
+    /// By partition, the stage and attempt whose file counts. None once the output is closed, so that no late attempt of this process
+    /// makes a file in it.
+    accepted: Mutex<Option<BTreeMap<u32, (u32, u32)>>>,
+}
+
+impl Folder {
+    fn over(&self) -> Error {
+        Error::bad(&self.full, "is no longer written to: its job is over")
+    }
 }
 
 impl Output {
@@ -51,10 +59,10 @@ impl Output {
         })?;
         let temporary = dir.create_dir(TEMPORARY).and_then(|()| open_own(&dir, TEMPORARY.as_ref()));
         let temporary = temporary.map_err(found.failed("making"))?;
-        let parts = Mutex::new(Some(Vec::new()));
+        let accepted = Mutex::new(Some(BTreeMap::new()));
         Ok(Self {
             grants: grants.clone(),
-            folder: Arc::new(Folder { full, dir, temporary, parts }),
+            folder: Arc::new(Folder { full, dir, temporary, accepted }),
             made,
         })
     }
@@ -64,17 +72,24 @@ impl Output {
         &self.folder.full
     }
 
-    /// The file of one attempt at a partition.
-    pub fn attempt(&self, partition: u32, attempt: u32) -> Result<OutputFile> {
-        OutputFile::create(self.folder.clone(), partition, attempt)
+    /// For tasks of this process.
+    pub fn target(&self) -> OutputTarget {
+        OutputTarget(self.folder.clone())
     }
 
-    /// Publishes the files of all committed attempts, then writes `_SUCCESS`.
+    /// This attempt's file counts, unless one of the partition was accepted before.
+    pub fn accept(&self, stage: u32, partition: u32, attempt: u32) {
+        if let Some(accepted) = self.folder.accepted.lock().as_mut() {
+            accepted.entry(partition).or_insert((stage, attempt));
+        }
+    }
+
+    /// Publishes the files of all accepted attempts, then writes `_SUCCESS`.
     pub fn commit(mut self) -> Result<()> {
-        let Folder { full, dir, temporary, parts } = &*self.folder;
-        for partition in parts.lock().take().unwrap_or_default() {
+        let Folder { full, dir, temporary, accepted } = &*self.folder;
+        for (partition, (stage, attempt)) in accepted.lock().take().unwrap_or_default() {
             let name = part(partition);
-            let moved = rename_new(temporary, &name, dir, &name);
+            let moved = rename_new(temporary, &attempted(stage, partition, attempt), dir, &name);
             let is_new = moved.map_err(Error::io("publishing", &full.join(&name)))?;
             if !is_new {
                 return Err(Error::Exists(full.join(name)));
@@ -94,55 +109,68 @@ impl Output {
 impl Drop for Output {
     fn drop(&mut self) {
         // `made` removes the folders after this.
-        self.folder.parts.lock().take();
+        self.folder.accepted.lock().take();
     }
 }
 
-/// A partition's file, by one attempt. Dropped before its commit, it is removed.
+/// Where tasks write an output's files. Clones share it.
+#[derive(Clone)]
+pub struct OutputTarget(Arc<Folder>);
+
+impl OutputTarget {
+    /// An output that a driver elsewhere opened, by its path.
+    pub fn open(grants: &Grants, path: &str) -> Result<Self> {
+        let found = grants.resolve_write(path)?;
+        let dir = found.dir.open_dir(&found.path).map_err(found.failed("opening"))?;
+        let temporary =
+            open_own(&dir, TEMPORARY.as_ref()).map_err(found.failed("opening the output"))?;
+        let (full, accepted) = (found.full.clone(), Mutex::new(Some(BTreeMap::new())));
+        Ok(Self(Arc::new(Folder { full, dir, temporary, accepted })))
+    }
+
+    /// The file of one attempt at a partition.
+    pub fn attempt(&self, stage: u32, partition: u32, attempt: u32) -> Result<OutputFile> {
+        let folder = self.0.clone();
+        let name = attempted(stage, partition, attempt);
+        let accepted = folder.accepted.lock();
+        if accepted.is_none() {
+            return Err(folder.over());
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        let file = match folder.temporary.open_with(&name, &options) {
+            // The driver's process removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(folder.over()),
+            opened => opened.map_err(Error::io("making", &folder.full.join(part(partition))))?,
+        };
+        drop(accepted);
+        let writer = BufWriter::with_capacity(BUFFER, file.into_std());
+        Ok(OutputFile { folder, partition, name, writer, finished: false })
+    }
+}
+
+/// A partition's file, by one attempt. Dropped before it is finished, it is removed.
 pub struct OutputFile {
     folder: Arc<Folder>,
     partition: u32,
     name: String,
     writer: BufWriter<File>,
+    finished: bool,
 }
 
 impl OutputFile {
-    fn create(folder: Arc<Folder>, partition: u32, attempt: u32) -> Result<Self> {
-        let name = format!("attempt-{partition:05}-{attempt}");
-        let parts = folder.parts.lock();
-        if parts.is_none() {
-            return Err(Error::bad(&folder.full, "is no longer written to: its job is over"));
-        }
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        let opened = folder.temporary.open_with(&name, &options);
-        let file =
-            opened.map_err(Error::io("making", &folder.full.join(part(partition))))?.into_std();
-        drop(parts);
-        Ok(Self { folder, partition, name, writer: BufWriter::with_capacity(BUFFER, file) })
-    }
-
     /// Adds bytes to the file.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let written = self.writer.write_all(bytes);
         written.map_err(|error| self.failed(error))
     }
 
-    /// Completes the partition. False if another attempt was first: then this one is discarded.
-    pub fn commit(mut self) -> Result<bool> {
+    /// The attempt is done: its file is whole, for the driver to accept or not.
+    pub fn finish(mut self) -> Result<()> {
         let flushed = self.writer.flush();
         flushed.map_err(|error| self.failed(error))?;
-        let mut parts = self.folder.parts.lock();
-        let Some(parts) = parts.as_mut() else {
-            return Ok(false);
-        };
-        let temporary = &self.folder.temporary;
-        let moved = rename_new(temporary, &self.name, temporary, &part(self.partition));
-        let is_first = moved.map_err(|error| self.failed(error))?;
-        if is_first {
-            parts.push(self.partition);
-        }
-        Ok(is_first)
+        self.finished = true;
+        Ok(())
     }
 
     fn failed(&self, error: io::Error) -> Error {
@@ -152,9 +180,15 @@ impl OutputFile {
 
 impl Drop for OutputFile {
     fn drop(&mut self) {
-        // Gone already if it was committed, or if the whole output was removed.
-        let _ = self.folder.temporary.remove_file(&self.name);
+        if !self.finished {
+            // Gone already if the whole output was removed.
+            let _ = self.folder.temporary.remove_file(&self.name);
+        }
     }
+}
+
+fn attempted(stage: u32, partition: u32, attempt: u32) -> String {
+    format!("attempt-{stage}-{partition:05}-{attempt}")
 }
 
 fn part(partition: u32) -> String {

@@ -37,6 +37,17 @@ pub struct Source {
     bytes: u64,
 }
 
+/// A source as plain data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceParts {
+    /// How it is cut.
+    pub framing: Framing,
+    /// Files and their lengths.
+    pub files: Vec<(PathBuf, u64)>,
+    /// Splits: the file's place in the list, and the bytes from and to.
+    pub splits: Vec<(u32, u64, u64)>,
+}
+
 /// A file as it was when it was listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SourceFile {
@@ -73,6 +84,32 @@ impl Source {
         };
         let splits = cut(&files, framing, min_splits)?.into();
         Ok(Self { framing, files, splits, bytes })
+    }
+
+    /// A source that a driver elsewhere listed and cut.
+    pub fn from_parts(parts: SourceParts) -> Result<Self> {
+        let SourceParts { framing, files, splits } = parts;
+        let is_sound = |&(file, start, end): &(u32, u64, u64)| {
+            files.get(file as usize).is_some_and(|(_, len)| start <= end && end <= *len)
+        };
+        if splits.len() as u64 > MAX_SPLITS + 1 || !splits.iter().all(is_sound) {
+            return Err(Error::Invalid("a source has splits that can't be".into()));
+        }
+        let files: Arc<[_]> =
+            files.into_iter().map(|(path, len)| SourceFile { path, len }).collect();
+        let bytes = total(files.iter());
+        let splits =
+            splits.into_iter().map(|(file, start, end)| Split { file, start, end }).collect();
+        Ok(Self { framing, files, splits, bytes })
+    }
+
+    /// What an executor elsewhere must know of it.
+    pub fn to_parts(&self) -> SourceParts {
+        SourceParts {
+            framing: self.framing,
+            files: self.files.iter().map(|file| (file.path.clone(), file.len)).collect(),
+            splits: self.splits.iter().map(|s| (s.file, s.start, s.end)).collect(),
+        }
     }
 
     /// How many splits it has.
@@ -169,6 +206,22 @@ mod tests {
             .unwrap();
         let split = |file, start, end| Split { file, start, end };
         assert_eq!(cut, [split(0, 0, SPLIT), split(0, SPLIT, 2 * SPLIT + 5), split(1, 0, 7)]);
+    }
+
+    #[test]
+    fn a_source_travels_as_data_and_nonsense_is_refused() {
+        let parts = SourceParts {
+            framing: Framing::Lines,
+            files: vec![("/a".into(), 10)],
+            splits: vec![(0, 0, 4), (0, 4, 10)],
+        };
+        let source = Source::from_parts(parts.clone()).unwrap();
+        assert_eq!((source.to_parts(), source.bytes(), source.splits()), (parts.clone(), 10, 2));
+        for bad in [(1, 0, 1), (0, 5, 4), (0, 0, 11)] {
+            assert!(
+                Source::from_parts(SourceParts { splits: vec![bad], ..parts.clone() }).is_err()
+            );
+        }
     }
 
     #[test]

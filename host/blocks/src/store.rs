@@ -4,7 +4,6 @@
 //! lock is held while memory is reserved. `evict` itself takes the queue's lock, then, without it, one segment's; under
 //! neither does anyone reserve or take another.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +18,8 @@ use crate::cache::Caches;
 use crate::error::{Error, Result};
 use crate::packer::{Keep, Packer, Segments, Shared};
 use crate::runs::{ResultBuffer, RunSet};
+use crate::shuffle_dir::{Compression, ShuffleDir};
+use crate::shuffle_reader::{Fetch, MapOutput, ShuffleReader};
 use crate::spill::SpillFolder;
 
 /// Bytes that went through a store since it was made.
@@ -32,14 +33,16 @@ pub struct StoreStats {
     pub read: u64,
 }
 
-/// Committed output of a stage's tasks, by task.
-type Outputs = BTreeMap<u32, Segments>;
+/// Committed output of a stage's tasks, by task and attempt.
+type Outputs = BTreeMap<(u32, u32), Segments>;
 
 /// The store. Clones share it.
 #[derive(Clone)]
 pub struct BlockStore {
     shared: Arc<Shared>,
     shuffles: Arc<RwLock<HashMap<StageId, Outputs>>>,
+    /// Where shuffle output goes that is the worker's.
+    dir: Option<(ShuffleDir, Compression)>,
     pub(crate) caches: Arc<Caches>,
 }
 
@@ -49,7 +52,17 @@ impl BlockStore {
         let shared = Arc::new(Shared::new(pool.clone(), SpillFolder::new(spill_parent)?));
         let evict: Arc<dyn Evict> = shared.clone();
         pool.register(Arc::downgrade(&evict));
-        Ok(Self { shared, shuffles: Arc::default(), caches: Arc::default() })
+        Ok(Self { shared, shuffles: Arc::default(), dir: None, caches: Arc::default() })
+    }
+
+    /// As [`BlockStore::new`], with shuffle output in files that outlive the store.
+    pub fn with_shuffle_dir(
+        pool: MemoryPool,
+        spill_parent: &Path,
+        dir: ShuffleDir,
+        compression: Compression,
+    ) -> Result<Self> {
+        Ok(Self { dir: Some((dir, compression)), ..Self::new(pool, spill_parent)? })
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -57,24 +70,44 @@ impl BlockStore {
     }
 
     /// The shuffle output of one attempt of a stage's task `map`, into `partitions` partitions.
-    pub fn task_output(&self, stage: StageId, map: u32, partitions: u32) -> TaskOutput {
+    pub fn task_output(
+        &self,
+        stage: StageId,
+        map: u32,
+        attempt: u32,
+        partitions: u32,
+    ) -> TaskOutput {
         let packer = Packer::new(&self.shared, MemoryUse::Shuffle, Keep::Spill);
-        TaskOutput { packer, shuffles: self.shuffles.clone(), stage, map, partitions }
+        TaskOutput { packer, store: self.clone(), stage, map, attempt, partitions }
     }
 
-    /// Reads one partition of a stage of `maps` tasks, in the order of the tasks.
-    pub fn open_shuffle(&self, stage: StageId, maps: u32, partition: u32) -> Result<BlockReader> {
-        let charge = BlockReader::reserve(&self.shared, maps as usize)?;
+    /// Reads one partition of a stage's outputs, in their order. `fetch` brings those that are elsewhere.
+    pub fn open_shuffle(
+        &self,
+        stage: StageId,
+        outputs: Arc<[MapOutput]>,
+        partition: u32,
+        fetch: Option<&dyn Fetch>,
+    ) -> Result<ShuffleReader> {
+        if let Some((dir, _)) = &self.dir {
+            let shared = self.shared.clone();
+            return ShuffleReader::open(shared, dir.clone(), stage, outputs, partition, fetch);
+        }
+        let charge = BlockReader::reserve(&self.shared, outputs.len())?;
         let shuffles = self.shuffles.read();
-        let outputs = (0..maps).map(|map| {
-            let output = shuffles.get(&stage).and_then(|outputs| outputs.get(&map));
-            output.cloned().ok_or(Error::MissingOutput { stage, map })
+        let found = outputs.iter().map(|&MapOutput { map, attempt, .. }| {
+            let output = shuffles.get(&stage).and_then(|outputs| outputs.get(&(map, attempt)));
+            output.cloned().ok_or(Error::MissingOutput { stage, map, attempt, whole: false })
         });
-        Ok(BlockReader::new(&self.shared, partition, outputs.collect::<Result<_>>()?, charge))
+        let found = found.collect::<Result<_>>()?;
+        Ok(ShuffleReader::of_memory(BlockReader::new(&self.shared, partition, found, charge)))
     }
 
     /// Forgets a stage's shuffle output. Those who read it now may go on.
     pub fn drop_stage(&self, stage: StageId) {
+        if let Some((dir, _)) = &self.dir {
+            dir.drop_stage(stage);
+        }
         // The lock goes before the output does: that removes files.
         let dropped = self.shuffles.write().remove(&stage);
         drop(dropped);
@@ -108,9 +141,10 @@ impl BlockStore {
 /// One attempt's shuffle output; dropped before its commit, it was never there.
 pub struct TaskOutput {
     packer: Packer,
-    shuffles: Arc<RwLock<HashMap<StageId, Outputs>>>,
+    store: BlockStore,
     stage: StageId,
     map: u32,
+    attempt: u32,
     partitions: u32,
 }
 
@@ -126,23 +160,33 @@ impl TaskOutput {
         self.packer.push(partition, block)
     }
 
-    /// Makes the output readable, all at once. False if another attempt of the task was first: then this one is
-    /// discarded.
-    pub fn commit(self) -> Result<bool> {
-        let Self { packer, shuffles, stage, map, .. } = self;
-        let (bytes, shared) = (packer.bytes(), packer.shared().clone());
+    /// Makes the output readable, all at once.
+    pub fn commit(self) -> Result<()> {
+        let Self { packer, store, stage, map, attempt, partitions } = self;
+        let bytes = packer.bytes();
         let segments = packer.finish()?.unwrap_or_default();
-        // Not dropped under the lock, if it comes second: that removes files.
-        let second = match shuffles.write().entry(stage).or_default().entry(map) {
-            Entry::Occupied(_) => Some(segments),
-            Entry::Vacant(place) => {
-                place.insert(segments);
-                None
+        if let Some((dir, compression)) = &store.dir {
+            let mut file = dir.write(stage, map, attempt, partitions, *compression)?;
+            if bytes > 0 {
+                for partition in 0..partitions {
+                    let charge = BlockReader::reserve(&store.shared, 1)?;
+                    let output = vec![segments.clone()];
+                    let mut blocks = BlockReader::new(&store.shared, partition, output, charge);
+                    file.begin(partition)?;
+                    while let Some(block) = blocks.next_block()? {
+                        file.push(block)?;
+                    }
+                }
             }
-        };
-        if second.is_none() {
-            shared.written.fetch_add(bytes, Ordering::Relaxed);
+            file.commit()?;
+        } else {
+            let mut shuffles = store.shuffles.write();
+            let before = shuffles.entry(stage).or_default().insert((map, attempt), segments);
+            // Not under the lock: that removes files.
+            drop(shuffles);
+            drop(before);
         }
-        Ok(second.is_none())
+        store.shared.written.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
     }
 }

@@ -1,38 +1,26 @@
 //! What the job may touch: `--allow-…` and `--env`, as grants and capabilities.
 
 use std::net::{IpAddr, ToSocketAddrs};
-use std::sync::Arc;
 
-use ingle_blocks::Grants;
-use ingle_sandbox::{Capabilities, Folders, NetGrant, Preopen};
+use ingle_cluster::AccessSpec;
+use ingle_sandbox::NetGrant;
 
 use crate::exit::{Code, Failure};
 use crate::options::Options;
 
-/// Everything that was granted.
-pub struct Access {
-    pub grants: Arc<Grants>,
-    pub capabilities: Capabilities,
-}
-
-/// Opens what the flags grant.
-pub fn open(options: &Options) -> Result<Access, Failure> {
-    let grants = Grants::new(&options.allow_read, &options.allow_write)
-        .map_err(|e| Failure::usage(e.to_string()))?;
-    // WASI can't open a folder for writing alone, so one that may not be read isn't opened for it.
-    let preopens = grants.preopens().map_err(|e| Failure::usage(e.to_string()))?;
-    let preopen = |p: ingle_blocks::Preopen| Preopen {
-        folder: p.dir.into_std_file().into(),
-        guest: p.guest,
-        write: p.write,
-    };
-    let folders = Folders::new(preopens.into_iter().filter(|p| p.read).map(preopen))
-        .map_err(|e| Failure::usage(format!("opening what was granted: {e}")))?;
+/// What the flags grant.
+pub fn spec(options: &Options) -> Result<AccessSpec, Failure> {
+    let working_dir = std::env::current_dir()
+        .map_err(|e| Failure::host(format!("finding the working directory: {e}")))?;
     let name = options.job().file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let args = std::iter::once(name).chain(options.args().iter().cloned()).collect();
-    let env = environment(&options.env, &options.allow_env)?;
-    let net = options.allow_net.iter().map(|text| net_grant(text)).collect::<Result<_, _>>()?;
-    Ok(Access { grants: Arc::new(grants), capabilities: Capabilities { args, env, folders, net } })
+    Ok(AccessSpec {
+        args: std::iter::once(name).chain(options.args().iter().cloned()).collect(),
+        env: environment(&options.env, &options.allow_env)?,
+        allow_read: options.allow_read.clone(),
+        allow_write: options.allow_write.clone(),
+        working_dir,
+        net: options.allow_net.iter().map(|text| net_grant(text)).collect::<Result<_, _>>()?,
+    })
 }
 
 /// The job's environment: what is passed through, then what is given, which wins.

@@ -13,7 +13,7 @@ fn not_a_job(path: &Path, why: impl std::fmt::Display) -> Failure {
 }
 
 /// The file's bytes, no more of them than a job may have.
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let failed = |error: std::io::Error| not_a_job(path, format!("can't be read: {error}"));
     let file = match File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -49,23 +49,23 @@ impl From<LoadError> for Wrapped {
     }
 }
 
-/// Reads a job and makes it ready to run. `compiling` is told if that will take a moment.
+/// Makes a job that was read ready to run. `compiling` is told if that will take a moment.
 pub fn load(
     path: &Path,
+    bytes: &[u8],
     cache: Option<CodeCache>,
     compiling: impl FnOnce(),
 ) -> Result<Job, Failure> {
-    let bytes = read(path)?;
-    ingle_sandbox::kind(&bytes).map_err(|error| not_a_job(path, error))?;
+    ingle_sandbox::kind(bytes).map_err(|error| not_a_job(path, error))?;
     let sandbox = Sandbox::new(cache).map_err(|error| Failure::host(error.to_string()))?;
     let component = || -> Result<Vec<u8>, Wrapped> {
         compiling();
-        let component = ingle_guests::componentize(&bytes);
+        let component = ingle_guests::componentize(bytes);
         let component =
             component.map_err(|e| Wrapped(Failure::new(Code::NotAJob, e.to_string())))?;
         Ok(component.into_owned())
     };
-    let loaded = sandbox.load(ComponentHash::of(&bytes), component);
+    let loaded = sandbox.load(ComponentHash::of(bytes), component);
     loaded.map_err(|Wrapped(Failure { code, text })| Failure {
         code,
         text: format!("{}: {text}", path.display()),

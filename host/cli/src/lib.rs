@@ -1,7 +1,10 @@
 //! `rsubmit` and `ingle`: what a user types and reads.
 
 mod access;
+mod cluster;
+mod config;
 mod console;
+pub mod daemons;
 mod exit;
 mod job_file;
 mod machine;
@@ -9,6 +12,7 @@ mod master;
 mod options;
 mod settings;
 mod submit;
+pub mod verbs;
 
 pub use exit::{Code, Failure};
 pub use options::Options;

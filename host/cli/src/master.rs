@@ -17,10 +17,12 @@ fn parse(master: &str) -> Result<Local, Failure> {
     let unknown = || {
         let scheme = master.split_once("://").map(|(scheme, _)| scheme);
         let clusters = match scheme {
-            Some(_) => "; this version runs jobs on this machine only, clusters come later",
-            None => "",
+            Some("spark") => "; that is a cluster of Spark's, Ingle's are ingle://HOST:PORT",
+            _ => "",
         };
-        Failure::usage(format!("--master {master}: write local, local[N] or local[*]{clusters}"))
+        Failure::usage(format!(
+            "--master {master}: write local, local[N], local[*] or ingle://HOST:PORT{clusters}"
+        ))
     };
     let inner = match master.strip_prefix("local") {
         Some("") => return Ok(Local::One),
@@ -39,6 +41,33 @@ fn parse(master: &str) -> Result<Local, Failure> {
             Err(_) => Err(unknown()),
         },
     }
+}
+
+/// The port of a master that isn't told another.
+pub const PORT: u16 = 7077;
+
+/// A cluster's host:port, of `ingle://HOST:PORT`; none if the master is none of a cluster.
+pub fn cluster(master: &str) -> Option<Result<String, Failure>> {
+    let address = master.strip_prefix("ingle://")?;
+    let bad = || Failure::usage(format!("--master {master}: write ingle://HOST:PORT"));
+    let bare = address.strip_suffix('/').unwrap_or(address);
+    if bare.is_empty() || bare.contains(['/', '@', '?', '#']) || bare.contains(char::is_whitespace)
+    {
+        return Some(Err(bad()));
+    }
+    let has_port = match bare.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && !host.ends_with(':') => {
+            if port.parse::<u16>().is_ok_and(|port| port > 0) {
+                true
+            } else if bare.ends_with(']') {
+                false
+            } else {
+                return Some(Err(bad()));
+            }
+        }
+        _ => false,
+    };
+    Some(Ok(if has_port { bare.to_owned() } else { format!("{bare}:{PORT}") }))
 }
 
 /// The number of task slots on a machine with so many cores.
@@ -115,14 +144,30 @@ mod tests {
     fn what_makes_no_sense_is_refused_with_what_does() {
         for master in ["yarn", "local[", "local[x]", "local[-1]", "local[4x]", "locale"] {
             let text = given(Some(master), None).unwrap_err();
-            assert_eq!(text, format!("--master {master}: write local, local[N] or local[*]"));
+            assert_eq!(
+                text,
+                format!("--master {master}: write local, local[N], local[*] or ingle://HOST:PORT")
+            );
         }
-        assert!(given(Some("spark://h:7077"), None).unwrap_err().contains("clusters come later"));
+        assert!(given(Some("spark://h:7077"), None).unwrap_err().contains("Ingle's are ingle://"));
         assert!(given(Some("local[0]"), None).unwrap_err().contains("at least 1"));
         for cores in ["0", "4x", "-1", ""] {
             assert!(given(None, Some(cores)).unwrap_err().contains("at least 1"), "{cores}");
         }
         assert!(given(Some("local[2]"), Some("3")).unwrap_err().contains("different things"));
+    }
+
+    #[test]
+    fn clusters_have_addresses() {
+        let address = |master| cluster(master).unwrap().map_err(|e| e.text);
+        assert_eq!(address("ingle://host"), Ok("host:7077".into()));
+        assert_eq!(address("ingle://10.0.0.1:80/"), Ok("10.0.0.1:80".into()));
+        assert_eq!(address("ingle://[::1]:80"), Ok("[::1]:80".into()));
+        assert_eq!(address("ingle://[::1]"), Ok("[::1]:7077".into()));
+        for bad in ["ingle://", "ingle://h:0", "ingle://h:x", "ingle://h/x", "ingle://a b:1"] {
+            assert!(address(bad).unwrap_err().contains("write ingle://HOST:PORT"), "{bad}");
+        }
+        assert!(cluster("local[2]").is_none());
     }
 
     #[test]

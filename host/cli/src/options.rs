@@ -25,9 +25,12 @@ fn long_help() -> String {
     override_usage = "rsubmit [OPTIONS] JOB.wasm [ARGS]..."
 )]
 pub struct Options {
-    /// Where the job runs: local, local[N] with N task slots, or local[*] with one for each core.
-    #[arg(long, value_name = "MASTER", help_heading = "Where and how much")]
+    /// Where the job runs: local, local[N] with N task slots, local[*] with one for each core, or ingle://HOST:PORT, a cluster.
+    #[arg(long, value_name = "MASTER", env = "INGLE_MASTER", help_heading = "Where and how much")]
     pub master: Option<String>,
+    /// On a cluster, where the driver runs: client (here, until this program ends) or cluster (on a worker) [default: client].
+    #[arg(long, value_name = "MODE", help_heading = "Where and how much")]
+    pub deploy_mode: Option<String>,
     /// What the job is called in messages [default: the file's name].
     #[arg(long, help_heading = "Where and how much")]
     pub name: Option<String>,
@@ -38,6 +41,21 @@ pub struct Options {
     /// Task slots of an executor: how many tasks run at once [default: as --master says].
     #[arg(long, value_name = "N", help_heading = "Where and how much")]
     pub executor_cores: Option<String>,
+    /// On a cluster, cores of all executors together, at most [default: all that are free].
+    #[arg(long, value_name = "N", help_heading = "Where and how much")]
+    pub total_executor_cores: Option<String>,
+    /// On a cluster, how many executors, at most [default: as many as there is room for].
+    #[arg(long, value_name = "N", help_heading = "Where and how much")]
+    pub num_executors: Option<String>,
+    /// In cluster mode, cores that the driver takes of its worker [default: 1].
+    #[arg(long, value_name = "N", help_heading = "Where and how much")]
+    pub driver_cores: Option<String>,
+    /// In cluster mode, starts the driver again when it fails.
+    #[arg(long, help_heading = "Where and how much")]
+    pub supervise: bool,
+    /// In cluster mode, waits for the driver's end, and ends as it does.
+    #[arg(long, help_heading = "Where and how much")]
+    pub wait: bool,
     /// Memory of the driver's guest [default: 1g].
     #[arg(long, value_name = "SIZE", help_heading = "Where and how much")]
     pub driver_memory: Option<String>,
@@ -87,12 +105,24 @@ pub struct Options {
     )]
     pub allow_net: Vec<String>,
 
+    /// Tells how a driver or an application on a cluster is, and runs nothing.
+    #[arg(
+        long,
+        value_name = "ID",
+        help_heading = "Instead of running a job",
+        conflicts_with = "kill"
+    )]
+    pub status: Option<String>,
+    /// Ends a driver or an application on a cluster, and runs nothing.
+    #[arg(long, value_name = "ID", help_heading = "Instead of running a job")]
+    pub kill: Option<String>,
+
     /// Says what is done as it is done: settings, stages, tasks that are tried again.
     #[arg(long, short)]
     pub verbose: bool,
 
     /// The job's file, and all that follows it: the job's own arguments.
-    #[arg(value_names = ["JOB.wasm", "ARGS"], required = true, num_args = 1.., trailing_var_arg = true)]
+    #[arg(value_names = ["JOB.wasm", "ARGS"], required_unless_present_any = ["status", "kill"], num_args = 1.., trailing_var_arg = true)]
     command: Vec<String>,
 }
 

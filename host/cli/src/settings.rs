@@ -13,6 +13,14 @@ pub const NAME: &str = "ingle.app.name";
 pub const EXECUTOR_MEMORY: &str = "ingle.executor.memory";
 pub const EXECUTOR_CORES: &str = "ingle.executor.cores";
 pub const DRIVER_MEMORY: &str = "ingle.driver.memory";
+pub const DEPLOY_MODE: &str = "ingle.submit.deployMode";
+pub const TOTAL_CORES: &str = "ingle.cores.max";
+pub const INSTANCES: &str = "ingle.executor.instances";
+pub const DRIVER_CORES: &str = "ingle.driver.cores";
+pub const DRIVER_HOST: &str = "ingle.driver.host";
+pub const DRIVER_PORT: &str = "ingle.driver.port";
+pub const SPREAD_OUT: &str = "ingle.deploy.spreadOut";
+pub const COMPRESSION: &str = "ingle.shuffle.compression";
 pub const MAX_FAILURES: &str = "ingle.task.maxFailures";
 pub const REUSE: &str = "ingle.task.reuse";
 pub const LOCAL_DIR: &str = "ingle.local.dir";
@@ -26,6 +34,23 @@ const KNOWN: &[(&str, &str)] = &[
     (EXECUTOR_MEMORY, "as --executor-memory"),
     (EXECUTOR_CORES, "as --executor-cores"),
     (DRIVER_MEMORY, "as --driver-memory"),
+    (DEPLOY_MODE, "as --deploy-mode"),
+    (TOTAL_CORES, "as --total-executor-cores"),
+    (INSTANCES, "as --num-executors"),
+    (DRIVER_CORES, "as --driver-cores"),
+    (
+        DRIVER_HOST,
+        "on a cluster, the address by which executors find the driver, and on which it listens [default: 127.0.0.1]",
+    ),
+    (DRIVER_PORT, "on a cluster, the port for that [default: any that is free]"),
+    (
+        SPREAD_OUT,
+        "on a cluster, executors on as many workers as there are, else on as few: true or false [default: true]",
+    ),
+    (
+        COMPRESSION,
+        "how shuffle output is compressed on a cluster: none, lz4 or zstd [default: lz4]",
+    ),
     (
         "ingle.default.parallelism",
         "partitions of wide operators where a job doesn't say [default: the task slots]",
@@ -128,6 +153,11 @@ impl Settings {
             ))),
             Ok(count) => Ok(Some(count)),
         }
+    }
+
+    /// As they were in another process.
+    pub fn from_map(map: BTreeMap<String, String>) -> Self {
+        Self(map)
     }
 
     /// All of them, for the job.

@@ -4,29 +4,29 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ingle_cluster::{Local, LocalOptions, Note, Remote, Totals};
+use ingle_cluster::{Access, Local, LocalOptions, Note, Remote, Totals};
 use ingle_core::size::ByteSize;
 use ingle_sandbox::{CodeCache, Finished, GuestFailure};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::access::{self, Access};
+use crate::access;
 use crate::console::{Console, DriverLog, TaskLog};
 use crate::exit::{Code, Failure};
 use crate::options::Options;
 use crate::settings::{self, Settings};
-use crate::{job_file, machine, master};
+use crate::{cluster, job_file, machine, master};
 
 /// How often progress lines are drawn.
 const TICK: Duration = Duration::from_millis(100);
 /// How long a job that was told to stop may take to.
 const GRACE: Duration = Duration::from_secs(2);
 /// The driver's native stack: its guest's (1 MiB) and what host calls need above it.
-const DRIVER_STACK: usize = 8 << 20;
-const DEFAULT_MEMORY: ByteSize = ByteSize(1 << 30);
+pub const DRIVER_STACK: usize = 8 << 20;
+pub const DEFAULT_MEMORY: ByteSize = ByteSize(1 << 30);
 /// Less than this holds no guest at all.
-const MIN_MEMORY: ByteSize = ByteSize(16 << 20);
+pub const MIN_MEMORY: ByteSize = ByteSize(16 << 20);
 
 /// What flags and settings come to.
 struct Plan {
@@ -102,7 +102,7 @@ fn memory(
     }
 }
 
-fn default_cache() -> Option<PathBuf> {
+pub fn default_cache() -> Option<PathBuf> {
     let base = match std::env::var_os("XDG_CACHE_HOME").filter(|dir| Path::new(dir).is_absolute()) {
         Some(dir) => PathBuf::from(dir),
         None => std::env::home_dir().filter(|home| home.is_absolute())?.join(".cache"),
@@ -126,34 +126,77 @@ pub fn submit(options: &Options) -> Result<(), Failure> {
     let console = Console::new();
     start_log(options.verbose, &console);
     raise_file_limit();
+    if let Some(done) = cluster::verb(options) {
+        return done;
+    }
+    if let Some(done) = cluster::submit(options, &console) {
+        return done;
+    }
     let plan = Plan::of(options)?;
-    let access = access::open(options)?;
+    let access = access::spec(options)?.open().map_err(Failure::usage)?;
     if options.verbose {
         describe(&plan, options, &console);
     }
-    let job = job_file::load(options.job(), open_cache(plan.cache.as_deref()), || {
-        if console.is_live() || options.verbose {
-            console.say(format_args!("compiling {}, once ...", options.job().display()));
-        }
-    })?;
+    let bytes = job_file::read(options.job())?;
+    let job = load(options, &bytes, plan.cache.as_deref(), &console)?;
     let (name, capacity) = (plan.name.clone(), plan.executor_memory);
     let signals =
         Signals::listen().map_err(|e| Failure::host(format!("waiting for signals: {e}")))?;
     let local = start(job, plan, access, options.verbose, &console)?;
     let remote = local.remote();
-    let ended = run(local, signals, &remote, &console);
+    let ended = run(move || Ok(local.drive(GRACE)), signals, &remote, &console);
+    finish(&name, ended, started, &remote, capacity, &console)
+}
+
+/// Loads the job with this user's cache.
+pub fn load(
+    options: &Options,
+    bytes: &[u8],
+    cache: Option<&Path>,
+    console: &Console,
+) -> Result<ingle_sandbox::Job, Failure> {
+    job_file::load(options.job(), bytes, open_cache(cache), || {
+        if console.is_live() || options.verbose {
+            console.say(format_args!("compiling {}, once ...", options.job().display()));
+        }
+    })
+}
+
+/// Says how a job ended.
+pub fn finish(
+    name: &str,
+    ended: Ended,
+    started: Instant,
+    remote: &Remote,
+    capacity: ByteSize,
+    console: &Console,
+) -> Result<(), Failure> {
     // Whoever still runs leaves nothing behind.
     remote.close();
     console.clear();
-    let outcome = outcome(&name, ended);
+    let outcome = outcome(name, ended);
     if let Err(failure) = &outcome
         && !failure.text.is_empty()
     {
         console.say(format_args!("error: {failure}"));
     }
-    console.say(summary(&name, started.elapsed(), &remote.totals(), capacity));
+    console.say(summary(name, started.elapsed(), &remote.totals(), capacity));
     // Said already.
     outcome.map_err(|failure| Failure { text: String::new(), ..failure })
+}
+
+/// Says what a user wants to hear of what happens.
+pub fn tell(note: &Note, verbose: bool, console: &Console) {
+    match note {
+        _ if verbose => console.say(note),
+        // Where it happened is said if it happens once too often.
+        Note::TaskRetried { .. } => {
+            let text = note.to_string();
+            console.say(format_args!("warning: {}", text.lines().next().unwrap_or_default()));
+        }
+        Note::Cluster(text) => console.say(text),
+        _ => {}
+    }
 }
 
 fn start(
@@ -176,29 +219,23 @@ fn start(
         capabilities: access.capabilities,
         driver_log: Arc::new(DriverLog(console.clone())),
         task_log: Arc::new(TaskLog(console.clone())),
-        notes: Box::new(move |note| match note {
-            _ if verbose => notes.say(note),
-            // Where it happened is said if it happens once too often.
-            Note::TaskRetried { .. } => {
-                let text = note.to_string();
-                notes.say(format_args!("warning: {}", text.lines().next().unwrap_or_default()));
-            }
-            _ => {}
-        }),
+        notes: Box::new(move |note| tell(note, verbose, &notes)),
     };
     Local::start(job, options).map_err(|e| Failure::host(e.to_string()))
 }
 
 /// How a run came to its end.
-enum Ended {
+pub enum Ended {
     Driver(Result<Finished, GuestFailure>),
+    /// The cluster ended it.
+    Cluster(String),
     /// The thread of the driver is gone without a word: a bug of ours.
     Lost,
     Signal(Code),
 }
 
 /// What may end a job from outside. Listened for before anything is made that must be removed again.
-struct Signals {
+pub struct Signals {
     runtime: Runtime,
     interrupt: Signal,
     terminate: Signal,
@@ -206,7 +243,7 @@ struct Signals {
 }
 
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    pub fn listen() -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let entered = runtime.enter();
         let interrupt = signal(SignalKind::interrupt())?;
@@ -217,12 +254,20 @@ impl Signals {
     }
 }
 
+/// How a driver ended, or why the cluster ended it.
+pub type Driven = Result<Result<Finished, GuestFailure>, String>;
+
 /// Runs the driver on a thread of its own, and waits here for it or for a signal.
-fn run(local: Local, signals: Signals, remote: &Remote, console: &Console) -> Ended {
+pub fn run(
+    drive: impl FnOnce() -> Driven + Send + 'static,
+    signals: Signals,
+    remote: &Remote,
+    console: &Console,
+) -> Ended {
     let (done, ended) = oneshot::channel();
     let driver = move || {
         // Nobody waits any more if a signal came.
-        let _ = done.send(local.drive(GRACE));
+        let _ = done.send(drive());
     };
     let thread =
         std::thread::Builder::new().name("driver".into()).stack_size(DRIVER_STACK).spawn(driver);
@@ -235,7 +280,7 @@ fn run(local: Local, signals: Signals, remote: &Remote, console: &Console) -> En
 }
 
 async fn wait(
-    mut ended: oneshot::Receiver<Result<Finished, GuestFailure>>,
+    mut ended: oneshot::Receiver<Driven>,
     [mut interrupt, mut terminate, mut hangup]: [Signal; 3],
     remote: &Remote,
     console: &Console,
@@ -243,7 +288,11 @@ async fn wait(
     let mut tick = tokio::time::interval(TICK);
     let code = loop {
         tokio::select! {
-            result = &mut ended => return result.map_or(Ended::Lost, Ended::Driver),
+            result = &mut ended => return match result {
+                Ok(Ok(driven)) => Ended::Driver(driven),
+                Ok(Err(why)) => Ended::Cluster(why),
+                Err(_) => Ended::Lost,
+            },
             _ = interrupt.recv() => break Code::Interrupted,
             _ = terminate.recv() => break Code::Terminated,
             _ = hangup.recv() => break Code::HungUp,
@@ -275,6 +324,7 @@ fn outcome(name: &str, ended: Ended) -> Result<(), Failure> {
         Ended::Driver(Err(failure)) => {
             Err(Failure::new(Code::Job, format!("the driver of {name}: {failure}")))
         }
+        Ended::Cluster(why) => Err(Failure::new(Code::Job, format!("{name} was ended: {why}"))),
         Ended::Lost => {
             Err(Failure::host("the driver's thread ended without a word; this is a bug of Ingle's"))
         }
@@ -360,7 +410,7 @@ fn start_log(verbose: bool, console: &Console) {
 }
 
 /// Images and spill files are open files, and a job may have many.
-fn raise_file_limit() {
+pub fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     // As far as the system lets us; a job that needs more is told so when it does.

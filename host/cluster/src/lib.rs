@@ -8,11 +8,29 @@
 //! | `driver` | the application: answers the guest's `main`, asks the scheduler, tells executors |
 //! | `executor` | slots that run tasks in the sandbox, and what their guests are answered |
 //! | `local` | a driver and one executor in this process |
+//! | `standalone` | a driver in this process, on a cluster |
+//! | `master`, `worker` | the daemons of a cluster |
+//! | `verbs` | what people ask a master |
+//! | `rpc` | what all connections share |
 
+mod access;
 mod driver;
 mod executor;
 mod local;
+mod master;
 mod protocol;
+mod rpc;
+mod standalone;
+pub mod verbs;
+mod worker;
 
+pub use access::{Access, AccessSpec};
 pub use driver::Note;
+pub use executor::{load_job, run_process as run_executor};
+pub use ingle_core::master::Policy as MasterPolicy;
+pub use ingle_proto::prost::{Message, decode_length_delimiter};
+pub use ingle_proto::v1::{Compression, DriverConfig, ExecutorConfig, Submission, Variable};
 pub use local::{Local, LocalOptions, Remote, StartError, Totals};
+pub use master::{MasterOptions, run as run_master};
+pub use standalone::{Standalone, StandaloneOptions};
+pub use worker::{Wish, WorkerOptions, run as run_worker};

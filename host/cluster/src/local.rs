@@ -7,13 +7,13 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ingle_blocks::{BlockStore, Grants};
-use ingle_core::ids::{ExecutorId, JobId};
+use ingle_core::ids::{ExecutorId, JobId, WorkerId};
 use ingle_core::memory::MemoryPool;
 use ingle_core::scheduler::{Policy, StageProgress};
 use ingle_core::size::ByteSize;
 use ingle_sandbox::{Capabilities, Finished, GuestFailure, Job, LogSink, Stream};
 
-use crate::driver::{Application, Counts, Driver, Note, Opened, Reports};
+use crate::driver::{Application, Counts, Driver, Note, Opened, Parallelism, Reports};
 use crate::executor::{ExecutorOptions, Slots};
 
 /// The one executor of local mode.
@@ -60,7 +60,7 @@ pub struct Totals {
     pub bytes_shuffled: u64,
     /// Blocks that went to disk, of any kind.
     pub bytes_spilled: u64,
-    /// The most that was charged to the executor's memory at once.
+    /// The most that was charged to one executor's memory at once.
     pub peak_memory: ByteSize,
 }
 
@@ -75,11 +75,12 @@ pub struct Local {
     remote: Remote,
 }
 
-/// A handle on a local application for other threads.
+/// A handle on an application for other threads.
 #[derive(Clone)]
 pub struct Remote {
     application: Arc<Application>,
-    executor_pool: MemoryPool,
+    /// Of the executor, if that is in this process.
+    executor_pool: Option<MemoryPool>,
     store: BlockStore,
 }
 
@@ -89,7 +90,7 @@ impl Local {
         let executor_pool = MemoryPool::new(options.executor_memory);
         let driver_pool = MemoryPool::new(options.driver_memory);
         let store = BlockStore::new(executor_pool.clone(), &options.spill_parent)?;
-        let opened = Arc::new(Opened::new(options.grants, driver_pool.clone(), options.slots));
+        let opened = Arc::new(Opened::new(options.grants, driver_pool.clone()));
         let policy = Policy { max_attempts: options.max_attempts, ..Policy::default() };
         let application =
             Arc::new(Application::new(policy, opened.clone(), driver_pool.clone(), options.notes));
@@ -105,14 +106,16 @@ impl Local {
             log: options.task_log,
             reuse: options.reuse,
             reports,
+            here: String::new(),
+            workers: None,
         })
         .map_err(StartError::Threads)?;
-        application.add_executor(EXECUTOR, options.slots, slots.link());
+        application.add_executor(EXECUTOR, options.slots, WorkerId(0), "", slots.link());
         let driver = Driver {
             application: application.clone(),
             settings: options.settings,
             executor_pool: executor_pool.clone(),
-            parallelism: options.slots,
+            parallelism: Arc::new(Parallelism::of(options.slots)),
             lent: Vec::new(),
         };
         Ok(Self {
@@ -122,7 +125,7 @@ impl Local {
             driver,
             driver_pool,
             slots,
-            remote: Remote { application, executor_pool, store },
+            remote: Remote { application, executor_pool: Some(executor_pool), store },
         })
     }
 
@@ -149,9 +152,9 @@ impl Local {
 }
 
 /// What the driver prints, as long as it may go on: printing is a call of the host, too.
-struct UntilCancelled {
-    log: Arc<dyn LogSink>,
-    application: Arc<Application>,
+pub struct UntilCancelled {
+    pub log: Arc<dyn LogSink>,
+    pub application: Arc<Application>,
 }
 
 impl LogSink for UntilCancelled {
@@ -162,6 +165,15 @@ impl LogSink for UntilCancelled {
 }
 
 impl Remote {
+    /// Of an application whose executors are elsewhere; `results` is the driver's own store.
+    pub(crate) fn of_cluster(application: Arc<Application>, results: BlockStore) -> Self {
+        Self { application, executor_pool: None, store: results }
+    }
+
+    pub(crate) fn application(&self) -> &Arc<Application> {
+        &self.application
+    }
+
     /// Ends the application: the driver stops at its next call, tasks stop at theirs.
     pub fn cancel(&self) {
         self.application.cancel();
@@ -181,15 +193,18 @@ impl Remote {
 
     /// What was done so far.
     pub fn totals(&self) -> Totals {
-        let Counts { tasks, failed, bytes_read } = self.application.counts();
-        let stored = self.store.stats();
+        let counts = self.application.counts();
+        let Counts { tasks, failed, bytes_read, bytes_shuffled, .. } = counts;
         Totals {
             tasks,
             failed,
             bytes_read,
-            bytes_shuffled: stored.shuffled,
-            bytes_spilled: stored.spilled,
-            peak_memory: self.executor_pool.peak(),
+            bytes_shuffled,
+            bytes_spilled: self.store.stats().spilled + counts.bytes_spilled,
+            peak_memory: match &self.executor_pool {
+                Some(pool) => pool.peak(),
+                None => ByteSize(counts.peak_memory),
+            },
         }
     }
 }
@@ -203,4 +218,7 @@ pub enum StartError {
     /// No threads.
     #[error("starting the task slots: {0}")]
     Threads(std::io::Error),
+    /// What a cluster needs can't be had.
+    #[error("{0}")]
+    Cluster(String),
 }

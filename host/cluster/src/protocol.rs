@@ -1,8 +1,11 @@
 //! The scheduler's words as messages, and back. What comes from a peer is checked here, before anything believes it.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use ingle_core::ids::{ExecutorId, JobId, StageId, TaskId};
+use ingle_blocks::{Framing, Source, SourceParts, StorageLevel};
+use ingle_core::ids::{ExecutorId, JobId, SourceId, StageId, TaskId};
 use ingle_core::scheduler::{Outcome, TaskEnd, TaskFailure, TaskLaunch};
 use ingle_proto::v1;
 
@@ -37,6 +40,92 @@ pub fn task_launch(message: &v1::TaskLaunch) -> Result<TaskLaunch, Malformed> {
     Ok(TaskLaunch { job: JobId(message.job), task: task_id(message.task)? })
 }
 
+/// Where a stage's outputs are: partition, attempt and who made it, by partition.
+pub fn map_outputs(
+    stage: StageId,
+    outputs: impl Iterator<Item = (u32, u32, ExecutorId)>,
+    addresses: &BTreeMap<ExecutorId, String>,
+) -> v1::MapOutputs {
+    let mut message = v1::MapOutputs { stage: stage.0, ..v1::MapOutputs::default() };
+    let mut places = BTreeMap::new();
+    for (_, attempt, executor) in outputs {
+        let place = *places.entry(executor).or_insert_with(|| {
+            let worker = addresses.get(&executor).cloned().unwrap_or_default();
+            message.makers.push(v1::map_outputs::Maker { executor: executor.0, worker });
+            message.makers.len() as u32 - 1
+        });
+        message.maker.push(place);
+        message.attempt.push(attempt);
+    }
+    message
+}
+
+/// A source, for an executor elsewhere.
+pub fn source_message(
+    id: SourceId,
+    source: &Source,
+    published: &[PathBuf],
+) -> v1::SourceDescription {
+    use v1::source_description::Framing as Message;
+    let parts = source.to_parts();
+    let framing = match parts.framing {
+        Framing::Lines => Message::Lines,
+        Framing::LinesWithHeader => Message::LinesWithHeader,
+        Framing::WholeFiles => Message::WholeFiles,
+    };
+    let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+    let file = |(path, length): &(PathBuf, u64)| v1::source_description::File {
+        path: text(path),
+        length: *length,
+    };
+    v1::SourceDescription {
+        source: id.0,
+        framing: framing.into(),
+        files: parts.files.iter().map(file).collect(),
+        split_file: parts.splits.iter().map(|split| split.0).collect(),
+        split_start: parts.splits.iter().map(|split| split.1).collect(),
+        split_end: parts.splits.iter().map(|split| split.2).collect(),
+        published: published.iter().map(text).collect(),
+    }
+}
+
+/// A source from the driver.
+pub fn source(message: v1::SourceDescription) -> Result<Source, String> {
+    use v1::source_description::Framing as Message;
+    let framing = match message.framing() {
+        Message::Lines => Framing::Lines,
+        Message::LinesWithHeader => Framing::LinesWithHeader,
+        Message::WholeFiles => Framing::WholeFiles,
+    };
+    let splits = message.split_file.into_iter().zip(message.split_start).zip(message.split_end);
+    let parts = SourceParts {
+        framing,
+        files: message.files.into_iter().map(|file| (file.path.into(), file.length)).collect(),
+        splits: splits.map(|((file, start), end)| (file, start, end)).collect(),
+    };
+    Source::from_parts(parts).map_err(|e| e.to_string())
+}
+
+/// How a cached dataset is kept.
+pub fn level_message(level: StorageLevel) -> v1::cache_description::Level {
+    use v1::cache_description::Level;
+    match level {
+        StorageLevel::MemoryOnly => Level::MemoryOnly,
+        StorageLevel::MemoryAndDisk => Level::MemoryAndDisk,
+        StorageLevel::DiskOnly => Level::DiskOnly,
+    }
+}
+
+/// How a cached dataset is kept, from the driver.
+pub fn level(message: v1::cache_description::Level) -> StorageLevel {
+    use v1::cache_description::Level;
+    match message {
+        Level::MemoryOnly => StorageLevel::MemoryOnly,
+        Level::MemoryAndDisk => StorageLevel::MemoryAndDisk,
+        Level::DiskOnly => StorageLevel::DiskOnly,
+    }
+}
+
 /// Any command.
 pub fn command(command: v1::executor_command::Command) -> v1::ExecutorCommand {
     v1::ExecutorCommand { command: Some(command) }
@@ -51,13 +140,15 @@ pub fn task_end(message: v1::TaskEnd) -> Result<TaskEnd, Malformed> {
     let outcome = match message.outcome.ok_or(Malformed("outcome"))? {
         Message::Succeeded(_) => Outcome::Succeeded,
         Message::Killed(_) => Outcome::Killed,
-        Message::Failed(v1::TaskFailed { message, retryable }) => {
+        Message::Failed(v1::TaskFailed { message, retryable, .. }) => {
             Outcome::Failed(TaskFailure { message, retryable })
         }
         Message::FetchFailed(missed) => Outcome::FetchFailed {
             stage: StageId(missed.stage),
             partition: missed.partition,
+            attempt: missed.attempt,
             executor: ExecutorId(missed.executor),
+            whole: missed.whole,
         },
     };
     Ok(TaskEnd { task, run_time, outcome })
@@ -84,6 +175,7 @@ mod tests {
             task: Some(v1::TaskId { stage: 1, partition: 2, attempt: 0 }),
             metrics: None,
             outcome: Some(v1::task_end::Outcome::Succeeded(v1::Succeeded {})),
+            ..v1::TaskEnd::default()
         };
         assert!(task_end(whole.clone()).is_ok());
         let nameless = task_end(v1::TaskEnd { task: None, ..whole.clone() }).unwrap_err();

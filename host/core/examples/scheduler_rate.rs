@@ -27,7 +27,9 @@ fn rate(what: &str, executors: u32, slots: u32, run_time: Duration) {
     let mut tell =
         |event, actions: &mut Vec<Action>| scheduler.handle(start.elapsed(), event, actions);
     for id in 0..executors {
-        tell(Event::ExecutorAdded { executor: ExecutorId(id), slots }, &mut actions);
+        let worker = ingle_core::ids::WorkerId(id);
+        let added = Event::ExecutorAdded { executor: ExecutorId(id), slots, worker };
+        tell(added, &mut actions);
     }
     let (name, output) = ("no-op".to_owned(), StageOutput::Results);
     let spec = StageSpec { name, tasks: TASKS, parents: Vec::new(), output };

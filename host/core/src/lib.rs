@@ -1,6 +1,7 @@
-//! What decides in Ingle, without I/O: ids, sizes, the memory budget, and the scheduler.
+//! What decides in Ingle, without I/O: ids, sizes, the memory budget, the scheduler of an application, and the master of a cluster.
 
 pub mod ids;
+pub mod master;
 pub mod memory;
 pub mod scheduler;
 pub mod size;

@@ -26,7 +26,7 @@ pub enum FailureKind {
     /// It called `exit` with this code.
     Exit(i32),
     /// It needs the output of this stage and partition again.
-    FetchFailed { stage: u32, partition: u32 },
+    FetchFailed { stage: u32, partition: u32, attempt: u32, whole: bool },
     /// It gave up, or did what can't be done.
     Failed,
 }
@@ -58,8 +58,8 @@ impl GuestFailure {
         let mut message = if let Some(stop) = error.downcast_ref::<Stop>() {
             match stop {
                 Stop::Cancelled => kind = FailureKind::Cancelled,
-                Stop::FetchFailed { stage, partition } => {
-                    kind = FailureKind::FetchFailed { stage: *stage, partition: *partition };
+                &Stop::FetchFailed { stage, partition, attempt, whole } => {
+                    kind = FailureKind::FetchFailed { stage, partition, attempt, whole };
                 }
                 _ => {}
             }
@@ -172,7 +172,12 @@ mod tests {
 
     #[test]
     fn a_lost_shuffle_output_keeps_its_name() {
-        let failure = GuestFailure::of(&Stop::FetchFailed { stage: 3, partition: 9 }.into());
-        assert_eq!(failure.kind, FailureKind::FetchFailed { stage: 3, partition: 9 });
+        let failure = GuestFailure::of(
+            &Stop::FetchFailed { stage: 3, partition: 9, attempt: 1, whole: true }.into(),
+        );
+        assert_eq!(
+            failure.kind,
+            FailureKind::FetchFailed { stage: 3, partition: 9, attempt: 1, whole: true }
+        );
     }
 }

@@ -19,7 +19,7 @@ pub enum Stop {
     Host(String),
     /// Some of a shuffle's output, which the task reads, is gone: the stage that made it must run again.
     #[error("the output of stage {stage}, partition {partition}, is lost")]
-    FetchFailed { stage: u32, partition: u32 },
+    FetchFailed { stage: u32, partition: u32, attempt: u32, whole: bool },
 }
 
 /// What a call gives to the guest: a value, or its end.

@@ -27,8 +27,19 @@ struct Inner {
     component: ComponentHash,
     /// Made when a page of the file is first put back.
     view: OnceLock<Option<View>>,
+    /// Made when the picture is first sent elsewhere.
+    pieces: OnceLock<Arc<[PieceHash]>>,
     _charge: Reservation,
 }
+
+/// Bytes of a picture that travel, and are named, together: all of its pieces but the last have so many.
+pub const PIECE: usize = 256 << 10;
+
+/// The BLAKE3 hash of a piece; of one that is all zeros, [`ZERO_PIECE`].
+pub type PieceHash = [u8; 32];
+
+/// Stands for a piece that needn't travel.
+pub const ZERO_PIECE: PieceHash = [0; 32];
 
 /// Why a picture wasn't taken.
 #[derive(Debug, thiserror::Error)]
@@ -83,10 +94,84 @@ impl Image {
                 at += written as u64;
             }
         }
-        let length = bytes.len() as u64;
-        let view = OnceLock::new();
-        let inner = Inner { head, fd, base, length, component, view, _charge: charge };
-        Ok(Self(Arc::new(inner)))
+        Ok(Self::of(head, fd, component, base, bytes.len() as u64, charge))
+    }
+
+    /// A picture that was taken elsewhere and put into a file, piece by piece. The file must not change any more.
+    pub fn from_file(
+        component: ComponentHash,
+        base: u64,
+        length: u64,
+        file: OwnedFd,
+        pool: &MemoryPool,
+    ) -> Result<Self, CaptureError> {
+        if rustix::fs::fstat(&file)?.st_size.cast_unsigned() != length
+            || !base.is_multiple_of(PAGE as u64)
+        {
+            return Err(CaptureError::Kernel(rustix::io::Errno::INVAL));
+        }
+        let charge = pool.reserve(MemoryUse::Image, length)?;
+        let copied = length.min(COPIED as u64) as usize / PAGE;
+        let mut head = Vec::with_capacity(copied);
+        let mut page = Box::new([0; PAGE]);
+        for number in 0..copied {
+            read_exact_at(&file, &mut *page, (number * PAGE) as u64)?;
+            head.push((*page != ZEROS).then(|| page.clone()));
+        }
+        Ok(Self::of(head, file, component, base, length, charge))
+    }
+
+    fn of(
+        head: Vec<Option<Box<[u8; PAGE]>>>,
+        fd: OwnedFd,
+        component: ComponentHash,
+        base: u64,
+        length: u64,
+        charge: Reservation,
+    ) -> Self {
+        let (view, pieces) = (OnceLock::new(), OnceLock::new());
+        let inner = Inner { head, fd, base, length, component, view, pieces, _charge: charge };
+        Self(Arc::new(inner))
+    }
+
+    /// How many bytes the piece at this place has; none if there is no such piece.
+    pub fn piece_length(&self, piece: usize) -> Option<usize> {
+        let start = (piece as u64).checked_mul(PIECE as u64).filter(|s| *s < self.length())?;
+        Some((self.length() - start).min(PIECE as u64) as usize)
+    }
+
+    /// The bytes of one piece, in place of what `buffer` had; empty if there is no such piece.
+    pub fn read_piece(&self, piece: usize, buffer: &mut Vec<u8>) -> Result<(), rustix::io::Errno> {
+        buffer.clear();
+        let Some(length) = self.piece_length(piece) else { return Ok(()) };
+        buffer.resize(length, 0);
+        let start = piece * PIECE;
+        read_exact_at(&self.0.fd, buffer, start as u64)?;
+        // The file doesn't have the first pages.
+        for (number, page) in self.0.head.iter().enumerate() {
+            let at = (number * PAGE).checked_sub(start);
+            let place = at.and_then(|at| buffer.get_mut(at..at + PAGE));
+            if let (Some(place), Some(page)) = (place, page) {
+                place.copy_from_slice(&**page);
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of its pieces.
+    pub fn pieces(&self) -> Result<Arc<[PieceHash]>, rustix::io::Errno> {
+        if let Some(pieces) = self.0.pieces.get() {
+            return Ok(pieces.clone());
+        }
+        let mut buffer = Vec::new();
+        let count = self.length().div_ceil(PIECE as u64) as usize;
+        let mut pieces = Vec::with_capacity(count);
+        for piece in 0..count {
+            self.read_piece(piece, &mut buffer)?;
+            let is_zero = buffer.chunks(PAGE).all(|page| page == &ZEROS[..page.len()]);
+            pieces.push(if is_zero { ZERO_PIECE } else { *blake3::hash(&buffer).as_bytes() });
+        }
+        Ok(self.0.pieces.get_or_init(|| pieces.into()).clone())
     }
 
     /// Where the picture began in the driver's memory.
@@ -131,6 +216,24 @@ impl Image {
     }
 }
 
+/// Fills a buffer from a file. One that ends before is filled with zeros.
+fn read_exact_at(
+    file: &OwnedFd,
+    mut buffer: &mut [u8],
+    mut at: u64,
+) -> Result<(), rustix::io::Errno> {
+    while !buffer.is_empty() {
+        let n = rustix::io::pread(file, &mut *buffer, at)?;
+        if n == 0 {
+            buffer.fill(0);
+            break;
+        }
+        buffer = &mut buffer[n..];
+        at += n as u64;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +259,37 @@ mod tests {
         assert!(image.head().iter().enumerate().all(|(i, page)| page.is_some() == (i == 5)));
         drop(image);
         assert_eq!(pool.usage().total(), 0);
+    }
+
+    #[test]
+    fn an_image_that_travelled_in_pieces_is_the_same() {
+        let pool = MemoryPool::new(ByteSize(64 << 20));
+        let component = ComponentHash::of(b"job");
+        let mut bytes = vec![0; 3 * PIECE + 5 * PAGE];
+        for at in [0, 7 * PAGE + 1, COPIED - 1, COPIED, 3 * PIECE, 3 * PIECE + 5 * PAGE - 1] {
+            bytes[at] = at as u8 | 1;
+        }
+        let image = Image::capture(component, PAGE as u64, &bytes, &pool).unwrap();
+        let pieces = image.pieces().unwrap();
+        assert_eq!(
+            pieces.iter().map(|p| *p == ZERO_PIECE).collect::<Vec<_>>(),
+            [false, false, true, false]
+        );
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(image.length()).unwrap();
+        let mut buffer = Vec::new();
+        for (number, hash) in pieces.iter().enumerate().filter(|(_, hash)| **hash != ZERO_PIECE) {
+            image.read_piece(number, &mut buffer).unwrap();
+            assert_eq!(blake3::hash(&buffer), *hash);
+            std::os::unix::fs::FileExt::write_all_at(&file, &buffer, (number * PIECE) as u64)
+                .unwrap();
+        }
+        let there =
+            Image::from_file(component, image.base(), image.length(), file.into(), &pool).unwrap();
+        assert_eq!(there.pieces().unwrap(), pieces);
+        let is_set = |image: &Image| image.head().iter().map(Option::is_some).collect::<Vec<_>>();
+        assert_eq!(is_set(&there), is_set(&image));
+        assert_eq!(image.piece_length(4), None);
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod written;
 pub use cache::{CacheError, CodeCache};
 pub use component::{ComponentError, ComponentHash, FileKind, MAX_COMPONENT_BYTES, kind};
 pub use failure::{FailureKind, GuestFailure};
-pub use image::Image;
+pub use image::{Image, PIECE, PieceHash, ZERO_PIECE};
 pub use job::{Finished, Job, LoadError, Sandbox, TaskInstance};
 pub use log::{LogSink, Stream};
 pub use wasi::{Capabilities, Folders, NetGrant, Preopen};

@@ -3,6 +3,7 @@
 mod lines;
 mod outputs;
 mod pressure;
+mod shuffle_files;
 mod sources;
 mod store;
 
@@ -13,7 +14,20 @@ use ingle_core::memory::MemoryPool;
 use ingle_core::size::ByteSize;
 use tempfile::TempDir;
 
-use crate::{Grants, ReadOptions};
+use crate::{Grants, MapOutput, Place, ReadOptions, Result, ShuffleReader};
+
+/// The first attempts of so many map tasks.
+fn outputs(maps: u32) -> Arc<[MapOutput]> {
+    (0..maps).map(|map| MapOutput { map, attempt: 0, place: Place::Here }).collect()
+}
+
+fn drain_shuffle(mut reader: ShuffleReader) -> Result<Vec<Vec<u8>>> {
+    let mut blocks = Vec::new();
+    while let Some(block) = reader.next_block()? {
+        blocks.push(block.to_vec());
+    }
+    Ok(blocks)
+}
 
 /// A folder that a job may read and write, as `.`.
 struct Home {

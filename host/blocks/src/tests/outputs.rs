@@ -2,12 +2,20 @@ use std::os::unix::fs::symlink;
 use std::sync::Arc;
 
 use super::Home;
-use crate::{Error, Grants, Output};
+use crate::{Error, Grants, Output, OutputTarget};
 
-fn write(output: &Output, partition: u32, attempt: u32, text: &str) -> bool {
-    let mut file = output.attempt(partition, attempt).unwrap();
+const STAGE: u32 = 7;
+
+fn finish(target: &OutputTarget, partition: u32, attempt: u32, text: &str) {
+    let mut file = target.attempt(STAGE, partition, attempt).unwrap();
     file.write(text.as_bytes()).unwrap();
-    file.commit().unwrap()
+    file.finish().unwrap();
+}
+
+/// A task that is accepted.
+fn write(output: &Output, partition: u32, attempt: u32, text: &str) {
+    finish(&output.target(), partition, attempt, text);
+    output.accept(STAGE, partition, attempt);
 }
 
 fn contents(home: &Home, name: &str) -> String {
@@ -18,8 +26,8 @@ fn contents(home: &Home, name: &str) -> String {
 fn parts_show_only_when_the_job_commits_and_success_comes_with_them() {
     let home = Home::new();
     let output = Output::open(&home.grants, "above/out").unwrap();
-    assert!(write(&output, 1, 0, "one"));
-    assert!(write(&output, 0, 3, "zero"));
+    write(&output, 1, 0, "one");
+    write(&output, 0, 3, "zero");
     assert_eq!(home.names("above/out"), ["_temporary"]);
     output.commit().unwrap();
     assert_eq!(home.names("above/out"), ["_SUCCESS", "part-00000", "part-00001"]);
@@ -48,43 +56,59 @@ fn an_output_that_is_not_committed_leaves_nothing() {
     let home = Home::new();
     home.write("above/kept", "x");
     let output = Output::open(&home.grants, "above/new/deep/out").unwrap();
-    assert!(write(&output, 0, 0, "done"));
-    let mut running = output.attempt(1, 0).unwrap();
+    write(&output, 0, 0, "done");
+    let target = output.target();
+    let elsewhere = OutputTarget::open(&home.grants, "above/new/deep/out").unwrap();
+    let mut running = target.attempt(STAGE, 1, 0).unwrap();
     running.write(b"half").unwrap();
     drop(output);
     assert_eq!(home.names("above"), ["kept"]);
     running.write(b"more").unwrap();
-    assert!(!running.commit().unwrap(), "nothing is left to be part of");
+    running.finish().unwrap();
+    for late in [target, elsewhere] {
+        let text = late.attempt(STAGE, 1, 1).err().unwrap().to_string();
+        assert!(text.ends_with("is no longer written to: its job is over"), "{text}");
+    }
     assert_eq!(home.names("above"), ["kept"]);
 }
 
 #[test]
-fn of_attempts_at_once_exactly_one_wins_whole() {
+fn of_attempts_at_once_the_accepted_one_counts_whole() {
     let home = Home::new();
     let output = Output::open(&home.grants, "out").unwrap();
-    let wins: usize = std::thread::scope(|scope| {
-        let attempts: Vec<_> = (0..8)
-            .map(|attempt| {
-                let output = &output;
-                scope.spawn(move || write(output, 0, attempt, &attempt.to_string().repeat(100_000)))
-            })
-            .collect();
-        attempts.into_iter().map(|a| usize::from(a.join().unwrap())).sum()
+    // Some in this process, some as if in another.
+    let targets = [output.target(), OutputTarget::open(&home.grants, "out").unwrap()];
+    std::thread::scope(|scope| {
+        for attempt in 0..8 {
+            let target = &targets[attempt as usize % 2];
+            scope.spawn(move || finish(target, 0, attempt, &attempt.to_string().repeat(100_000)));
+        }
     });
-    assert_eq!(wins, 1);
+    assert_eq!(home.names("out/_temporary").len(), 8);
+    output.accept(STAGE, 0, 5);
+    output.accept(STAGE, 0, 6);
     output.commit().unwrap();
     assert_eq!(home.names("out"), ["_SUCCESS", "part-00000"]);
-    let text = contents(&home, "out/part-00000");
-    assert!(text.len() == 100_000 && text.bytes().all(|b| b == text.as_bytes()[0]));
+    assert_eq!(contents(&home, "out/part-00000"), "5".repeat(100_000));
+}
+
+#[test]
+fn an_accepted_file_that_is_gone_fails_the_commit() {
+    let home = Home::new();
+    let output = Output::open(&home.grants, "out").unwrap();
+    write(&output, 0, 0, "x");
+    std::fs::remove_file(home.path("out/_temporary/attempt-7-00000-0")).unwrap();
+    assert!(output.commit().is_err());
+    assert_eq!(home.names("."), [""; 0], "and leaves nothing");
 }
 
 #[test]
 fn an_aborted_attempt_leaves_nothing_and_may_be_followed_by_another() {
     let home = Home::new();
     let output = Output::open(&home.grants, "out").unwrap();
-    output.attempt(0, 0).unwrap().write(b"half").unwrap();
+    output.target().attempt(STAGE, 0, 0).unwrap().write(b"half").unwrap();
     assert_eq!(home.names("out/_temporary"), [""; 0]);
-    assert!(write(&output, 0, 1, "whole"));
+    write(&output, 0, 1, "whole");
     output.commit().unwrap();
     assert_eq!(contents(&home, "out/part-00000"), "whole");
 }

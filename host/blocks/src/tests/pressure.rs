@@ -7,6 +7,7 @@ use ingle_core::memory::{MemoryPool, MemoryUse};
 use ingle_core::size::ByteSize;
 use proptest::prelude::*;
 
+use super::{drain_shuffle, outputs};
 use crate::{BlockReader, BlockStore, Error, StorageLevel};
 
 const MAPS: u32 = 4;
@@ -62,18 +63,18 @@ proptest! {
                     let block = vec![i as u8; len];
                     let (output, written) = open
                         .entry(map)
-                        .or_insert_with(|| (store.task_output(stage, map, PARTITIONS), Blocks::new()));
+                        .or_insert_with(|| (store.task_output(stage, map, 0, PARTITIONS), Blocks::new()));
                     output.write(partition, &block).unwrap();
                     written.push((partition, block));
                 }
                 Step::Commit { map } => {
                     if let Some((output, written)) = open.remove(&map) {
-                        prop_assert_eq!(output.commit().unwrap(), !model.contains_key(&map));
-                        model.entry(map).or_insert(written);
+                        output.commit().unwrap();
+                        model.insert(map, written);
                     }
                 }
                 Step::Discard { map } => drop(open.remove(&map)),
-                Step::Read { partition } => match store.open_shuffle(stage, MAPS, partition) {
+                Step::Read { partition } => match store.open_shuffle(stage, outputs(MAPS), partition, None) {
                     Ok(reader) => {
                         let expected: Vec<_> = model
                             .values()
@@ -81,7 +82,7 @@ proptest! {
                             .filter(|(p, _)| *p == partition)
                             .map(|(_, block)| block.clone())
                             .collect();
-                        prop_assert_eq!(drain(reader).unwrap(), expected);
+                        prop_assert_eq!(drain_shuffle(reader).unwrap(), expected);
                     }
                     Err(Error::MissingOutput { map, .. }) => {
                         prop_assert_eq!(Some(map), (0..MAPS).find(|m| !model.contains_key(m)));
@@ -127,7 +128,7 @@ fn many_threads_in_a_tiny_pool_neither_lose_blocks_nor_wait_for_ever() {
                 let cache = CacheId(thread);
                 let mut runs = store.runs();
                 let run = runs.create().unwrap();
-                let mut output = store.task_output(stage, 0, 2);
+                let mut output = store.task_output(stage, 0, 0, 2);
                 let mut cached = store.cache_writer(cache, 0, StorageLevel::MemoryAndDisk);
                 for i in 0..BLOCKS {
                     let block = block(thread, i);
@@ -143,7 +144,10 @@ fn many_threads_in_a_tiny_pool_neither_lose_blocks_nor_wait_for_ever() {
                 assert!(drain(runs.open(run).unwrap()).unwrap() == all);
                 assert!(drain(store.open_cached(cache, 0).unwrap().unwrap()).unwrap() == all);
                 for partition in 0..2 {
-                    let read = drain(store.open_shuffle(stage, 1, partition).unwrap()).unwrap();
+                    let read = drain_shuffle(
+                        store.open_shuffle(stage, outputs(1), partition, None).unwrap(),
+                    )
+                    .unwrap();
                     assert!(read.iter().eq(all.iter().skip(partition as usize).step_by(2)));
                 }
                 store.drop_stage(stage);
@@ -161,14 +165,18 @@ fn readers_of_one_output_race_with_its_eviction() {
     let pool = MemoryPool::new(ByteSize(16 << 20));
     let store = BlockStore::new(pool.clone(), folder.path()).unwrap();
     let stage = StageId(0);
-    let mut output = store.task_output(stage, 0, 1);
+    let mut output = store.task_output(stage, 0, 0, 1);
     let all: Vec<_> = (0..1000).map(|i| block(0, i)).collect();
     all.iter().for_each(|b| output.write(0, b).unwrap());
     output.commit().unwrap();
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            scope
-                .spawn(|| assert!(drain(store.open_shuffle(stage, 1, 0).unwrap()).unwrap() == all));
+            scope.spawn(|| {
+                assert!(
+                    drain_shuffle(store.open_shuffle(stage, outputs(1), 0, None).unwrap()).unwrap()
+                        == all
+                )
+            });
         }
         scope.spawn(|| {
             for mib in 10..15 {
@@ -176,5 +184,5 @@ fn readers_of_one_output_race_with_its_eviction() {
             }
         });
     });
-    assert!(drain(store.open_shuffle(stage, 1, 0).unwrap()).unwrap() == all);
+    assert!(drain_shuffle(store.open_shuffle(stage, outputs(1), 0, None).unwrap()).unwrap() == all);
 }

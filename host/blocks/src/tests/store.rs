@@ -1,12 +1,14 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use ingle_core::ids::{CacheId, StageId};
 use ingle_core::memory::{MemoryPool, MemoryUse};
 use ingle_core::size::ByteSize;
 use tempfile::TempDir;
 
-use crate::{BlockReader, BlockStore, Error, StorageLevel};
+use super::{drain_shuffle, outputs};
+use crate::{BlockReader, BlockStore, Error, MapOutput, Place, ShuffleReader, StorageLevel};
 
 const STAGE: StageId = StageId(1);
 const CACHE: CacheId = CacheId(1);
@@ -22,6 +24,14 @@ fn fixture(memory: u64) -> Fixture {
     let pool = MemoryPool::new(ByteSize(memory));
     let store = BlockStore::new(pool.clone(), folder.path()).unwrap();
     Fixture { folder, pool, store }
+}
+
+fn open(store: &BlockStore, maps: u32, partition: u32) -> crate::Result<ShuffleReader> {
+    store.open_shuffle(STAGE, outputs(maps), partition, None)
+}
+
+fn read_shuffle(reader: ShuffleReader) -> Vec<Vec<u8>> {
+    drain_shuffle(reader).unwrap()
 }
 
 fn read_all(mut reader: BlockReader) -> Vec<Vec<u8>> {
@@ -43,12 +53,16 @@ fn spill_folder(folder: &Path) -> std::path::PathBuf {
     std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path()
 }
 
-fn commit(store: &BlockStore, map: u32, blocks: &[(u32, &[u8])]) -> bool {
-    let mut output = store.task_output(STAGE, map, 4);
+fn commit(store: &BlockStore, map: u32, blocks: &[(u32, &[u8])]) {
+    commit_attempt(store, map, 0, blocks);
+}
+
+fn commit_attempt(store: &BlockStore, map: u32, attempt: u32, blocks: &[(u32, &[u8])]) {
+    let mut output = store.task_output(STAGE, map, attempt, 4);
     for (partition, block) in blocks {
         output.write(*partition, block).unwrap();
     }
-    output.commit().unwrap()
+    output.commit().unwrap();
 }
 
 #[test]
@@ -56,7 +70,7 @@ fn a_partition_is_read_block_by_block_in_the_order_of_the_maps() {
     let f = fixture(1 << 20);
     commit(&f.store, 1, &[(0, b"b0"), (2, b"b2")]);
     commit(&f.store, 0, &[(2, b"a2"), (0, b"a0"), (2, b""), (2, b"more")]);
-    let read = |p| read_all(f.store.open_shuffle(STAGE, 2, p).unwrap());
+    let read = |p| read_shuffle(open(&f.store, 2, p).unwrap());
     for _ in 0..2 {
         assert_eq!(read(0), [b"a0", b"b0"]);
         assert_eq!(read(2), [&b"a2"[..], b"more", b"b2"]);
@@ -71,24 +85,27 @@ fn a_partition_is_read_block_by_block_in_the_order_of_the_maps() {
 fn a_missing_output_is_named() {
     let f = fixture(1 << 20);
     commit(&f.store, 0, &[(0, b"x")]);
-    let missing = f.store.open_shuffle(STAGE, 3, 0).err().unwrap();
-    assert!(matches!(missing, Error::MissingOutput { stage: STAGE, map: 1 }), "{missing}");
+    let missing = open(&f.store, 3, 0).err().unwrap();
+    assert!(matches!(missing, Error::MissingOutput { stage: STAGE, map: 1, .. }), "{missing}");
     f.store.drop_stage(STAGE);
-    let missing = f.store.open_shuffle(STAGE, 1, 0).err().unwrap();
+    let missing = open(&f.store, 1, 0).err().unwrap();
     assert!(matches!(missing, Error::MissingOutput { map: 0, .. }), "{missing}");
 }
 
 #[test]
-fn only_the_first_commit_of_a_map_counts_and_the_rest_is_credited() {
+fn each_attempt_is_read_by_its_number_and_the_rest_is_credited() {
     let f = fixture(1 << 20);
-    assert!(commit(&f.store, 0, &[(0, b"first")]));
+    commit_attempt(&f.store, 0, 0, &[(0, b"first")]);
+    commit_attempt(&f.store, 0, 1, &[(0, b"second")]);
     let used = f.pool.usage();
-    assert!(!commit(&f.store, 0, &[(0, b"second")]));
-    let mut dropped = f.store.task_output(STAGE, 1, 4);
+    let mut dropped = f.store.task_output(STAGE, 1, 0, 4);
     dropped.write(0, b"never committed").unwrap();
     drop(dropped);
     assert_eq!(f.pool.usage(), used);
-    assert_eq!(read_all(f.store.open_shuffle(STAGE, 1, 0).unwrap()), [b"first"]);
+    let second: Arc<[_]> = [MapOutput { map: 0, attempt: 1, place: Place::Here }].into();
+    let read = f.store.open_shuffle(STAGE, second, 0, None).unwrap();
+    assert_eq!(read_shuffle(read), [b"second"]);
+    assert_eq!(read_shuffle(open(&f.store, 1, 0).unwrap()), [b"first"]);
     f.store.drop_stage(STAGE);
     assert_eq!(f.pool.usage().total(), 0);
 }
@@ -96,7 +113,7 @@ fn only_the_first_commit_of_a_map_counts_and_the_rest_is_credited() {
 #[test]
 fn a_partition_that_is_not_there_is_refused() {
     let f = fixture(1 << 20);
-    let mut output = f.store.task_output(STAGE, 0, 4);
+    let mut output = f.store.task_output(STAGE, 0, 0, 4);
     assert!(matches!(output.write(4, b"x"), Err(Error::Invalid(_))));
 }
 
@@ -105,11 +122,11 @@ fn a_reader_goes_on_when_its_stage_is_spilled_or_dropped() {
     let f = fixture(8 << 20);
     let block = vec![7; 300 << 10];
     commit(&f.store, 0, &[(0, &block), (0, &block), (0, &block), (0, &block), (0, &block)]);
-    let mut reader = f.store.open_shuffle(STAGE, 1, 0).unwrap();
+    let mut reader = open(&f.store, 1, 0).unwrap();
     assert_eq!(reader.next_block().unwrap(), Some(&block[..]));
     squeeze(&f.pool);
     f.store.drop_stage(STAGE);
-    assert_eq!(read_all(reader), vec![block; 4]);
+    assert_eq!(read_shuffle(reader), vec![block; 4]);
 }
 
 #[test]
@@ -136,7 +153,7 @@ fn a_block_changed_on_disk_is_found_and_named() {
     let folder = spill_folder(f.folder.path());
     let file = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
     std::fs::write(&file, b"aaaabbxb").unwrap();
-    let mut reader = f.store.open_shuffle(STAGE, 1, 0).unwrap();
+    let mut reader = open(&f.store, 1, 0).unwrap();
     assert_eq!(reader.next_block().unwrap(), Some(&b"aaaa"[..]));
     let error = reader.next_block().unwrap_err();
     assert!(matches!(error, Error::Damaged { offset: 4, .. }), "{error}");
@@ -146,12 +163,12 @@ fn a_block_changed_on_disk_is_found_and_named() {
 fn without_memory_for_blocks_a_task_writes_through_to_disk() {
     let f = fixture(40 << 10);
     let block = vec![3; 100 << 10];
-    let mut output = f.store.task_output(STAGE, 0, 1);
+    let mut output = f.store.task_output(STAGE, 0, 0, 1);
     output.write(0, b"small").unwrap();
     output.write(0, &block).unwrap();
     output.commit().unwrap();
     assert_eq!(f.store.stats().spilled, block.len() as u64);
-    let mut reader = f.store.open_shuffle(STAGE, 1, 0).unwrap();
+    let mut reader = open(&f.store, 1, 0).unwrap();
     assert_eq!(reader.next_block().unwrap(), Some(&b"small"[..]));
     assert!(
         matches!(reader.next_block(), Err(Error::Memory(_))),
@@ -164,7 +181,7 @@ fn a_spill_that_fails_is_an_error_of_the_task_with_the_path() {
     let f = fixture(40 << 10);
     let folder = spill_folder(f.folder.path());
     std::fs::remove_dir(&folder).unwrap();
-    let mut output = f.store.task_output(STAGE, 0, 1);
+    let mut output = f.store.task_output(STAGE, 0, 0, 1);
     let error = (0..100).find_map(|_| output.write(0, &[1; 10_000]).err()).unwrap();
     assert!(error.to_string().contains(folder.to_str().unwrap()), "{error}");
 }
@@ -172,7 +189,7 @@ fn a_spill_that_fails_is_an_error_of_the_task_with_the_path() {
 #[test]
 fn tiny_blocks_are_packed() {
     let f = fixture(64 << 20);
-    let mut output = f.store.task_output(STAGE, 0, 4);
+    let mut output = f.store.task_output(STAGE, 0, 0, 4);
     for i in 0..100_000u32 {
         output.write(i % 4, &i.to_le_bytes()).unwrap();
     }
@@ -180,7 +197,7 @@ fn tiny_blocks_are_packed() {
     assert!(f.pool.usage().total() < 100_000 * 40, "{}", f.pool.usage());
     squeeze(&f.pool);
     for partition in 0..4 {
-        let read = read_all(f.store.open_shuffle(STAGE, 1, partition).unwrap());
+        let read = read_shuffle(open(&f.store, 1, partition).unwrap());
         let expected: Vec<_> = (0..25_000).map(|i| (4 * i + partition).to_le_bytes()).collect();
         assert_eq!(read, expected);
     }

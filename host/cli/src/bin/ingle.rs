@@ -1,11 +1,12 @@
-//! `ingle`: makes job crates and builds them.
+//! `ingle`: makes job crates and builds them; runs a cluster's daemons; asks what runs there.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use ingle_cli::daemons::{self, MasterArgs, UpArgs, WorkerArgs};
+use ingle_cli::verbs::{self, Question, Which};
 
-/// Makes and builds jobs for Ingle. `rsubmit` runs them.
+/// Makes and builds jobs for Ingle, and runs clusters. `rsubmit` runs jobs.
 #[derive(Parser)]
 #[command(name = "ingle", version, arg_required_else_help = true)]
 struct Options {
@@ -35,20 +36,84 @@ enum Verb {
         #[arg(short, long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Runs a whole cluster on this machine, for development. Prints its master's URL; Ctrl-C ends it.
+    Up(UpArgs),
+    /// Runs the cluster manager.
+    Master(MasterArgs),
+    /// Offers this machine to a cluster.
+    Worker(WorkerArgs),
+    /// Lists applications, and drivers in cluster mode.
+    Apps {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Lists workers.
+    Workers {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Says how an application or a driver is, and what it waits for.
+    Explain {
+        /// As `ingle apps` lists it.
+        id: String,
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Shows what a driver, its executors and its tasks printed.
+    Logs {
+        /// As `ingle apps` lists it.
+        id: String,
+        /// Goes on as long as it runs.
+        #[arg(long, short)]
+        follow: bool,
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Gives a worker no more work; what runs on it goes on.
+    Decommission {
+        /// As `ingle workers` lists it: worker-N, or its address.
+        worker: String,
+        #[command(flatten)]
+        which: Which,
+    },
+    /// An application's process, for workers.
+    #[command(hide = true)]
+    Executor,
+    /// A driver's process, for workers.
+    #[command(hide = true)]
+    Driver,
 }
 
-fn main() -> ExitCode {
+fn main() {
     let done = match Options::parse().verb {
         Verb::New { name, path, sdk } => new(&name, path, sdk),
         Verb::Build { dir, out } => build(&dir, out.as_deref()),
+        Verb::Up(args) => said(daemons::run_up(&args)),
+        Verb::Master(args) => said(daemons::run_master(&args)),
+        Verb::Worker(args) => said(daemons::run_worker(&args)),
+        Verb::Executor => said(daemons::run_executor()),
+        Verb::Driver => said(daemons::run_driver()),
+        Verb::Apps { which } => said(verbs::ask(&which, &Question::Apps)),
+        Verb::Workers { which } => said(verbs::ask(&which, &Question::Workers)),
+        Verb::Explain { id, which } => said(verbs::ask(&which, &Question::Explain(&id))),
+        Verb::Logs { id, follow, which } => said(verbs::ask(&which, &Question::Logs(&id, follow))),
+        Verb::Decommission { worker, which } => {
+            said(verbs::ask(&which, &Question::Decommission(&worker)))
+        }
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    let code = match done {
+        Ok(()) => 0,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            1
         }
-    }
+    };
+    // Not by returning: what is still running must not keep the process.
+    std::process::exit(code)
+}
+
+fn said(done: Result<(), String>) -> anyhow::Result<()> {
+    done.map_err(anyhow::Error::msg)
 }
 
 fn new(name: &str, path: Option<PathBuf>, sdk: Option<PathBuf>) -> anyhow::Result<()> {

@@ -7,17 +7,20 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ingle_blocks::TaskResult;
-use ingle_core::ids::{CacheId, ExecutorId, JobId, StageId, TaskId};
+use ingle_core::ids::{
+    CacheId, ExecutorId, ImageId, JobId, OutputId, SourceId, StageId, TaskId, WorkerId,
+};
 use ingle_core::memory::MemoryPool;
 use ingle_core::scheduler::{Action, Event, Outcome, Policy, Scheduler, StageProgress};
 use ingle_proto::v1;
 use ingle_proto::v1::executor_command::{Command, DropCache, Forget};
+use ingle_sandbox::Image;
 use ingle_sandbox::host::{Output, StageSpec, Stop};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -41,6 +44,12 @@ pub struct Counts {
     pub failed: u64,
     /// Bytes read from files, before decompression.
     pub bytes_read: u64,
+    /// Shuffle output of tasks that succeeded.
+    pub bytes_shuffled: u64,
+    /// What executors elsewhere spilled, and the most memory that one of them charged at once.
+    pub bytes_spilled: u64,
+    /// The latter.
+    pub peak_memory: u64,
 }
 
 /// One driver's application.
@@ -55,12 +64,17 @@ pub struct Application {
 }
 
 struct Core {
+    opened: Arc<Opened>,
     scheduler: Scheduler,
     executors: BTreeMap<ExecutorId, Executor>,
+    /// Where what an executor made is served, host:port: of all that there ever were.
+    makers: BTreeMap<ExecutorId, String>,
+    /// What executors said last that they took: bytes spilled, and the most memory charged at once.
+    used: BTreeMap<ExecutorId, (u64, u64)>,
     stages: HashMap<StageId, Stage>,
     jobs: HashMap<JobId, Queue>,
-    /// What the task made whose end is being handled: accepted at once, or never.
-    made: Option<(TaskId, Made)>,
+    /// What the tasks made whose ends are being handled: accepted at once, or never.
+    made: VecDeque<(TaskId, Made)>,
     /// Results that nobody takes, to be dropped when the lock is free.
     unwanted: Vec<TaskResult>,
     /// Tasks of shuffle stages whose changes to accumulators were counted: a partition that is computed again makes none.
@@ -81,6 +95,17 @@ struct Executor {
     link: Arc<dyn ExecutorLink>,
     /// Stages that it was told of.
     described: HashSet<StageId>,
+    /// Of a shuffle's outputs, what it was told last: the scheduler's number of that state.
+    outputs: HashMap<StageId, u64>,
+    /// What else it was told of, if it is elsewhere.
+    told: HashSet<Told>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Told {
+    Source(u32),
+    Output(u32),
+    Cache(u32),
 }
 
 impl Application {
@@ -92,11 +117,14 @@ impl Application {
         notes: Box<dyn Fn(&Note) + Send + Sync>,
     ) -> Self {
         let core = Core {
+            opened: opened.clone(),
             scheduler: Scheduler::new(policy),
             executors: BTreeMap::new(),
             stages: HashMap::new(),
             jobs: HashMap::new(),
-            made: None,
+            made: VecDeque::new(),
+            makers: BTreeMap::new(),
+            used: BTreeMap::new(),
             unwanted: Vec::new(),
             counted: HashSet::new(),
             updates_of_ended: Vec::new(),
@@ -123,7 +151,49 @@ impl Application {
     }
 
     pub fn counts(&self) -> Counts {
-        self.core.lock().counts
+        let core = self.core.lock();
+        let used = core.used.values();
+        Counts {
+            bytes_spilled: used.clone().map(|(spilled, _)| spilled).sum(),
+            peak_memory: used.map(|(_, peak)| *peak).max().unwrap_or(0),
+            ..core.counts
+        }
+    }
+
+    /// An executor says what it took since its start: bytes spilled, and the most memory charged at once.
+    pub fn used(&self, executor: ExecutorId, spilled: u64, peak: u64) {
+        self.core.lock().used.insert(executor, (spilled, peak));
+    }
+
+    /// An image that a stage starts from.
+    pub fn image(&self, id: ImageId) -> Option<Image> {
+        let core = self.core.lock();
+        let found = core.stages.values().find(|stage| stage.description.image == Some(id.0));
+        found.and_then(|stage| stage.image.clone())
+    }
+
+    /// An executor is gone; what it stored is its worker's and stays.
+    pub fn executor_lost(&self, executor: ExecutorId, reason: &str) {
+        let mut core = self.core.lock();
+        // At the end all of them go, which is no news.
+        let is_news = !self.cancelled.load(Ordering::Relaxed);
+        if core.executors.remove(&executor).is_some() && is_news {
+            core.notes.push(Note::Cluster(format!("{executor} is gone: {reason}")));
+        }
+        let reason = reason.to_owned();
+        self.handle(core, Event::ExecutorLost { executor, reason, outputs_lost: false });
+    }
+
+    /// An executor gets no new tasks.
+    pub fn drain_executor(&self, executor: ExecutorId) {
+        self.handle(self.core.lock(), Event::ExecutorDraining { executor });
+    }
+
+    /// A machine is gone, with all that was stored there.
+    pub fn worker_lost(&self, worker: WorkerId, reason: &str) {
+        let mut core = self.core.lock();
+        core.notes.push(Note::Cluster(format!("{worker} is lost: {reason}")));
+        self.handle(core, Event::WorkerLost { worker, reason: reason.to_owned() });
     }
 
     /// The stages that run, or wait for those that do, job by job.
@@ -138,10 +208,24 @@ impl Application {
     }
 
     /// Gives the application an executor.
-    pub fn add_executor(&self, executor: ExecutorId, slots: u32, link: Arc<dyn ExecutorLink>) {
+    pub fn add_executor(
+        &self,
+        executor: ExecutorId,
+        slots: u32,
+        worker: WorkerId,
+        worker_address: &str,
+        link: Arc<dyn ExecutorLink>,
+    ) {
         let mut core = self.core.lock();
-        core.executors.insert(executor, Executor { link, described: HashSet::new() });
-        self.handle(core, Event::ExecutorAdded { executor, slots });
+        let new = Executor {
+            link,
+            described: HashSet::new(),
+            outputs: HashMap::new(),
+            told: HashSet::new(),
+        };
+        core.executors.insert(executor, new);
+        core.makers.insert(executor, worker_address.to_owned());
+        self.handle(core, Event::ExecutorAdded { executor, slots, worker });
     }
 
     /// Ends everything: the driver's next call stops it, tasks stop at theirs.
@@ -271,8 +355,8 @@ impl Application {
             wake |= core.act(action);
         }
         // What was neither accepted nor discarded came of a task that failed, or that ended twice.
-        let left = core.made.take();
-        core.unwanted.extend(left.and_then(|(_, made)| made.result));
+        let left = std::mem::take(&mut core.made);
+        core.unwanted.extend(left.into_iter().filter_map(|(_, made)| made.result));
         core.actions = actions;
         wake &= core.waiting;
         let notes = std::mem::take(&mut core.notes);
@@ -288,22 +372,29 @@ impl Application {
 }
 
 impl Reports for Application {
-    fn ended(&self, executor: ExecutorId, end: v1::TaskEnd, made: Made) {
-        let metrics = end.metrics.unwrap_or_default();
-        let end = match protocol::task_end(end) {
-            Ok(end) => end,
-            Err(error) => {
-                // Without a task's name there is nothing to be done about it.
-                tracing::warn!(%executor, %error, "ignored");
-                return;
-            }
-        };
-        let task = end.task;
+    fn ended(&self, executor: ExecutorId, reports: Vec<(v1::TaskEnd, Made)>) {
+        let mut ended = Vec::with_capacity(reports.len());
         let mut core = self.core.lock();
-        core.counts.bytes_read += metrics.bytes_read;
-        core.counts.failed += u64::from(matches!(end.outcome, Outcome::Failed(_)));
-        core.made = Some((task, made));
-        self.handle(core, Event::TasksEnded { executor, ended: vec![end] });
+        for (end, made) in reports {
+            let metrics = end.metrics.unwrap_or_default();
+            let end = match protocol::task_end(end) {
+                Ok(end) => end,
+                Err(error) => {
+                    // Without a task's name there is nothing to be done about it.
+                    tracing::warn!(%executor, %error, "ignored");
+                    continue;
+                }
+            };
+            core.counts.bytes_read += metrics.bytes_read;
+            match &end.outcome {
+                Outcome::Succeeded => core.counts.bytes_shuffled += metrics.bytes_shuffled,
+                Outcome::Failed(_) => core.counts.failed += 1,
+                _ => {}
+            }
+            core.made.push_back((end.task, made));
+            ended.push(end);
+        }
+        self.handle(core, Event::TasksEnded { executor, ended });
     }
 }
 
@@ -312,16 +403,15 @@ impl Core {
     fn act(&mut self, action: Action) -> bool {
         match action {
             Action::Launch { executor, tasks } => {
-                let Some(to) = self.executors.get_mut(&executor) else { return false };
+                let mut before = None;
                 for launch in &tasks {
-                    let id = launch.task.stage;
-                    if let Some(stage) = self.stages.get(&id)
-                        && to.described.insert(id)
-                    {
-                        let describe = Command::Describe(stage.description.clone());
-                        to.link.send(protocol::command(describe), stage.image.clone());
+                    let stage = launch.task.stage;
+                    if before != Some(stage) {
+                        self.describe(executor, stage);
+                        before = Some(stage);
                     }
                 }
+                let Some(to) = self.executors.get(&executor) else { return false };
                 to.link.send(protocol::launch_command(&tasks), None);
             }
             Action::Kill { executor, task } => {
@@ -330,7 +420,7 @@ impl Core {
                         .send(protocol::command(Command::Kill(protocol::task_message(task))), None);
                 }
             }
-            Action::Accept { job, task } => return self.accept(job, task),
+            Action::Accept { job, task, .. } => return self.accept(job, task),
             // What it made is unwanted, as all that isn't accepted.
             Action::Discard { .. } => {}
             Action::DropOutput { stage } => self.forget_at_executors(stage),
@@ -389,8 +479,13 @@ impl Core {
     /// Hands what a task made to the driver. True if that is news to a driver that waits.
     fn accept(&mut self, job: JobId, task: TaskId) -> bool {
         self.counts.tasks += 1;
-        let made = self.made.take_if(|(of, _)| *of == task).map(|(_, made)| made);
+        // They are accepted in the order of the report, mostly.
+        let place = self.made.iter().position(|(of, _)| *of == task);
+        let made = place.and_then(|at| self.made.remove(at)).map(|(_, made)| made);
         let made = made.unwrap_or_default();
+        if let Some(Output::Files(id)) = self.stages.get(&task.stage).map(|stage| stage.output) {
+            self.opened.accept(OutputId(id), task);
+        }
         let is_shuffle =
             self.stages.get(&task.stage).is_some_and(|s| matches!(s.output, Output::Shuffle(_)));
         if is_shuffle {
@@ -409,8 +504,58 @@ impl Core {
         was_empty || queue.is_full()
     }
 
+    /// Makes sure that an executor knows all that it must of a stage whose tasks it is given, and where their inputs are now.
+    fn describe(&mut self, executor: ExecutorId, id: StageId) {
+        let (Some(to), Some(stage)) = (self.executors.get_mut(&executor), self.stages.get(&id))
+        else {
+            return;
+        };
+        let send = |command| to.link.send(protocol::command(command), None);
+        for input in stage.description.inputs.iter().filter_map(|input| input.input.as_ref()) {
+            use v1::stage_input::Input;
+            match *input {
+                Input::Shuffle(v1::ShuffleInput { stage, .. }) => {
+                    let parent = StageId(stage);
+                    let version = self.scheduler.outputs_version(parent);
+                    if to.outputs.insert(parent, version) != Some(version)
+                        && let Some(outputs) = self.scheduler.outputs(parent)
+                    {
+                        let table = protocol::map_outputs(parent, outputs, &self.makers);
+                        send(Command::MapOutputs(table));
+                    }
+                }
+                Input::Source(id) if to.link.is_elsewhere() && to.told.insert(Told::Source(id)) => {
+                    if let Some(source) = self.opened.source(SourceId(id)) {
+                        let published = self.opened.grants().published();
+                        let source = protocol::source_message(SourceId(id), &source, &published);
+                        send(Command::Source(source));
+                    }
+                }
+                Input::Cached(id) if to.link.is_elsewhere() && to.told.insert(Told::Cache(id)) => {
+                    if let Some(level) = self.opened.cache(CacheId(id)) {
+                        let level = protocol::level_message(level).into();
+                        send(Command::Cache(v1::CacheDescription { cache: id, level }));
+                    }
+                }
+                Input::Source(_) | Input::Cached(_) => {}
+            }
+        }
+        if let Output::Files(id) = stage.output
+            && to.link.is_elsewhere()
+            && to.told.insert(Told::Output(id))
+            && let Some(path) = self.opened.output_path(OutputId(id))
+        {
+            send(Command::Output(v1::OutputDescription { output: id, path }));
+        }
+        if to.described.insert(id) {
+            let describe = Command::Describe(stage.description.clone());
+            to.link.send(protocol::command(describe), stage.image.clone());
+        }
+    }
+
     fn forget_at_executors(&mut self, stage: StageId) {
         for to in self.executors.values_mut() {
+            to.outputs.remove(&stage);
             if to.described.remove(&stage) {
                 let forget = Command::Forget(Forget { stage: stage.0 });
                 to.link.send(protocol::command(forget), None);

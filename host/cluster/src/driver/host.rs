@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ingle_blocks::{Framing, StorageLevel};
 use ingle_core::ids::{ImageId, JobId, OutputId, StageId};
 use ingle_core::memory::{MemoryPool, MemoryUse, Reservation};
 use ingle_sandbox::Image;
 use ingle_sandbox::host::{self, AccumulatorUpdate, Answer, DriverHost, Fallible, Stop};
+
+use parking_lot::{Condvar, Mutex};
 
 use super::application::Application;
 use super::results::Ready;
@@ -20,16 +23,49 @@ pub struct Driver {
     /// The executors' memory, which holds images.
     pub executor_pool: MemoryPool,
     /// Slots of all executors.
-    pub parallelism: u32,
+    pub parallelism: Arc<Parallelism>,
     /// What the results of the last call are charged, until the guest has copied them: until its next call.
     pub lent: Vec<Reservation>,
 }
+
+/// How many tasks run at a time, once that is known.
+#[derive(Default)]
+pub struct Parallelism {
+    slots: Mutex<u32>,
+    changed: Condvar,
+}
+
+impl Parallelism {
+    /// A number that is known from the start.
+    pub fn of(slots: u32) -> Self {
+        Self { slots: Mutex::new(slots), changed: Condvar::new() }
+    }
+
+    /// There are so many now.
+    pub fn set(&self, slots: u32) {
+        *self.slots.lock() = slots;
+        self.changed.notify_all();
+    }
+}
+
+/// How often a driver that waits for executors looks whether it may go on.
+const LOOK: Duration = Duration::from_millis(50);
 
 fn misuse(text: impl Into<String>) -> Stop {
     Stop::Misuse(text.into())
 }
 
 impl Driver {
+    /// Slots of all executors; waits until there are any.
+    fn slots(&self) -> Answer<u32> {
+        let mut slots = self.parallelism.slots.lock();
+        while *slots == 0 {
+            self.application.check_alive()?;
+            self.parallelism.changed.wait_for(&mut slots, LOOK);
+        }
+        Ok(*slots)
+    }
+
     /// A result in the host's memory, charged.
     fn load(&mut self, ready: Ready) -> Result<host::TaskResult, String> {
         let value = match ready.result {
@@ -60,7 +96,9 @@ impl DriverHost for Driver {
             host::Framing::LinesWithHeader => Framing::LinesWithHeader,
             host::Framing::WholeFiles => Framing::WholeFiles,
         };
-        let opened = self.application.opened().open_source(&spec.path, framing, spec.min_splits);
+        let parallelism = self.slots()?;
+        let opened = self.application.opened();
+        let opened = opened.open_source(&spec.path, framing, spec.min_splits, parallelism);
         Ok(opened.map(|(id, source)| host::Source {
             id: id.0,
             splits: source.splits(),
@@ -147,7 +185,7 @@ impl DriverHost for Driver {
     }
 
     fn default_parallelism(&mut self) -> Answer<u32> {
-        Ok(self.parallelism)
+        self.slots()
     }
 
     fn image_pool(&self) -> MemoryPool {

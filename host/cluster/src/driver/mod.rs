@@ -4,6 +4,7 @@ mod application;
 mod host;
 mod opened;
 mod results;
+mod server;
 mod stages;
 
 use std::fmt;
@@ -14,20 +15,27 @@ use ingle_proto::v1;
 use ingle_sandbox::Image;
 
 pub use application::{Application, Counts};
-pub use host::Driver;
+pub use host::{Driver, Parallelism};
 pub use opened::Opened;
 pub use results::{Made, Updates};
+pub use server::{Grant, Hub, Service};
+pub use stages::manifest;
 
 /// The way to an executor. Commands arrive in order.
 pub trait ExecutorLink: Send + Sync {
     /// An image goes beside the description of the stage that starts from it.
     fn send(&self, command: v1::ExecutorCommand, image: Option<Image>);
+
+    /// Whether it shares nothing with the driver, and must be told of everything.
+    fn is_elsewhere(&self) -> bool {
+        false
+    }
 }
 
 /// The way back to the driver.
 pub trait Reports: Send + Sync {
-    /// A task ended; what it made goes beside the message.
-    fn ended(&self, executor: ExecutorId, end: v1::TaskEnd, made: Made);
+    /// Tasks ended; what each made goes beside its message.
+    fn ended(&self, executor: ExecutorId, ended: Vec<(v1::TaskEnd, Made)>);
 }
 
 /// What a user may want to hear while a job runs.
@@ -68,6 +76,8 @@ pub enum Note {
         /// Why, with the guest's backtrace.
         message: String,
     },
+    /// What the cluster has to say: of executors that come and go, and of what is waited for.
+    Cluster(String),
 }
 
 impl fmt::Display for Note {
@@ -77,6 +87,7 @@ impl fmt::Display for Note {
                 let operators = operators.join(" > ");
                 write!(f, "{job}, {stage} ({name}) starts, {tasks} tasks: {operators}")
             }
+            Self::Cluster(text) => f.write_str(text),
             Self::StageFinished { job, stage, name, elapsed } => {
                 write!(f, "{job}, {stage} ({name}) is done after {:.3} s", elapsed.as_secs_f64())
             }

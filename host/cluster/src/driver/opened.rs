@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ingle_blocks::{Framing, Grants, Output, OutputFile, Source, StorageLevel};
-use ingle_core::ids::{CacheId, ImageId, OutputId, SourceId};
-use ingle_core::memory::{MemoryPool, MemoryUse, Reservation};
+use ingle_blocks::{Framing, Grants, Output, OutputFile, OutputTarget, Source, StorageLevel};
+use ingle_core::ids::{CacheId, ImageId, OutputId, SourceId, TaskId};
+use ingle_core::memory::{MemoryPool, MemoryUse, OutOfMemory, Reservation};
 use ingle_sandbox::Image;
 use parking_lot::{Mutex, RwLock};
 
@@ -17,22 +17,23 @@ const MAX_OUTPUTS: usize = 256;
 const MAX_IMAGES: usize = 256;
 const MAX_CACHES: usize = 100_000;
 
-/// A registry that the driver adds to and its executors look into.
+/// A registry that the driver adds to and its executors look into. An executor elsewhere has one of its own, with what its driver told
+/// it.
 pub struct Opened {
     grants: Arc<Grants>,
     /// Pays for what is listed.
     pool: MemoryPool,
-    /// The number of slots: how many pieces of work are wanted of a source that nobody cut.
-    parallelism: u32,
-    sources: RwLock<Vec<(Source, Reservation)>>,
+    sources: RwLock<BTreeMap<u32, (Source, Reservation)>>,
     outputs: Mutex<Outputs>,
-    caches: RwLock<Vec<StorageLevel>>,
+    targets: RwLock<BTreeMap<u32, OutputTarget>>,
+    caches: RwLock<BTreeMap<u32, StorageLevel>>,
     images: Mutex<Images>,
 }
 
 #[derive(Default)]
 struct Outputs {
-    open: BTreeMap<u32, Output>,
+    /// With the paths by which the driver named them.
+    open: BTreeMap<u32, (Output, String)>,
     next: u32,
     /// No more are opened: the application is over.
     closed: bool,
@@ -48,13 +49,13 @@ struct Images {
 pub type Refused = String;
 
 impl Opened {
-    pub fn new(grants: Arc<Grants>, pool: MemoryPool, parallelism: u32) -> Self {
+    pub fn new(grants: Arc<Grants>, pool: MemoryPool) -> Self {
         Self {
             grants,
             pool,
-            parallelism,
             sources: RwLock::default(),
             outputs: Mutex::default(),
+            targets: RwLock::default(),
             caches: RwLock::default(),
             images: Mutex::default(),
         }
@@ -64,26 +65,39 @@ impl Opened {
         &self.grants
     }
 
-    /// Lists a source's files and cuts them; gives its number with it.
+    /// Lists a source's files and cuts them; gives its number with it. `parallelism` is the number of slots: how many pieces of work are
+    /// wanted of a source that nobody cut.
     pub fn open_source(
         &self,
         path: &str,
         framing: Framing,
         min_splits: u32,
+        parallelism: u32,
     ) -> Result<(SourceId, Source), Refused> {
-        let source = Source::open(&self.grants, path, framing, min_splits, self.parallelism)
+        let source = Source::open(&self.grants, path, framing, min_splits, parallelism)
             .map_err(|e| e.to_string())?;
-        let cost = LISTED * (1 + u64::from(source.splits()));
-        let charge = self.pool.reserve(MemoryUse::Input, cost).map_err(|e| {
+        let charge = self.charge_source(&source).map_err(|e| {
             format!("{path} has {} splits: {e}; raise --driver-memory", source.splits())
         })?;
         let mut sources = self.sources.write();
-        sources.push((source.clone(), charge));
-        Ok((SourceId(sources.len() as u32 - 1), source))
+        let id = sources.last_key_value().map_or(0, |(last, _)| last + 1);
+        sources.insert(id, (source.clone(), charge));
+        Ok((SourceId(id), source))
+    }
+
+    /// Takes a source that the driver opened.
+    pub fn insert_source(&self, id: SourceId, source: Source) -> Result<(), OutOfMemory> {
+        let charge = self.charge_source(&source)?;
+        self.sources.write().insert(id.0, (source, charge));
+        Ok(())
+    }
+
+    fn charge_source(&self, source: &Source) -> Result<Reservation, OutOfMemory> {
+        self.pool.reserve(MemoryUse::Input, LISTED * (1 + u64::from(source.splits())))
     }
 
     pub fn source(&self, id: SourceId) -> Option<Source> {
-        self.sources.read().get(id.0 as usize).map(|(source, _)| source.clone())
+        self.sources.read().get(&id.0).map(|(source, _)| source.clone())
     }
 
     pub fn open_output(&self, path: &str) -> Result<OutputId, Refused> {
@@ -103,7 +117,8 @@ impl Opened {
         refuse_more(&outputs)?;
         let id = outputs.next;
         outputs.next += 1;
-        outputs.open.insert(id, output);
+        self.targets.write().insert(id, output.target());
+        outputs.open.insert(id, (output, path.to_owned()));
         Ok(OutputId(id))
     }
 
@@ -111,26 +126,40 @@ impl Opened {
         self.outputs.lock().open.contains_key(&id.0)
     }
 
+    /// The path by which the driver named an output.
+    pub fn output_path(&self, id: OutputId) -> Option<String> {
+        self.outputs.lock().open.get(&id.0).map(|(_, path)| path.clone())
+    }
+
+    /// Takes an output that the driver opened.
+    pub fn insert_output(&self, id: OutputId, target: OutputTarget) {
+        self.targets.write().insert(id.0, target);
+    }
+
+    /// A task's file counts.
+    pub fn accept(&self, id: OutputId, task: TaskId) {
+        if let Some((output, _)) = self.outputs.lock().open.get(&id.0) {
+            output.accept(task.stage.0, task.partition, task.attempt);
+        }
+    }
+
     /// The file of one attempt at a partition; none if there is no such output (any more).
-    pub fn attempt(
-        &self,
-        id: OutputId,
-        partition: u32,
-        attempt: u32,
-    ) -> Option<ingle_blocks::Result<OutputFile>> {
-        let outputs = self.outputs.lock();
-        outputs.open.get(&id.0).map(|output| output.attempt(partition, attempt))
+    pub fn attempt(&self, id: OutputId, task: TaskId) -> Option<ingle_blocks::Result<OutputFile>> {
+        let target = self.targets.read().get(&id.0).cloned()?;
+        Some(target.attempt(task.stage.0, task.partition, task.attempt))
     }
 
     /// Publishes an output; none if there is no such output.
     pub fn commit_output(&self, id: OutputId) -> Option<Result<(), Refused>> {
-        let output = self.outputs.lock().open.remove(&id.0)?;
+        let (output, _) = self.outputs.lock().open.remove(&id.0)?;
+        self.targets.write().remove(&id.0);
         Some(output.commit().map_err(|e| e.to_string()))
     }
 
     /// Removes an output that wasn't committed. False if there is no such output.
     pub fn drop_output(&self, id: OutputId) -> bool {
         let dropped = self.outputs.lock().open.remove(&id.0);
+        self.targets.write().remove(&id.0);
         dropped.is_some()
     }
 
@@ -149,12 +178,18 @@ impl Opened {
         if caches.len() >= MAX_CACHES {
             return None;
         }
-        caches.push(level);
-        Some(CacheId(caches.len() as u32 - 1))
+        let id = caches.len() as u32;
+        caches.insert(id, level);
+        Some(CacheId(id))
+    }
+
+    /// Takes a cached dataset that the driver made.
+    pub fn insert_cache(&self, id: CacheId, level: StorageLevel) {
+        self.caches.write().insert(id.0, level);
     }
 
     pub fn cache(&self, id: CacheId) -> Option<StorageLevel> {
-        self.caches.read().get(id.0 as usize).copied()
+        self.caches.read().get(&id.0).copied()
     }
 
     /// None if there are too many.

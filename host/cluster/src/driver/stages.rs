@@ -32,6 +32,21 @@ pub struct Stage {
     _charge: Reservation,
 }
 
+/// What an image is made of; none if its file can't be read, and then its tasks fail.
+pub fn manifest(image: &Image) -> Option<v1::ImageManifest> {
+    match image.pieces() {
+        Ok(pieces) => Some(v1::ImageManifest {
+            base: image.base(),
+            length: image.length(),
+            hashes: pieces.as_flattened().to_vec(),
+        }),
+        Err(error) => {
+            tracing::error!("reading an image: {error}");
+            None
+        }
+    }
+}
+
 /// Why a stage isn't defined.
 pub enum Problem {
     /// The guest named what isn't there: it traps.
@@ -127,6 +142,7 @@ pub fn define(
         entry,
         payload,
         image,
+        manifest: None,
     };
     let for_scheduler = scheduler::StageSpec { name: name.clone(), tasks, parents, output: kind };
     let image = held.transpose()?;

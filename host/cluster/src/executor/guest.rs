@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ingle_blocks::{CacheWriter, Error, OutputFile, ReadOptions, ResultBuffer, RunSet, TaskOutput};
+use ingle_blocks::{
+    CacheWriter, Error, Fetch, OutputFile, ReadOptions, ResultBuffer, RunSet, TaskOutput,
+};
 use ingle_core::ids::{CacheId, OutputId, SourceId, StageId};
 use ingle_core::memory::MemoryUse;
 use ingle_core::scheduler::TaskLaunch;
@@ -61,12 +63,16 @@ impl Guest {
         let output = match message {
             Some(Message::Results(_)) => Output::Results(store.result()),
             Some(Message::Shuffle(partitions)) => {
-                Output::Shuffle(store.task_output(task.stage, task.partition, *partitions))
+                let output =
+                    store.task_output(task.stage, task.partition, task.attempt, *partitions);
+                Output::Shuffle(output)
             }
             Some(Message::Files(id)) => {
                 let opened = &executor.options.opened;
-                let file = opened.attempt(OutputId(*id), task.partition, task.attempt);
-                let file = file.ok_or_else(|| format!("output {id} is no longer open"))?;
+                let file = opened.attempt(OutputId(*id), task);
+                let file = file.ok_or_else(|| {
+                    format!("output {id} isn't open on this machine: every worker must reach its folder by the same path")
+                })?;
                 Output::File(file.map_err(|e| e.to_string())?)
             }
             None => return Err(format!("{} has no output", task.stage)),
@@ -109,7 +115,7 @@ impl Guest {
                 None
             }
             Output::File(file) => {
-                file.commit()?;
+                file.finish()?;
                 None
             }
         };
@@ -128,7 +134,9 @@ impl Guest {
 /// An error of the store's ends the guest: it can do nothing about it.
 fn stopped(error: Error) -> Stop {
     match error {
-        Error::MissingOutput { stage, map } => Stop::FetchFailed { stage: stage.0, partition: map },
+        Error::MissingOutput { stage, map, attempt, whole } => {
+            Stop::FetchFailed { stage: stage.0, partition: map, attempt, whole }
+        }
         Error::Memory(error) => {
             Stop::Host(format!("{error}; raise --executor-memory, or use more partitions"))
         }
@@ -199,10 +207,18 @@ impl TaskHost for Guest {
                 found.partitions
             )));
         }
-        let opened =
-            self.executor.options.store.open_shuffle(StageId(stage), found.tasks, partition);
+        let outputs = self.executor.outputs(StageId(stage));
+        let Some(outputs) = outputs.filter(|o| o.outputs.len() == found.tasks as usize) else {
+            return Err(Stop::Host(format!("where the output of stage {stage} is was never told")));
+        };
+        let opened = self.executor.options.store.open_shuffle(
+            StageId(stage),
+            outputs.outputs.clone(),
+            partition,
+            outputs.fetcher.as_ref().map(|fetcher| fetcher as &dyn Fetch),
+        );
         match opened {
-            Ok(reader) => Ok(Ok(self.readers.add(Reader::Blocks(reader))?)),
+            Ok(reader) => Ok(Ok(self.readers.add(Reader::Shuffle(reader))?)),
             Err(error) => Ok(Err(told(error)?)),
         }
     }

@@ -3,10 +3,14 @@
 //! Each slot is a plain thread that calls its guest synchronously. What slots share is in [`Executor`]; commands come in by
 //! [`ExecutorLink`], in any thread, and ends of tasks go out by [`Reports`].
 
+mod fetch;
 mod guest;
+mod images;
 mod log;
+mod process;
 mod queue;
 mod readers;
+mod reports;
 mod slot;
 
 use std::collections::HashMap;
@@ -14,8 +18,8 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ingle_blocks::BlockStore;
-use ingle_core::ids::{CacheId, ExecutorId, StageId};
+use ingle_blocks::{BlockStore, MapOutput, OutputTarget, Place};
+use ingle_core::ids::{CacheId, ExecutorId, OutputId, SourceId, StageId};
 use ingle_core::memory::MemoryPool;
 use ingle_proto::v1;
 use ingle_proto::v1::executor_command::Command;
@@ -24,6 +28,8 @@ use parking_lot::RwLock;
 
 use crate::driver::{ExecutorLink, Opened, Reports};
 use crate::protocol;
+use fetch::{Fetcher, Workers};
+pub use process::{keep_component, load_job, run as run_process};
 use queue::Queue;
 
 /// A slot's native stack: the guest's own (1 MiB) and what host calls need above it.
@@ -43,6 +49,10 @@ pub struct ExecutorOptions {
     /// Whether an instance is kept for the next task of its stage. Off, each task is a fresh one.
     pub reuse: bool,
     pub reports: Weak<dyn Reports>,
+    /// The address of the worker that it is on; empty in local mode.
+    pub here: String,
+    /// The way to other workers; none in local mode.
+    pub workers: Option<Arc<Workers>>,
 }
 
 /// What the slots of an executor share.
@@ -50,6 +60,18 @@ pub struct Executor {
     options: ExecutorOptions,
     queue: Queue,
     stages: RwLock<HashMap<StageId, Arc<Stage>>>,
+    /// Stages whose tasks can't run here, and why.
+    broken: RwLock<HashMap<StageId, String>>,
+    outputs: RwLock<HashMap<StageId, Arc<Outputs>>>,
+}
+
+/// Where a shuffle's outputs are.
+pub struct Outputs {
+    pub outputs: Arc<[MapOutput]>,
+    /// Who made each.
+    pub makers: Vec<ExecutorId>,
+    /// Brings those that are on other workers.
+    pub fetcher: Option<Fetcher>,
 }
 
 /// A stage as its tasks need it.
@@ -71,7 +93,13 @@ impl Slots {
     pub fn start(options: ExecutorOptions) -> std::io::Result<Self> {
         let slots = options.slots;
         let queue = Queue::new(slots as usize);
-        let executor = Arc::new(Executor { options, queue, stages: RwLock::default() });
+        let executor = Arc::new(Executor {
+            options,
+            queue,
+            stages: RwLock::default(),
+            broken: RwLock::default(),
+            outputs: RwLock::default(),
+        });
         let mut started = Self { executor: executor.clone(), threads: Vec::new() };
         for slot in 0..slots {
             let executor = executor.clone();
@@ -87,6 +115,11 @@ impl Slots {
     /// The way to it.
     pub fn link(&self) -> Arc<dyn ExecutorLink> {
         self.executor.clone()
+    }
+
+    /// A stage's tasks can't run here: they fail with these words.
+    pub fn broken(&self, stage: StageId, why: String) {
+        self.executor.broken.write().insert(stage, why);
     }
 
     /// Stops all tasks and waits for the slots to end. False if one doesn't within `grace`: a guest that runs without ever calling
@@ -139,11 +172,34 @@ impl ExecutorLink for Executor {
             },
             Command::Forget(forget) => {
                 let stage = StageId(forget.stage);
+                self.outputs.write().remove(&stage);
+                self.broken.write().remove(&stage);
                 let forgotten = self.stages.write().remove(&stage);
                 drop(forgotten);
                 self.options.store.drop_stage(stage);
                 // Slots that keep an instance of it let go.
                 self.queue.wake_all();
+            }
+            Command::MapOutputs(table) => {
+                let stage = StageId(table.stage);
+                match self.table(table) {
+                    Some(outputs) => {
+                        self.outputs.write().insert(stage, Arc::new(outputs));
+                    }
+                    None => tracing::warn!("ignored a table of {stage} that makes no sense"),
+                }
+            }
+            Command::Source(message) => self.open_source(message),
+            Command::Output(v1::OutputDescription { output, path }) => {
+                match OutputTarget::open(self.options.opened.grants(), &path) {
+                    Ok(target) => self.options.opened.insert_output(OutputId(output), target),
+                    // Its tasks fail, and say that it isn't open.
+                    Err(error) => tracing::warn!("{error}"),
+                }
+            }
+            Command::Cache(message) => {
+                let level = protocol::level(message.level());
+                self.options.opened.insert_cache(CacheId(message.cache), level);
             }
             Command::DropCache(drop) => self.options.store.drop_cache(CacheId(drop.cache)),
         }
@@ -153,6 +209,59 @@ impl ExecutorLink for Executor {
 impl Executor {
     fn stage(&self, id: StageId) -> Option<Arc<Stage>> {
         self.stages.read().get(&id).cloned()
+    }
+
+    /// Why a stage that isn't known isn't.
+    fn why_unknown(&self, id: StageId) -> String {
+        let broken = self.broken.read().get(&id).cloned();
+        broken.unwrap_or_else(|| "its stage was never described to this executor".into())
+    }
+
+    fn outputs(&self, id: StageId) -> Option<Arc<Outputs>> {
+        self.outputs.read().get(&id).cloned()
+    }
+
+    fn open_source(&self, message: v1::SourceDescription) {
+        let (id, opened) = (SourceId(message.source), &self.options.opened);
+        message.published.iter().for_each(|path| opened.grants().publish(path.as_ref()));
+        let inserted = protocol::source(message)
+            .and_then(|source| opened.insert_source(id, source).map_err(|e| e.to_string()));
+        if let Err(why) = inserted {
+            // Its tasks fail, and say that it isn't there.
+            tracing::warn!("{id}: {why}");
+        }
+    }
+
+    /// None if it makes no sense.
+    fn table(&self, table: v1::MapOutputs) -> Option<Outputs> {
+        if table.maker.len() != table.attempt.len() {
+            return None;
+        }
+        let mut addresses: Vec<String> = Vec::new();
+        let places: Vec<Place> = table
+            .makers
+            .iter()
+            .map(|maker| {
+                if maker.worker == self.options.here {
+                    return Place::Here;
+                }
+                let known = addresses.iter().position(|address| *address == maker.worker);
+                Place::At(known.unwrap_or_else(|| {
+                    addresses.push(maker.worker.clone());
+                    addresses.len() - 1
+                }))
+            })
+            .collect();
+        let output = |(map, (&maker, &attempt))| {
+            Some(MapOutput { map, attempt, place: *places.get(maker as usize)? })
+        };
+        let outputs = (0u32..).zip(table.maker.iter().zip(&table.attempt)).map(output);
+        let outputs = outputs.collect::<Option<Arc<[_]>>>()?;
+        let maker = |&at: &u32| table.makers.get(at as usize).map(|m| ExecutorId(m.executor));
+        let makers = table.maker.iter().map(maker).collect::<Option<_>>()?;
+        let fetcher = self.options.workers.clone();
+        let fetcher = fetcher.map(|workers| Fetcher { workers, addresses: addresses.into() });
+        Some(Outputs { outputs, makers, fetcher })
     }
 
     /// What a task may hold: an even share of what images leave, and no more than a 32-bit memory.

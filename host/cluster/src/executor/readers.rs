@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ingle_blocks::{BlockReader, SplitReader};
+use ingle_blocks::{BlockReader, ShuffleReader, SplitReader};
 use ingle_core::memory::Reservation;
 use ingle_sandbox::host::{Block, Stop};
 
@@ -12,6 +12,7 @@ const MAX_READERS: usize = 1 << 17;
 pub enum Reader {
     Split(Box<SplitReader>),
     Blocks(BlockReader),
+    Shuffle(ShuffleReader),
 }
 
 /// Open readers, and the one block that is on its way to the guest.
@@ -56,7 +57,9 @@ impl Readers {
     pub fn split(&mut self, id: u32) -> Result<&SplitReader, Stop> {
         match self.get(id)? {
             Reader::Split(split) => Ok(split),
-            Reader::Blocks(_) => Err(Stop::Misuse(format!("reader {id}, which reads no split"))),
+            Reader::Blocks(_) | Reader::Shuffle(_) => {
+                Err(Stop::Misuse(format!("reader {id}, which reads no split")))
+            }
         }
     }
 
@@ -68,6 +71,7 @@ impl Readers {
         let next = match reader {
             Reader::Split(split) => split.next_block(),
             Reader::Blocks(blocks) => blocks.next_block(),
+            Reader::Shuffle(blocks) => blocks.next_block(),
         };
         let bytes = match next {
             Ok(Some(bytes)) => bytes,

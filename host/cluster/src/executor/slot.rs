@@ -64,7 +64,8 @@ impl Ended {
     }
 
     fn failed(message: impl Into<String>) -> Self {
-        let failed = v1::TaskFailed { message: message.into(), retryable: true };
+        let message = message.into();
+        let failed = v1::TaskFailed { message, retryable: true, executor_at_fault: false };
         Self { outcome: Outcome::Failed(failed), made: Made::default() }
     }
 }
@@ -99,7 +100,7 @@ impl Slot<'_> {
         metrics: &mut v1::TaskMetrics,
     ) -> Ended {
         let Some(stage) = self.executor.stage(launch.task.stage) else {
-            return Ended::failed("its stage was never described to this executor");
+            return Ended::failed(self.executor.why_unknown(launch.task.stage));
         };
         let mut instance = match self.instance(&stage) {
             Ok(instance) => instance,
@@ -165,9 +166,11 @@ impl Slot<'_> {
     fn failed(&self, failure: GuestFailure) -> Ended {
         match failure.kind {
             FailureKind::Cancelled => Ended::killed(),
-            FailureKind::FetchFailed { stage, partition } => {
-                let executor = self.executor.options.id.0;
-                let missed = v1::FetchFailed { stage, partition, executor };
+            FailureKind::FetchFailed { stage, partition, attempt, whole } => {
+                let outputs = self.executor.outputs(StageId(stage));
+                let maker = outputs.and_then(|o| o.makers.get(partition as usize).copied());
+                let executor = maker.unwrap_or(self.executor.options.id).0;
+                let missed = v1::FetchFailed { stage, partition, executor, attempt, whole };
                 Ended { outcome: Outcome::FetchFailed(missed), made: Made::default() }
             }
             FailureKind::Exit(_) | FailureKind::Failed => Ended::failed(failure.to_string()),
@@ -185,10 +188,11 @@ fn report(executor: &Executor, task: TaskId, metrics: v1::TaskMetrics, ended: En
         task: Some(protocol::task_message(task)),
         metrics: Some(metrics),
         outcome: Some(ended.outcome),
+        ..v1::TaskEnd::default()
     };
     // Without a driver nobody wants to know.
     if let Some(driver) = executor.options.reports.upgrade() {
-        driver.ended(executor.options.id, end, ended.made);
+        driver.ended(executor.options.id, vec![(end, ended.made)]);
     }
 }
 

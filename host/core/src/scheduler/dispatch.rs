@@ -38,6 +38,9 @@ impl Scheduler {
         let (Some(stage), Some(to)) = (self.stages.get(&id), self.executors.get(executor)) else {
             return;
         };
+        if to.is_draining() {
+            return;
+        }
         let (target, max) = (self.policy.queue_target, self.policy.max_lookahead);
         let ahead = stage.partitions.lookahead(target, max, self.executors.slots());
         let most = u64::from(to.slots()) * (u64::from(ahead) + 1);

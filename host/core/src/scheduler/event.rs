@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::failure::{JobFailure, Refusal};
-use crate::ids::{ExecutorId, JobId, StageId, TaskId};
+use crate::ids::{ExecutorId, JobId, StageId, TaskId, WorkerId};
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -14,6 +14,20 @@ pub enum Event {
         executor: ExecutorId,
         /// How many tasks it runs at a time.
         slots: u32,
+        /// The machine that it is on.
+        worker: WorkerId,
+    },
+    /// An executor shall get no new tasks; those that it has may end.
+    ExecutorDraining {
+        /// The executor.
+        executor: ExecutorId,
+    },
+    /// A machine is gone, with all executors on it and all map outputs that were ever made there.
+    WorkerLost {
+        /// The machine.
+        worker: WorkerId,
+        /// For people.
+        reason: String,
     },
     /// An executor is gone, and the tasks it ran. Its map outputs belong to the worker and stay where they are, unless
     /// `outputs_lost`.
@@ -114,8 +128,12 @@ pub enum Outcome {
         stage: StageId,
         /// The partition of that stage.
         partition: u32,
-        /// The executor that made it, and where the task looked for it.
+        /// The attempt that made it.
+        attempt: u32,
+        /// The executor that made it.
         executor: ExecutorId,
+        /// Nothing that this executor made can be reached, not only this.
+        whole: bool,
     },
 }
 
@@ -151,6 +169,8 @@ pub enum Action {
         job: JobId,
         /// The task.
         task: TaskId,
+        /// Who made it.
+        executor: ExecutorId,
     },
     /// Throw away what this task made: it came too late. Never one that was accepted, unless its output got lost since.
     Discard {

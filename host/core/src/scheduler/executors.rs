@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use super::event::{Action, TaskLaunch};
-use crate::ids::{ExecutorId, TaskId};
+use crate::ids::{ExecutorId, TaskId, WorkerId};
 
 /// One executor.
 #[derive(Debug)]
 pub(super) struct Executor {
     slots: u32,
+    worker: WorkerId,
+    /// It gets no new tasks.
+    draining: bool,
     /// Tasks whose result is wanted. Their stages know their places here.
     running: Vec<TaskId>,
     /// Tasks that were told to stop and still take up a slot.
@@ -23,6 +26,11 @@ impl Executor {
         self.slots
     }
 
+    /// Whether it gets no new tasks.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
     pub fn running(&self) -> &[TaskId] {
         &self.running
     }
@@ -33,7 +41,7 @@ impl Executor {
     }
 
     fn is_idle(&self) -> bool {
-        (self.load() as u64) < u64::from(self.slots)
+        !self.draining && (self.load() as u64) < u64::from(self.slots)
     }
 }
 
@@ -45,18 +53,25 @@ pub(super) struct Executors {
     idle: BTreeSet<ExecutorId>,
     /// Those that are given tasks in this event.
     launching: Vec<ExecutorId>,
-    /// Of all executors together.
+    /// Of all executors that take tasks together.
     slots: u64,
+    /// How many of them take no new tasks.
+    draining: usize,
+    /// Where each executor is that there ever was: what it made may still be there.
+    workers: BTreeMap<ExecutorId, WorkerId>,
 }
 
 impl Executors {
     /// Adds one, if the name is free and it can run anything.
-    pub fn add(&mut self, id: ExecutorId, slots: u32) {
-        if slots == 0 || self.all.contains_key(&id) {
+    pub fn add(&mut self, id: ExecutorId, slots: u32, worker: WorkerId) {
+        if slots == 0 || self.workers.contains_key(&id) {
             return;
         }
+        self.workers.insert(id, worker);
         let executor = Executor {
             slots,
+            worker,
+            draining: false,
             running: Vec::new(),
             stopping: BTreeSet::new(),
             launching: Vec::new(),
@@ -70,8 +85,34 @@ impl Executors {
     pub fn remove(&mut self, id: ExecutorId) -> Option<Vec<TaskId>> {
         let executor = self.all.remove(&id)?;
         self.idle.remove(&id);
-        self.slots -= u64::from(executor.slots);
+        if executor.draining {
+            self.draining -= 1;
+        } else {
+            self.slots -= u64::from(executor.slots);
+        }
         Some(executor.running)
+    }
+
+    /// Gives one no new tasks.
+    pub fn drain(&mut self, id: ExecutorId) {
+        if let Some(executor) = self.all.get_mut(&id)
+            && !executor.draining
+        {
+            executor.draining = true;
+            self.draining += 1;
+            self.slots -= u64::from(executor.slots);
+            self.idle.remove(&id);
+        }
+    }
+
+    /// Those on a machine that are there.
+    pub fn on(&self, worker: WorkerId) -> Vec<ExecutorId> {
+        self.iter().filter(|(_, executor)| executor.worker == worker).map(|(id, _)| id).collect()
+    }
+
+    /// Whether an executor is, or was, on a machine.
+    pub fn was_on(&self, id: ExecutorId, worker: WorkerId) -> bool {
+        self.workers.get(&id) == Some(&worker)
     }
 
     pub fn get(&self, id: ExecutorId) -> Option<&Executor> {
@@ -82,8 +123,9 @@ impl Executors {
         self.all.iter().map(|(id, executor)| (*id, executor))
     }
 
+    /// How many take new tasks.
     pub fn count(&self) -> usize {
-        self.all.len()
+        self.all.len() - self.draining
     }
 
     pub fn slots(&self) -> u64 {
@@ -132,7 +174,7 @@ impl Executors {
             return None;
         }
         executor.running.swap_remove(position);
-        if executor.load() + 1 == executor.slots as usize {
+        if executor.is_idle() {
             self.idle.insert(id);
         }
         executor.running.get(position).copied()
@@ -162,7 +204,8 @@ impl Executors {
 
     /// Panics unless the lists agree. For tests.
     pub fn check(&self) {
-        let slots: u64 = self.all.values().map(|e| u64::from(e.slots)).sum();
+        let taking = self.all.values().filter(|e| !e.draining);
+        let slots: u64 = taking.map(|e| u64::from(e.slots)).sum();
         assert_eq!(slots, self.slots, "total slots");
         let idle: BTreeSet<_> =
             self.iter().filter(|(_, e)| e.is_idle()).map(|(id, _)| id).collect();

@@ -6,7 +6,7 @@ use std::fmt;
 use super::Scheduler;
 use super::event::StageOutput;
 use super::stage::Stage;
-use crate::ids::{JobId, StageId};
+use crate::ids::{ExecutorId, JobId, StageId};
 
 /// A stage that a job needs, for a progress line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +64,20 @@ impl Scheduler {
         let stages =
             lacking.map(|(id, stage)| (progress(job, id, stage), self.waits(job, stage))).collect();
         Some(Explanation { job, stages })
+    }
+
+    /// The shuffle outputs of a stage that are there: partition, attempt and who made it, by partition.
+    pub fn outputs(
+        &self,
+        stage: StageId,
+    ) -> Option<impl Iterator<Item = (u32, u32, ExecutorId)> + '_> {
+        let stage = self.stages.get(&stage).filter(|s| s.output == StageOutput::Shuffle)?;
+        Some(stage.partitions.outputs())
+    }
+
+    /// A number that changes with each change of a stage's outputs.
+    pub fn outputs_version(&self, stage: StageId) -> u64 {
+        self.stages.get(&stage).map_or(0, |s| s.partitions.version())
     }
 
     fn needed(&self, job: JobId) -> impl Iterator<Item = (StageId, &Stage)> {

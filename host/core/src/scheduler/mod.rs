@@ -88,7 +88,11 @@ impl Scheduler {
         self.now = self.now.max(now);
         let mut refill = None;
         match event {
-            Event::ExecutorAdded { executor, slots } => self.executors.add(executor, slots),
+            Event::ExecutorAdded { executor, slots, worker } => {
+                self.executors.add(executor, slots, worker);
+            }
+            Event::ExecutorDraining { executor } => self.executors.drain(executor),
+            Event::WorkerLost { worker, reason } => self.worker_lost(worker, &reason, actions),
             Event::ExecutorLost { executor, reason, outputs_lost } => {
                 self.executor_lost(executor, &reason, outputs_lost, actions);
             }

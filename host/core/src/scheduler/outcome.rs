@@ -3,14 +3,16 @@
 use super::Scheduler;
 use super::event::{Action, Outcome, TaskEnd, TaskFailure};
 use super::failure::FailureCause;
-use crate::ids::{ExecutorId, StageId, TaskId};
+use crate::ids::{ExecutorId, StageId, TaskId, WorkerId};
 
 /// A map output that a task missed.
 #[derive(Clone, Copy)]
 struct Missed {
     stage: StageId,
     partition: u32,
+    attempt: u32,
     executor: ExecutorId,
+    whole: bool,
 }
 
 impl Scheduler {
@@ -29,15 +31,16 @@ impl Scheduler {
                 let Some(stage) = self.stages.get_mut(&task.stage) else { return };
                 let Some(job) = stage.first_job() else { return };
                 stage.partitions.finish(task.partition, run_time);
-                out.push(Action::Accept { job, task });
+                out.push(Action::Accept { job, task, executor });
                 if stage.partitions.is_complete() {
                     self.stage_complete(task.stage, out);
                 }
             }
             Outcome::Failed(failure) => self.task_failed(executor, task, failure, out),
             Outcome::Killed => self.task_interrupted(executor, task, "it was killed", out),
-            Outcome::FetchFailed { stage, partition, executor: at } => {
-                self.fetch_failed(executor, task, Missed { stage, partition, executor: at }, out);
+            Outcome::FetchFailed { stage, partition, attempt, executor: at, whole } => {
+                let missed = Missed { stage, partition, attempt, executor: at, whole };
+                self.fetch_failed(executor, task, missed, out);
             }
         }
     }
@@ -117,12 +120,18 @@ impl Scheduler {
         let inputs_were_there = stage.missing_parents == 0;
         let made_at =
             self.stages.get(&missed.stage).and_then(|s| s.partitions.output_at(missed.partition));
-        if made_at != Some(missed.executor) {
+        if made_at != Some((missed.executor, missed.attempt)) {
             // Old news: it was lost before, and is or will be made elsewhere.
             self.task_interrupted(executor, task, "it looked for an input that had moved", out);
             return;
         }
-        self.output_lost(missed.stage, |partitions| partitions.lose(|_, at| at == missed.executor));
+        self.output_lost(missed.stage, |partitions| {
+            if missed.whole {
+                partitions.lose(|_, at| at == missed.executor)
+            } else {
+                partitions.lose_these(&[missed.partition])
+            }
+        });
         let input_name = self.stages.get(&missed.stage).map(|s| s.name.clone()).unwrap_or_default();
         let Some(stage) = self.stages.get_mut(&task.stage) else { return };
         stage.partitions.give_back(task.partition, None);
@@ -148,6 +157,24 @@ impl Scheduler {
                 times: stage.reruns,
             };
             self.fail_stage(task.stage, &cause, out);
+        }
+    }
+
+    /// All outputs that were made on it go with it, also those of executors that ended long ago.
+    pub(super) fn worker_lost(&mut self, worker: WorkerId, reason: &str, out: &mut Vec<Action>) {
+        let stages: Vec<_> = self.stages.keys().copied().collect();
+        for stage in stages {
+            let Some(outputs) = self.outputs(stage) else { continue };
+            let lost: Vec<_> = outputs
+                .filter(|(_, _, at)| self.executors.was_on(*at, worker))
+                .map(|(partition, ..)| partition)
+                .collect();
+            if !lost.is_empty() {
+                self.output_lost(stage, |partitions| partitions.lose_these(&lost));
+            }
+        }
+        for executor in self.executors.on(worker) {
+            self.executor_lost(executor, reason, false, out);
         }
     }
 

@@ -39,6 +39,8 @@ pub(super) struct Partitions {
     /// The number of a partition's first try. Above 0 once the stage was reset, so that no attempt comes twice.
     first_attempt: u32,
     run_time: RunTime,
+    /// Changes with each output that is accepted or lost.
+    version: u64,
     /// When its first task was launched since it last lacked output.
     pub started: Option<Duration>,
 }
@@ -54,8 +56,14 @@ impl Partitions {
             failed: 0,
             first_attempt: 0,
             run_time: RunTime::default(),
+            version: 0,
             started: None,
         }
+    }
+
+    /// Changes with each output that is accepted or lost.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     pub fn running(&self) -> u32 {
@@ -138,10 +146,11 @@ impl Partitions {
         attempt >= self.first_attempt && (attempt < part.attempt || given_up)
     }
 
-    /// Where a partition's output is.
-    pub fn output_at(&self, partition: u32) -> Option<ExecutorId> {
-        match self.parts.get(partition as usize)?.state {
-            State::Done { executor } => Some(executor),
+    /// Who made a partition's output, and in which attempt.
+    pub fn output_at(&self, partition: u32) -> Option<(ExecutorId, u32)> {
+        let part = self.parts.get(partition as usize)?;
+        match part.state {
+            State::Done { executor } => Some((executor, part.attempt)),
             State::Waiting | State::Running { .. } => None,
         }
     }
@@ -163,6 +172,7 @@ impl Partitions {
             part.state = State::Done { executor };
             self.running -= 1;
             self.done += 1;
+            self.version += 1;
             self.run_time.record(run_time);
         }
     }
@@ -236,6 +246,7 @@ impl Partitions {
             {
                 part.state = State::Waiting;
                 self.done -= 1;
+                self.version += 1;
                 self.waiting.entry(None).or_default().push_back(partition);
             }
         }
@@ -251,6 +262,7 @@ impl Partitions {
             {
                 part.state = State::Waiting;
                 self.done -= 1;
+                self.version += 1;
                 self.waiting.entry(None).or_default().push_back(partition);
             }
         }
@@ -262,7 +274,8 @@ impl Partitions {
         let used = self.parts.iter().map(|p| p.attempt + 1).max();
         let run_time = std::mem::take(&mut self.run_time);
         let first_attempt = used.unwrap_or(self.first_attempt);
-        *self = Self { first_attempt, run_time, ..Self::new(self.tasks) };
+        let version = self.version + 1;
+        *self = Self { first_attempt, run_time, version, ..Self::new(self.tasks) };
     }
 
     /// How many tasks an executor may have queued for each slot, beyond the one that runs.
@@ -275,6 +288,14 @@ impl Partitions {
     /// The state of every partition that was ever launched, with its attempt.
     pub fn states(&self) -> impl Iterator<Item = (u32, u32, State)> {
         (0..).zip(&self.parts).map(|(partition, part)| (partition, part.attempt, part.state))
+    }
+
+    /// Accepted outputs: the partition, the attempt that made it, and where.
+    pub fn outputs(&self) -> impl Iterator<Item = (u32, u32, ExecutorId)> {
+        self.states().filter_map(|(partition, attempt, state)| match state {
+            State::Done { executor } => Some((partition, attempt, executor)),
+            State::Waiting | State::Running { .. } => None,
+        })
     }
 
     /// Partitions in the queue of those to be launched again.

@@ -120,7 +120,7 @@ impl Audit {
                 assert_eq!(self.launched.get(task), Some(executor), "kill of {task}");
                 assert!(!self.accepted.contains(task), "kill of {task}, which was accepted");
             }
-            Action::Accept { job, task } => self.accept(*job, *task),
+            Action::Accept { job, task, .. } => self.accept(*job, *task),
             Action::Discard { task, .. } => {
                 let key = (task.stage, task.partition);
                 let current = self.outputs.get(&key).is_some_and(|at| at.1 == task.attempt);

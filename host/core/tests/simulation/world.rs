@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use ingle_core::ids::{ExecutorId, JobId, StageId, TaskId};
+use ingle_core::ids::{ExecutorId, JobId, StageId, TaskId, WorkerId};
 use ingle_core::scheduler::{
     Action, Event, Outcome, Policy, Refusal, Scheduler, StageSpec, TaskEnd, TaskFailure,
 };
@@ -118,7 +118,10 @@ impl World {
         }
         // Whatever happens, someone is there in the end.
         let executor = self.new_executor();
-        self.at(STORM_MICROS, Next::Tell(Event::ExecutorAdded { executor, slots: 2 }));
+        self.at(
+            STORM_MICROS,
+            Next::Tell(Event::ExecutorAdded { executor, slots: 2, worker: on(executor) }),
+        );
     }
 
     fn new_executor(&mut self) -> ExecutorId {
@@ -129,7 +132,7 @@ impl World {
     fn plan_executor(&mut self, time: u64) {
         let executor = self.new_executor();
         let slots = self.rng.random_range(1..5);
-        self.at(time, Next::Tell(Event::ExecutorAdded { executor, slots }));
+        self.at(time, Next::Tell(Event::ExecutorAdded { executor, slots, worker: on(executor) }));
         if time < STORM_MICROS && self.rng.random_bool(self.weather.lost) {
             let lost = time + self.rng.random_range(0..50_000);
             self.at(lost, Next::Lose(executor));
@@ -177,12 +180,15 @@ impl World {
             println!("{:?} {event:?}", self.now);
         }
         match &event {
-            Event::ExecutorAdded { executor, slots } => {
+            Event::ExecutorAdded { executor, slots, .. } => {
                 let slots = *slots as usize;
                 self.executors.insert(*executor, Executor { slots, ..Executor::default() });
             }
             Event::ExecutorLost { executor, outputs_lost: true, .. } => {
                 self.audit.lost(|_, _, at| at.0 == *executor);
+            }
+            Event::WorkerLost { worker, .. } => {
+                self.audit.lost(|_, _, at| on(at.0) == *worker);
             }
             Event::JobSubmitted { job, stage } => self.submit(*job, *stage),
             Event::JobCancelled { job } => self.audit.cancelled(*job),
@@ -273,10 +279,11 @@ impl World {
         let is_gone = |&(stage, partition, (_, attempt)): &(StageId, u32, Location)| {
             self.rotten.contains(&(stage, partition, attempt))
         };
-        if let Some((stage, partition, (executor, _))) =
+        if let Some((stage, partition, (executor, attempt))) =
             queued.inputs.iter().find(|i| is_gone(i)).copied()
         {
-            return (Outcome::FetchFailed { stage, partition, executor }, micros);
+            let whole = self.rng.random_bool(0.5);
+            return (Outcome::FetchFailed { stage, partition, attempt, executor, whole }, micros);
         }
         let for_good = self.rng.random_bool(self.weather.fails_for_good);
         if for_good || self.rng.random_bool(self.weather.fails) {
@@ -336,6 +343,18 @@ impl World {
             self.rotten.extend(gone.map(|(stage, partition, at)| (stage, partition, at.1)));
         }
         let reason = "lost in the storm".into();
+        if outputs_lost && self.rng.random_bool(0.5) {
+            let worker = on(id);
+            let others: Vec<_> =
+                self.executors.keys().copied().filter(|e| on(*e) == worker).collect();
+            for other in others {
+                self.executors.remove(&other);
+            }
+            let gone = self.audit.outputs().filter(|(.., at)| on(at.0) == worker);
+            self.rotten.extend(gone.map(|(stage, partition, at)| (stage, partition, at.1)));
+            self.tell(Event::WorkerLost { worker, reason });
+            return;
+        }
         self.tell(Event::ExecutorLost { executor: id, reason, outputs_lost });
     }
 
@@ -380,6 +399,11 @@ impl World {
             }
         }
     }
+}
+
+/// The machine that an executor is on: a few on each.
+fn on(executor: ExecutorId) -> WorkerId {
+    WorkerId(executor.0 / 3)
 }
 
 /// The stages and executors that an event says output is missing of.

@@ -31,11 +31,11 @@ const EXECUTOR: ExecutorId = ExecutorId(0);
 
 fn application() -> (Application, Arc<Told>) {
     let pool = MemoryPool::new(ByteSize(1 << 20));
-    let opened = Opened::new(Arc::new(Grants::new(&[], &[]).unwrap()), pool.clone(), 1);
+    let opened = Opened::new(Arc::new(Grants::new(&[], &[]).unwrap()), pool.clone());
     let policy = Policy { max_attempts: 1, ..Policy::default() };
     let application = Application::new(policy, Arc::new(opened), pool, Box::new(|_| {}));
     let told = Arc::new(Told::default());
-    application.add_executor(EXECUTOR, 1, told.clone());
+    application.add_executor(EXECUTOR, 1, WorkerId(1), "here:1", told.clone());
     (application, told)
 }
 
@@ -62,10 +62,11 @@ fn ends(application: &Application, told: &Told, succeeds: bool, made: Made) {
         false => v1::task_end::Outcome::Failed(v1::TaskFailed {
             message: "boom".into(),
             retryable: true,
+            executor_at_fault: false,
         }),
     };
-    let end = v1::TaskEnd { task, metrics: None, outcome: Some(outcome) };
-    application.ended(EXECUTOR, end, made);
+    let end = v1::TaskEnd { task, outcome: Some(outcome), ..v1::TaskEnd::default() };
+    application.ended(EXECUTOR, vec![(end, made)]);
 }
 
 fn changed(accumulator: u32) -> Made {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::ids::{ExecutorId, JobId, StageId, TaskId};
+use crate::ids::{ExecutorId, JobId, StageId, TaskId, WorkerId};
 use crate::scheduler::{
     Action, Event, Outcome, Policy, Scheduler, StageOutput, StageSpec, TaskEnd, TaskFailure,
 };
@@ -53,7 +53,8 @@ impl TestEnv {
     pub fn executor(&mut self, slots: u32) -> ExecutorId {
         let executor = ExecutorId(self.executors);
         self.executors += 1;
-        self.tell(Event::ExecutorAdded { executor, slots });
+        let worker = WorkerId(executor.0 / 2);
+        self.tell(Event::ExecutorAdded { executor, slots, worker });
         executor
     }
 
@@ -129,7 +130,7 @@ pub fn failed(retryable: bool) -> Outcome {
 
 fn words(action: Action) -> String {
     match action {
-        Action::Accept { job, task } => format!("accept {task} for {job}"),
+        Action::Accept { job, task, .. } => format!("accept {task} for {job}"),
         Action::Discard { executor, task } => format!("discard {task} of {executor}"),
         Action::DropOutput { stage } => format!("drop {stage}"),
         Action::StageForgotten { stage } => format!("forget {stage}"),

@@ -1,11 +1,15 @@
 //! Tasks that fail, executors that go, output that is lost, jobs that are given up.
 
 use super::env::{TestEnv, failed};
-use crate::ids::{ExecutorId, StageId, TaskId};
+use crate::ids::{ExecutorId, StageId, TaskId, WorkerId};
 use crate::scheduler::{Event, Outcome, Policy};
 
 fn fetch_failed(stage: StageId, executor: ExecutorId) -> Outcome {
-    Outcome::FetchFailed { stage, partition: 0, executor }
+    missed(stage, 0, executor, true)
+}
+
+fn missed(stage: StageId, attempt: u32, executor: ExecutorId, whole: bool) -> Outcome {
+    Outcome::FetchFailed { stage, partition: 0, attempt, executor, whole }
 }
 
 #[test]
@@ -175,9 +179,9 @@ fn an_input_that_is_missed_again_and_again_fails_the_job() {
     let reduce = env.results(1, &[map]);
     let executor = env.executor(1);
     env.submit(reduce);
-    for _ in 0..2 {
+    for attempt in 0..2 {
         env.first_ends(Outcome::Succeeded);
-        env.first_ends(fetch_failed(map, executor));
+        env.first_ends(missed(map, attempt, executor, true));
     }
     assert_eq!(
         env.said().last().unwrap(),
@@ -276,4 +280,71 @@ fn a_second_report_of_an_accepted_task_changes_nothing() {
     env.said();
     env.end(executor, task, Outcome::Succeeded);
     assert_eq!(env.said(), [""; 0], "not even when another run is under way");
+}
+
+/// Four map tasks, made by two executors on one machine, and a task that reads them.
+fn mapped() -> (TestEnv, StageId, ExecutorId) {
+    let mut env = TestEnv::with(Policy { max_attempts: 1, ..Policy::default() });
+    let map = env.shuffle(4, &[]);
+    let reduce = env.results(1, &[map]);
+    let first = env.executor(1);
+    env.executor(1);
+    env.submit(reduce);
+    for _ in 0..4 {
+        env.first_ends(Outcome::Succeeded);
+    }
+    env.said();
+    (env, map, first)
+}
+
+#[test]
+fn one_damaged_output_is_made_again_alone() {
+    let (mut env, map, first) = mapped();
+    env.first_ends(missed(map, 0, first, false));
+    assert_eq!(env.runs().len(), 1, "partition 0 alone");
+    env.drain();
+    assert_eq!(env.said().last().unwrap(), "job 0 finished");
+}
+
+#[test]
+fn a_miss_of_an_attempt_that_counts_no_more_loses_nothing() {
+    let (mut env, map, first) = mapped();
+    let before = env.scheduler.outputs_version(map);
+    env.first_ends(missed(map, 7, first, true));
+    assert_eq!(env.scheduler.outputs_version(map), before);
+    env.drain();
+    assert_eq!(env.said().last().unwrap(), "job 0 finished");
+}
+
+#[test]
+fn a_lost_machine_takes_all_that_was_ever_made_on_it() {
+    let (mut env, map, first) = mapped();
+    // It ended long before, and its outputs stayed.
+    env.lose(first, false);
+    assert_eq!(env.scheduler.outputs(map).unwrap().count(), 4);
+    env.executor(1);
+    env.running.clear();
+    env.tell(Event::WorkerLost { worker: WorkerId(0), reason: "fire".into() });
+    assert_eq!(env.scheduler.outputs(map).unwrap().count(), 0);
+    env.drain();
+    assert_eq!(env.said().last().unwrap(), "job 0 finished");
+}
+
+#[test]
+fn an_executor_that_drains_gets_nothing_new_and_may_end_what_it_has() {
+    let mut env = TestEnv::new();
+    let stage = env.results(4, &[]);
+    let draining = env.executor(2);
+    let job = env.submit(stage);
+    env.tell(Event::ExecutorDraining { executor: draining });
+    env.first_ends(Outcome::Succeeded);
+    env.first_ends(Outcome::Succeeded);
+    assert!(env.running.is_empty());
+    assert_eq!(
+        env.explain(job),
+        "stage 0 (s0): 2 of 4 tasks done; waits for an executor: there is none"
+    );
+    env.executor(1);
+    env.drain();
+    assert_eq!(env.said().last().unwrap(), "job 0 finished");
 }

@@ -1,0 +1,446 @@
+//! Shuffle output as files that belong to a worker: they outlive the executor that wrote them, and are read by others.
+//!
+//! One file for each attempt of a map task, `S-P-A` (stage, partition, attempt). It is written under another name and renamed when it is
+//! complete, so that a crash leaves no half of one. All numbers are little-endian:
+//!
+//! | part | what |
+//! |---|---|
+//! | head | the magic number, 8 bytes |
+//! | data | the blocks, those of one reduce partition next to each other |
+//! | spans | for each block: its partition, its stored length, its length before compression (0: as stored), a CRC-32 of its bytes and that; 4 bytes each |
+//! | directory | for each partition, and one beyond the last: where its data begins (8 bytes), its first span (4), and a CRC-32 of both and the partition |
+//! | foot | where spans and directory begin (8 each), partitions, codec (4 each), a CRC-32 of these, the magic number again |
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ingle_core::ids::StageId;
+
+use crate::error::{Error, Result};
+
+const MAGIC: [u8; 8] = *b"INGLSHF1";
+const SPAN: u64 = 16;
+const ENTRY: u64 = 16;
+const FOOT: u64 = 36;
+const BUFFER: usize = 256 << 10;
+/// Blocks next to each other are read together, up to so many bytes.
+const READ_TOGETHER: usize = 1 << 20;
+/// Less than this isn't worth compressing.
+const MIN_COMPRESSED: usize = 128;
+
+/// How shuffle output is compressed, block by block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// Fast.
+    Lz4,
+    /// Better, at its fastest level.
+    Zstd,
+}
+
+impl Compression {
+    /// Its number in files and messages.
+    pub fn number(self) -> u32 {
+        match self {
+            Self::None => 0,
+            Self::Lz4 => 1,
+            Self::Zstd => 2,
+        }
+    }
+
+    /// The one with this number.
+    pub fn from_number(number: u32) -> Option<Self> {
+        [Self::None, Self::Lz4, Self::Zstd].into_iter().find(|c| c.number() == number)
+    }
+
+    /// A block in fewer bytes; none if that doesn't save anything.
+    fn compress(self, block: &[u8]) -> Option<Vec<u8>> {
+        let compressed = match self {
+            _ if block.len() < MIN_COMPRESSED => return None,
+            Self::None => return None,
+            Self::Lz4 => lz4_flex::block::compress(block),
+            Self::Zstd => zstd::bulk::compress(block, 1).ok()?,
+        };
+        (compressed.len() < block.len()).then_some(compressed)
+    }
+
+    /// Fills `into`, which is as long as the block was.
+    fn decompress(self, stored: &[u8], into: &mut [u8]) -> bool {
+        let length = match self {
+            Self::None => None,
+            Self::Lz4 => lz4_flex::block::decompress_into(stored, into).ok(),
+            Self::Zstd => zstd::bulk::decompress_to_buffer(stored, into).ok(),
+        };
+        length == Some(into.len())
+    }
+}
+
+/// A block as it is stored, on its way from one machine to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteBlock {
+    /// The map task that made it.
+    pub map: u32,
+    /// Its bytes, compressed or not.
+    pub stored: Bytes,
+    /// Its length before compression; 0 if it wasn't compressed.
+    pub raw_len: u32,
+    /// How it was compressed: [`Compression::number`].
+    pub codec: u32,
+    /// CRC-32 of the stored bytes and `raw_len`.
+    pub crc: u32,
+}
+
+impl RemoteBlock {
+    /// How many bytes it has when it is read.
+    pub fn len(&self) -> usize {
+        if self.raw_len > 0 { self.raw_len as usize } else { self.stored.len() }
+    }
+
+    /// Whether it has none; no writer makes such a block.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether it is as it was written.
+    pub fn is_sound(&self) -> bool {
+        checksum(&self.stored, self.raw_len) == self.crc
+    }
+
+    /// The block, if it is sound, into `buffer` if it must be decompressed; none if that fails.
+    pub(crate) fn open<'a>(&'a self, buffer: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+        if self.raw_len == 0 {
+            return Some(&self.stored);
+        }
+        buffer.clear();
+        buffer.resize(self.raw_len as usize, 0);
+        let codec = Compression::from_number(self.codec)?;
+        codec.decompress(&self.stored, buffer).then_some(buffer)
+    }
+}
+
+/// An application's shuffle output on one worker. Clones share it.
+#[derive(Clone, Debug)]
+pub struct ShuffleDir(Arc<PathBuf>);
+
+impl ShuffleDir {
+    /// The folder, made if need be, for this user alone.
+    pub fn create(path: &Path) -> Result<Self> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(Error::io("making the folder for shuffle output", path))?;
+        Ok(Self(Arc::new(path.to_owned())))
+    }
+
+    /// A folder that others write to.
+    pub fn open_existing(path: &Path) -> Self {
+        Self(Arc::new(path.to_owned()))
+    }
+
+    fn file(&self, stage: StageId, map: u32, attempt: u32) -> PathBuf {
+        self.0.join(format!("{}-{map}-{attempt}", stage.0))
+    }
+
+    /// Begins a file. Partitions are written in their order.
+    pub(crate) fn write(
+        &self,
+        stage: StageId,
+        map: u32,
+        attempt: u32,
+        partitions: u32,
+        compression: Compression,
+    ) -> Result<MapFileWriter> {
+        let path = self.file(stage, map, attempt);
+        let temporary = path.with_extension("tmp");
+        let opened = File::create(&temporary);
+        let file = opened.map_err(Error::io("writing shuffle output", &temporary))?;
+        let mut writer = MapFileWriter {
+            path,
+            temporary,
+            file: BufWriter::with_capacity(BUFFER, file),
+            at: 0,
+            spans: Vec::new(),
+            directory: Vec::new(),
+            partitions,
+            partition: 0,
+            compression,
+        };
+        writer.put(&MAGIC)?;
+        Ok(writer)
+    }
+
+    /// Opens one partition of one attempt's output.
+    pub(crate) fn open(
+        &self,
+        stage: StageId,
+        map: u32,
+        attempt: u32,
+        partition: u32,
+    ) -> Result<MapFile> {
+        let missing = Error::MissingOutput { stage, map, attempt, whole: false };
+        let opened = MapFile::open(&self.file(stage, map, attempt), map, partition);
+        opened.map_err(|why| {
+            tracing::warn!("{missing} ({why})");
+            missing
+        })
+    }
+
+    /// The stored blocks of one partition of some outputs, each a map task and its attempt, in this order. Ends with the first
+    /// error.
+    pub fn serve<'a>(
+        &'a self,
+        stage: StageId,
+        partition: u32,
+        outputs: &'a [(u32, u32)],
+    ) -> impl Iterator<Item = Result<RemoteBlock>> + 'a {
+        let mut outputs = outputs.iter();
+        let mut open: Option<(MapFile, u32)> = None;
+        let mut failed = false;
+        std::iter::from_fn(move || {
+            while !failed {
+                let Some((file, attempt)) = &mut open else {
+                    let &(map, attempt) = outputs.next()?;
+                    match self.open(stage, map, attempt, partition) {
+                        Ok(file) => open = Some((file, attempt)),
+                        Err(error) => {
+                            failed = true;
+                            return Some(Err(error));
+                        }
+                    }
+                    continue;
+                };
+                match file.next() {
+                    Ok(Some(block)) => return Some(Ok(block)),
+                    Ok(None) => open = None,
+                    Err(error) => {
+                        tracing::warn!("reading {}: {error}", file.path().display());
+                        let (map, attempt) = (file.map(), *attempt);
+                        failed = true;
+                        let missing = Error::MissingOutput { stage, map, attempt, whole: false };
+                        return Some(Err(missing));
+                    }
+                }
+            }
+            None
+        })
+    }
+
+    /// Removes a stage's output. Those who read it now may go on.
+    pub fn drop_stage(&self, stage: StageId) {
+        let Ok(entries) = fs::read_dir(&**self.0) else { return };
+        let prefix = format!("{}-", stage.0);
+        for entry in entries.flatten() {
+            if entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()) {
+                // Another executor of this worker may be as quick.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+/// A file in the making. Dropped before its commit, it is removed.
+pub(crate) struct MapFileWriter {
+    path: PathBuf,
+    temporary: PathBuf,
+    file: BufWriter<File>,
+    at: u64,
+    spans: Vec<[u32; 4]>,
+    directory: Vec<(u64, u32)>,
+    partitions: u32,
+    partition: u32,
+    compression: Compression,
+}
+
+impl MapFileWriter {
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        let put = self.file.write_all(bytes);
+        put.map_err(Error::io("writing shuffle output", &self.path))?;
+        self.at += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// From now on blocks are of this partition.
+    pub fn begin(&mut self, partition: u32) -> Result<()> {
+        if partition >= self.partitions {
+            return Err(Error::Invalid(format!("there is no partition {partition}")));
+        }
+        self.partition = partition;
+        self.fill_directory(partition as usize + 1);
+        Ok(())
+    }
+
+    fn fill_directory(&mut self, length: usize) {
+        let here = (self.at, self.spans.len() as u32);
+        self.directory.resize(length.max(self.directory.len()), here);
+    }
+
+    pub fn push(&mut self, block: &[u8]) -> Result<()> {
+        let compressed = self.compression.compress(block);
+        let (stored, raw) = match &compressed {
+            Some(compressed) => (&compressed[..], block.len() as u32),
+            None => (block, 0),
+        };
+        self.spans.push([self.partition, stored.len() as u32, raw, checksum(stored, raw)]);
+        self.put(stored)
+    }
+
+    /// Makes the file readable, all at once.
+    pub fn commit(mut self) -> Result<()> {
+        self.fill_directory(self.partitions as usize + 1);
+        let spans_at = self.at;
+        for span in std::mem::take(&mut self.spans) {
+            for number in span {
+                self.put(&number.to_le_bytes())?;
+            }
+        }
+        let directory_at = self.at;
+        for (partition, (offset, span)) in (0u32..).zip(std::mem::take(&mut self.directory)) {
+            self.put(&entry(partition, offset, span))?;
+        }
+        let mut foot = Vec::with_capacity(FOOT as usize);
+        foot.extend_from_slice(&spans_at.to_le_bytes());
+        foot.extend_from_slice(&directory_at.to_le_bytes());
+        foot.extend_from_slice(&self.partitions.to_le_bytes());
+        foot.extend_from_slice(&self.compression.number().to_le_bytes());
+        foot.extend_from_slice(&crc32fast::hash(&foot).to_le_bytes());
+        foot.extend_from_slice(&MAGIC);
+        self.put(&foot)?;
+        let flushed = self.file.flush().and_then(|()| fs::rename(&self.temporary, &self.path));
+        flushed.map_err(Error::io("writing shuffle output", &self.path))
+    }
+}
+
+impl Drop for MapFileWriter {
+    fn drop(&mut self) {
+        // Gone already if it was committed.
+        let _ = fs::remove_file(&self.temporary);
+    }
+}
+
+fn checksum(stored: &[u8], raw_len: u32) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(stored);
+    crc.update(&raw_len.to_le_bytes());
+    crc.finalize()
+}
+
+fn entry(partition: u32, offset: u64, span: u32) -> [u8; ENTRY as usize] {
+    let mut entry = [0; ENTRY as usize];
+    entry[..8].copy_from_slice(&offset.to_le_bytes());
+    entry[8..12].copy_from_slice(&span.to_le_bytes());
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&entry[..12]);
+    crc.update(&partition.to_le_bytes());
+    entry[12..].copy_from_slice(&crc.finalize().to_le_bytes());
+    entry
+}
+
+/// One partition of a file that is read.
+pub(crate) struct MapFile {
+    file: File,
+    path: PathBuf,
+    map: u32,
+    codec: u32,
+    spans: std::vec::IntoIter<[u32; 4]>,
+    /// Where what isn't read yet begins and ends.
+    at: u64,
+    end: u64,
+    /// Bytes that were read ahead.
+    ahead: Bytes,
+}
+
+fn damaged(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("its {what} is damaged"))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+}
+
+impl MapFile {
+    fn open(path: &Path, map: u32, partition: u32) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        let mut foot = [0; FOOT as usize];
+        let foot_at = length.checked_sub(FOOT).ok_or_else(|| damaged("foot"))?;
+        file.read_exact_at(&mut foot, foot_at)?;
+        let (spans_at, directory_at) = (u64_at(&foot, 0), u64_at(&foot, 8));
+        let (partitions, codec) = (u32_at(&foot, 16), u32_at(&foot, 20));
+        let is_sound = foot[28..] == MAGIC
+            && u32_at(&foot, 24) == crc32fast::hash(&foot[..24])
+            && spans_at <= directory_at
+            && directory_at + (u64::from(partitions) + 1) * ENTRY == foot_at;
+        if !is_sound {
+            return Err(damaged("foot"));
+        }
+        if partition >= partitions {
+            return Err(damaged("number of partitions"));
+        }
+        let mut directory = [0; 2 * ENTRY as usize];
+        file.read_exact_at(&mut directory, directory_at + u64::from(partition) * ENTRY)?;
+        let (from, to) = directory.split_at(ENTRY as usize);
+        let (at, first) = (u64_at(from, 0), u32_at(from, 8));
+        let (end, last) = (u64_at(to, 0), u32_at(to, 8));
+        let is_sound = from == entry(partition, at, first)
+            && to == entry(partition + 1, end, last)
+            && at <= end
+            && end <= spans_at
+            && first <= last
+            && spans_at + u64::from(last) * SPAN <= directory_at;
+        if !is_sound {
+            return Err(damaged("directory"));
+        }
+        // No more than the file has.
+        let mut raw = vec![0; (last - first) as usize * SPAN as usize];
+        file.read_exact_at(&mut raw, spans_at + u64::from(first) * SPAN)?;
+        let spans: Vec<[u32; 4]> = raw
+            .chunks_exact(SPAN as usize)
+            .map(|span| [0, 4, 8, 12].map(|at| u32_at(span, at)))
+            .collect();
+        let stored: u64 = spans.iter().map(|span| u64::from(span[1])).sum();
+        if stored != end - at || spans.iter().any(|span| span[0] != partition) {
+            return Err(damaged("index"));
+        }
+        let (path, spans) = (path.to_owned(), spans.into_iter());
+        Ok(Self { file, path, map, codec, spans, at, end, ahead: Bytes::new() })
+    }
+
+    /// The next block, as it is stored.
+    pub fn next(&mut self) -> io::Result<Option<RemoteBlock>> {
+        let Some([_, stored, raw_len, crc]) = self.spans.next() else { return Ok(None) };
+        let stored = stored as usize;
+        if self.ahead.len() < stored {
+            let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
+            // What is ahead is read again: it is less than a block.
+            let mut buffer = vec![0; stored.max(READ_TOGETHER).min(left)];
+            self.file.read_exact_at(&mut buffer, self.at)?;
+            self.ahead = buffer.into();
+        }
+        if self.ahead.len() < stored {
+            return Err(damaged("index"));
+        }
+        self.at += stored as u64;
+        let stored = self.ahead.split_to(stored);
+        Ok(Some(RemoteBlock { map: self.map, stored, raw_len, codec: self.codec, crc }))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The map task that made it.
+    pub fn map(&self) -> u32 {
+        self.map
+    }
+}

@@ -1,0 +1,223 @@
+//! Reading one partition of a shuffle, from this worker's files and from other workers, in the order of the map tasks.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ingle_core::ids::StageId;
+use ingle_core::memory::{MemoryUse, Reservation};
+
+use crate::block_reader::BlockReader;
+use crate::error::{Error, Result};
+use crate::packer::Shared;
+use crate::shuffle_dir::{MapFile, RemoteBlock, ShuffleDir};
+
+/// The output of one map task, and where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapOutput {
+    /// The task.
+    pub map: u32,
+    /// The attempt whose output counts.
+    pub attempt: u32,
+    /// The worker.
+    pub place: Place,
+}
+
+/// Where an output is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On this worker.
+    Here,
+    /// On another, by its number in a list.
+    At(usize),
+}
+
+/// Brings blocks from other workers.
+pub trait Fetch: Send + Sync {
+    /// A stream of the blocks of one partition of some outputs on one worker, each a map task and its attempt. It reads ahead, within
+    /// bounds, from now on.
+    fn fetch(
+        &self,
+        worker: usize,
+        stage: StageId,
+        partition: u32,
+        outputs: Vec<(u32, u32)>,
+    ) -> Box<dyn RemoteBlocks>;
+}
+
+/// Blocks on their way.
+pub trait RemoteBlocks: Send {
+    /// The next one, in the order of the outputs that were asked for; none at the end.
+    fn next(&mut self) -> Result<Option<RemoteBlock>>;
+}
+
+/// The blocks of one partition.
+pub struct ShuffleReader(Inner);
+
+enum Inner {
+    Memory(BlockReader),
+    Files(Box<Files>),
+}
+
+struct Files {
+    shared: Arc<Shared>,
+    dir: ShuffleDir,
+    stage: StageId,
+    partition: u32,
+    outputs: Arc<[MapOutput]>,
+    /// The next of them.
+    next: usize,
+    /// What is read of one here.
+    file: Option<MapFile>,
+    /// By worker: its stream, and what came of it that isn't wanted yet.
+    remote: Vec<Option<Remote>>,
+    /// The block that was handed out last, and what it was decompressed into.
+    block: Option<RemoteBlock>,
+    buffer: Vec<u8>,
+    charge: Reservation,
+}
+
+struct Remote {
+    stream: Box<dyn RemoteBlocks>,
+    peeked: Option<RemoteBlock>,
+}
+
+impl ShuffleReader {
+    pub(crate) fn of_memory(reader: BlockReader) -> Self {
+        Self(Inner::Memory(reader))
+    }
+
+    pub(crate) fn open(
+        shared: Arc<Shared>,
+        dir: ShuffleDir,
+        stage: StageId,
+        outputs: Arc<[MapOutput]>,
+        partition: u32,
+        fetch: Option<&dyn Fetch>,
+    ) -> Result<Self> {
+        let charge = shared.pool.reserve(MemoryUse::Input, size_of::<Files>() as u64)?;
+        let mut by_worker: Vec<Vec<(u32, u32)>> = Vec::new();
+        for output in outputs.iter() {
+            if let Place::At(worker) = output.place {
+                by_worker.resize_with(by_worker.len().max(worker + 1), Vec::new);
+                by_worker[worker].push((output.map, output.attempt));
+            }
+        }
+        let mut remote = Vec::new();
+        for (worker, outputs) in by_worker.into_iter().enumerate() {
+            remote.push(match (outputs.first(), fetch) {
+                (None, _) => None,
+                (Some(_), Some(fetch)) => Some(Remote {
+                    stream: fetch.fetch(worker, stage, partition, outputs),
+                    peeked: None,
+                }),
+                (Some(&(map, attempt)), None) => {
+                    return Err(Error::MissingOutput { stage, map, attempt, whole: true });
+                }
+            });
+        }
+        Ok(Self(Inner::Files(Box::new(Files {
+            shared,
+            dir,
+            stage,
+            partition,
+            outputs,
+            next: 0,
+            file: None,
+            remote,
+            block: None,
+            buffer: Vec::new(),
+            charge,
+        }))))
+    }
+
+    /// The next block; none at the end.
+    pub fn next_block(&mut self) -> Result<Option<&[u8]>> {
+        match &mut self.0 {
+            Inner::Memory(reader) => reader.next_block(),
+            Inner::Files(files) => files.next_block(),
+        }
+    }
+}
+
+impl Files {
+    fn next_block(&mut self) -> Result<Option<&[u8]>> {
+        self.block = None;
+        let block = loop {
+            if self.file.is_none() && self.next == self.outputs.len() {
+                return Ok(None);
+            }
+            if let Some(block) = self.stored()? {
+                break block;
+            }
+        };
+        let damaged = self.missing(block.map);
+        if !block.is_sound() {
+            tracing::warn!("a block of it is damaged: {damaged}");
+            return Err(damaged);
+        }
+        let held = block.stored.len() + if block.raw_len > 0 { block.raw_len as usize } else { 0 };
+        let charged = self.charge.bytes();
+        if held as u64 > charged {
+            self.charge.grow(held as u64 - charged)?;
+        }
+        self.shared.read.fetch_add(block.len() as u64, Ordering::Relaxed);
+        let block = self.block.insert(block);
+        match block.open(&mut self.buffer) {
+            Some(bytes) => Ok(Some(bytes)),
+            None => Err(damaged),
+        }
+    }
+
+    fn missing(&self, map: u32) -> Error {
+        let attempt = self.outputs.iter().find(|o| o.map == map).map_or(0, |o| o.attempt);
+        Error::MissingOutput { stage: self.stage, map, attempt, whole: false }
+    }
+
+    /// The next stored block of the output whose turn it is; none if it has no more, and the next one's turn begins. While one is read,
+    /// `next` is the one after it.
+    fn stored(&mut self) -> Result<Option<RemoteBlock>> {
+        if let Some(mut file) = self.file.take() {
+            return match file.next() {
+                Ok(None) => Ok(None),
+                Ok(block) => {
+                    self.file = Some(file);
+                    Ok(block)
+                }
+                Err(error) => {
+                    tracing::warn!("reading {}: {error}", file.path().display());
+                    Err(self.missing(file.map()))
+                }
+            };
+        }
+        let Some(&MapOutput { map, attempt, place }) = self.outputs.get(self.next) else {
+            return Ok(None);
+        };
+        match place {
+            Place::Here => {
+                self.next += 1;
+                self.file = Some(self.dir.open(self.stage, map, attempt, self.partition)?);
+                Ok(None)
+            }
+            Place::At(worker) => {
+                let Some(Some(remote)) = self.remote.get_mut(worker) else {
+                    return Err(Error::MissingOutput {
+                        stage: self.stage,
+                        map,
+                        attempt,
+                        whole: true,
+                    });
+                };
+                if remote.peeked.is_none() {
+                    remote.peeked = remote.stream.next()?;
+                }
+                match remote.peeked.take_if(|block| block.map == map) {
+                    Some(block) => Ok(Some(block)),
+                    None => {
+                        self.next += 1;
+                        Ok(None)
+                    }
+                }
+            }
+        }
+    }
+}

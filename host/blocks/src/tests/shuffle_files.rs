@@ -1,0 +1,214 @@
+//! Shuffle output that belongs to a worker: files, read here and there, sound or damaged.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ingle_core::ids::StageId;
+use ingle_core::memory::{MemoryPool, MemoryUse};
+use ingle_core::size::ByteSize;
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use crate::{
+    BlockStore, Compression, Error, Fetch, MapOutput, Place, RemoteBlock, RemoteBlocks, Result,
+    ShuffleDir,
+};
+
+const STAGE: StageId = StageId(3);
+
+struct Worker {
+    folder: TempDir,
+    pool: MemoryPool,
+    store: BlockStore,
+}
+
+impl Worker {
+    fn new(compression: Compression) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = MemoryPool::new(ByteSize(4 << 20));
+        let dir = ShuffleDir::create(&folder.path().join("shuffle")).unwrap();
+        let store =
+            BlockStore::with_shuffle_dir(pool.clone(), folder.path(), dir, compression).unwrap();
+        Self { folder, pool, store }
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.folder.path().join("shuffle")
+    }
+
+    fn commit(&self, map: u32, attempt: u32, blocks: &[(u32, Vec<u8>)]) {
+        let mut output = self.store.task_output(STAGE, map, attempt, 4);
+        for (partition, block) in blocks {
+            output.write(*partition, block).unwrap();
+        }
+        output.commit().unwrap();
+    }
+
+    fn read(
+        &self,
+        outputs: &[MapOutput],
+        partition: u32,
+        fetch: Option<&dyn Fetch>,
+    ) -> Result<Vec<Vec<u8>>> {
+        let mut reader = self.store.open_shuffle(STAGE, outputs.into(), partition, fetch)?;
+        let mut blocks = Vec::new();
+        while let Some(block) = reader.next_block()? {
+            blocks.push(block.to_vec());
+        }
+        Ok(blocks)
+    }
+}
+
+fn here(map: u32, attempt: u32) -> MapOutput {
+    MapOutput { map, attempt, place: Place::Here }
+}
+
+/// Serves other workers' folders in this process.
+struct Others(Vec<ShuffleDir>);
+
+struct Stream(std::vec::IntoIter<Result<RemoteBlock>>);
+
+impl RemoteBlocks for Stream {
+    fn next(&mut self) -> Result<Option<RemoteBlock>> {
+        self.0.next().transpose()
+    }
+}
+
+impl Fetch for Others {
+    fn fetch(
+        &self,
+        worker: usize,
+        stage: StageId,
+        partition: u32,
+        outputs: Vec<(u32, u32)>,
+    ) -> Box<dyn RemoteBlocks> {
+        let blocks: Vec<_> = self.0[worker].serve(stage, partition, &outputs).collect();
+        Box::new(Stream(blocks.into_iter()))
+    }
+}
+
+fn block(letter: u8, length: usize) -> Vec<u8> {
+    vec![letter; length]
+}
+
+#[test]
+fn what_was_written_is_read_here_and_elsewhere_in_the_order_of_the_maps() {
+    for compression in [Compression::None, Compression::Lz4, Compression::Zstd] {
+        let (a, b) = (Worker::new(compression), Worker::new(compression));
+        a.commit(0, 0, &[(2, block(b'a', 5000)), (0, block(b'b', 1)), (2, block(b'c', 3 << 20))]);
+        b.commit(1, 4, &[(2, block(b'd', 2 << 20)), (2, block(b'e', 7))]);
+        a.commit(2, 0, &[(3, block(b'x', 10))]);
+        b.commit(3, 1, &[(2, block(b'f', 300))]);
+        let there = |map, attempt| MapOutput { map, attempt, place: Place::At(0) };
+        let outputs = [here(0, 0), there(1, 4), here(2, 0), there(3, 1)];
+        let others = Others(vec![ShuffleDir::open_existing(&b.path())]);
+        let read = a.read(&outputs, 2, Some(&others)).unwrap();
+        let letters: Vec<_> = read.iter().map(|block| (block[0], block.len())).collect();
+        let expected = [(b'a', 5000), (b'c', 3 << 20), (b'd', 2 << 20), (b'e', 7), (b'f', 300)];
+        assert_eq!(letters, expected, "{compression:?}");
+        assert!(a.read(&outputs, 1, Some(&others)).unwrap().is_empty());
+        assert_eq!(a.pool.usage().total(), 0, "nothing is held once it is written and read");
+        let size = std::fs::metadata(a.path().join("3-0-0")).unwrap().len();
+        assert_eq!(size > 1 << 20, compression == Compression::None);
+    }
+}
+
+#[test]
+fn what_was_spilled_on_the_way_is_written_too() {
+    let worker = Worker::new(Compression::None);
+    let mut output = worker.store.task_output(STAGE, 0, 0, 4);
+    for round in 0..64u8 {
+        output.write(u32::from(round % 4), &block(round, 200_000)).unwrap();
+    }
+    assert!(worker.store.stats().spilled > 0, "more than the memory");
+    output.commit().unwrap();
+    for partition in 0..4 {
+        let read = worker.read(&[here(0, 0)], partition, None).unwrap();
+        assert_eq!(read.len(), 16);
+        assert!(read.iter().all(|b| u32::from(b[0]) % 4 == partition && b.len() == 200_000));
+    }
+    assert_eq!(worker.pool.usage().of(MemoryUse::Shuffle), 0);
+}
+
+#[test]
+fn an_attempt_is_exactly_that_and_a_missing_one_is_named() {
+    let worker = Worker::new(Compression::None);
+    worker.commit(0, 0, &[(0, block(b'a', 1))]);
+    worker.commit(0, 1, &[(0, block(b'b', 1))]);
+    assert_eq!(worker.read(&[here(0, 1)], 0, None).unwrap(), [b"b"]);
+    let missing = worker.read(&[here(0, 0), here(0, 2)], 0, None).unwrap_err();
+    assert!(
+        matches!(missing, Error::MissingOutput { map: 0, attempt: 2, whole: false, .. }),
+        "{missing}"
+    );
+    let unreachable = MapOutput { map: 5, attempt: 0, place: Place::At(0) };
+    let missing = worker.read(&[unreachable], 0, None).unwrap_err();
+    assert!(matches!(missing, Error::MissingOutput { map: 5, whole: true, .. }), "{missing}");
+}
+
+#[test]
+fn a_task_that_is_given_up_leaves_no_file_and_a_dropped_stage_neither() {
+    let worker = Worker::new(Compression::Lz4);
+    let mut output = worker.store.task_output(STAGE, 0, 0, 4);
+    output.write(0, b"x").unwrap();
+    drop(output);
+    assert_eq!(std::fs::read_dir(worker.path()).unwrap().count(), 0);
+    worker.commit(0, 0, &[(0, block(b'a', 1))]);
+    let mut other = worker.store.task_output(StageId(33), 0, 0, 4);
+    other.write(0, b"stays").unwrap();
+    other.commit().unwrap();
+    worker.store.drop_stage(STAGE);
+    let names: Vec<_> =
+        std::fs::read_dir(worker.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["33-0-0"]);
+}
+
+#[test]
+fn a_full_disk_is_told_apart() {
+    // As full as a disk can be.
+    if !Path::new("/dev/full").exists() {
+        return;
+    }
+    use std::io::Write;
+    let mut full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let source = full.write_all(&[0; 10]).unwrap_err();
+    let error = Error::Io { doing: "writing", path: "/x".into(), source };
+    assert!(error.is_disk_full() && error.to_string().contains("No space left"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn a_damaged_file_gives_what_was_written_or_an_error(
+        at in 0.0f64..1.0, flip in 1u8.., cut in prop::option::of(0.0f64..1.0), compressed: bool,
+    ) {
+        let codec = if compressed { Compression::Lz4 } else { Compression::None };
+        let worker = Worker::new(codec);
+        let blocks: Vec<(u32, Vec<u8>)> =
+            (0..40u8).map(|i| (u32::from(i % 4), block(i, 150 + usize::from(i)))).collect();
+        worker.commit(0, 0, &blocks);
+        let path = worker.path().join("3-0-0");
+        let mut bytes = std::fs::read(&path).unwrap();
+        match cut {
+            Some(cut) => bytes.truncate((bytes.len() as f64 * cut) as usize),
+            None => {
+                let at = (bytes.len() as f64 * at) as usize;
+                bytes[at] ^= flip;
+            }
+        }
+        std::fs::write(&path, bytes).unwrap();
+        let others = Others(vec![ShuffleDir::open_existing(&worker.path())]);
+        for partition in 0..4 {
+            let expected: Vec<_> =
+                blocks.iter().filter(|(p, _)| *p == partition).map(|(_, b)| b.clone()).collect();
+            for place in [Place::Here, Place::At(0)] {
+                let output: Arc<[_]> = [MapOutput { map: 0, attempt: 0, place }].into();
+                match worker.read(&output, partition, Some(&others)) {
+                    Ok(read) => prop_assert_eq!(&read, &expected),
+                    Err(Error::MissingOutput { map: 0, attempt: 0, whole: false, .. }) => {}
+                    Err(other) => prop_assert!(false, "{}", other),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! `ingle master`, `worker`, `up`, and the processes that workers start.
+
+use std::io::Read;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use ingle_cluster::{
+    AccessSpec, DriverConfig, ExecutorConfig, MasterOptions, MasterPolicy, Note, Standalone, Wish,
+    WorkerOptions,
+};
+use ingle_core::size::ByteSize;
+use ingle_sandbox::{ComponentHash, Finished, LogSink, Stream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::cluster::{self, Asked};
+use crate::config::Config;
+use crate::settings::Settings;
+use crate::{machine, master, submit};
+
+/// A configuration larger than this comes from no worker.
+const MAX_CONFIG: u64 = 64 << 20;
+const LOOPBACK: &str = "127.0.0.1";
+const WORKER_PORT: u16 = 7078;
+
+/// `ingle master`
+#[derive(Args, Clone, Debug)]
+pub struct MasterArgs {
+    /// The address that it listens on, and by which others find it [default: 127.0.0.1].
+    #[arg(long, env = "INGLE_MASTER_HOST")]
+    host: Option<String>,
+    /// Its port; 0: any that is free [default: 7077].
+    #[arg(long, env = "INGLE_MASTER_PORT")]
+    port: Option<u16>,
+    /// Where its state and uploaded jobs are kept [default: ~/.local/state/ingle/master].
+    #[arg(long, value_name = "DIR", env = "INGLE_MASTER_DIR")]
+    dir: Option<PathBuf>,
+    /// How long a worker may be silent before it is lost, in seconds [default: 15].
+    #[arg(long, value_name = "SECONDS", env = "INGLE_WORKER_LEASE")]
+    worker_lease: Option<u64>,
+    /// How long an application's driver may be away before it is over, in seconds [default: 10].
+    #[arg(long, value_name = "SECONDS", env = "INGLE_APP_LEASE")]
+    app_lease: Option<u64>,
+    /// A TOML file; its table [master] has the flags' names [default: /etc/ingle/ingle.toml, if there is one].
+    #[arg(long, value_name = "FILE", env = "INGLE_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+/// `ingle worker`
+#[derive(Args, Clone, Debug)]
+pub struct WorkerArgs {
+    /// The master: ingle://HOST:PORT.
+    #[arg(value_name = "MASTER", env = "INGLE_MASTER")]
+    master: Option<String>,
+    /// The address that it listens on, and by which others find it [default: 127.0.0.1].
+    #[arg(long, env = "INGLE_WORKER_HOST")]
+    host: Option<String>,
+    /// Its port; 0: any that is free [default: 7078].
+    #[arg(long, env = "INGLE_WORKER_PORT")]
+    port: Option<u16>,
+    /// Cores that it offers [default: all of this machine].
+    #[arg(long, env = "INGLE_WORKER_CORES")]
+    cores: Option<u32>,
+    /// Memory that it offers: a number and b, k, m, g or t [default: this machine's but for 1 GiB, or half of a small one].
+    #[arg(long, value_name = "SIZE", env = "INGLE_WORKER_MEMORY")]
+    memory: Option<String>,
+    /// Where executors keep their files, logs and compiled jobs [default: ~/.local/state/ingle/worker-PORT].
+    #[arg(long, value_name = "DIR", env = "INGLE_WORKER_DIR")]
+    work_dir: Option<PathBuf>,
+    /// How long what runs may go on after SIGTERM, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    drain: u64,
+    /// A TOML file; its table [worker] has the flags' names [default: /etc/ingle/ingle.toml, if there is one].
+    #[arg(long, value_name = "FILE", env = "INGLE_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+/// `ingle up`
+#[derive(Args, Clone, Debug)]
+pub struct UpArgs {
+    /// How many workers.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    workers: u32,
+    /// The master's port; 0: any that is free.
+    #[arg(long, default_value_t = 7077)]
+    port: u16,
+    /// Cores of each worker [default: this machine's, shared out].
+    #[arg(long)]
+    cores: Option<u32>,
+    /// Memory of each worker [default: this machine's but for 1 GiB, shared out].
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
+    /// Where everything is kept [default: a folder that goes at the end].
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+type Done = Result<(), String>;
+
+/// Says what daemons do, on stderr.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("INGLE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_writer(std::io::stderr);
+    // A second call in one process changes nothing.
+    let _ = log.try_init();
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| format!("starting: {e}"))
+}
+
+/// What signals wish: the first one drains, the second one ends.
+fn wishes() -> Result<watch::Receiver<Wish>, String> {
+    let listen = |kind| signal(kind).map_err(|e| format!("waiting for signals: {e}"));
+    let (mut terminate, mut interrupt) =
+        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let (wish, wished) = watch::channel(Wish::Run);
+    tokio::spawn(async move {
+        for next in [Wish::Drain, Wish::End] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            wish.send_replace(next);
+        }
+        // Still here: the last wish holds.
+        std::future::pending::<()>().await;
+    });
+    Ok(wished)
+}
+
+fn warn_if_open(host: &str) {
+    let is_loopback =
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if !is_loopback {
+        tracing::warn!(
+            "listening on {host}: whoever reaches it can run jobs here, there is no identity and no encryption yet"
+        );
+    }
+}
+
+fn state_dir(name: &str) -> Result<PathBuf, String> {
+    let base = match std::env::var_os("XDG_STATE_HOME").filter(|dir| Path::new(dir).is_absolute()) {
+        Some(dir) => PathBuf::from(dir),
+        None => std::env::home_dir()
+            .filter(|home| home.is_absolute())
+            .ok_or("there is no home folder: say where files go, with --dir or --work-dir")?
+            .join(".local/state"),
+    };
+    Ok(base.join("ingle").join(name))
+}
+
+/// Memory that a worker offers if nobody says.
+fn usual_memory() -> ByteSize {
+    let all = machine::memory().map_or(1 << 30, |all| all.0);
+    ByteSize(all.saturating_sub(1 << 30).max(all / 2))
+}
+
+/// Runs a master until it is told to end.
+pub fn run_master(args: &MasterArgs) -> Done {
+    start_log();
+    submit::raise_file_limit();
+    let file = Config::read(args.config.as_deref())?.master;
+    let mut policy = MasterPolicy::default();
+    if let Some(seconds) = args.worker_lease.or(file.worker_lease) {
+        policy.worker_lease = Duration::from_secs(seconds.max(1));
+    }
+    if let Some(seconds) = args.app_lease.or(file.app_lease) {
+        policy.app_lease = Duration::from_secs(seconds.max(1));
+    }
+    let host = args.host.clone().or(file.host).unwrap_or_else(|| LOOPBACK.into());
+    warn_if_open(&host);
+    let dir = match args.dir.clone().or(file.dir) {
+        Some(dir) => dir,
+        None => state_dir("master")?,
+    };
+    let port = args.port.or(file.port).unwrap_or(master::PORT);
+    let options = MasterOptions { host, port, dir, policy };
+    runtime()?.block_on(async { ingle_cluster::run_master(options, wishes()?, |_| {}).await })
+}
+
+fn program() -> Result<PathBuf, String> {
+    std::env::current_exe().map_err(|e| format!("finding this program: {e}"))
+}
+
+/// Runs a worker until it is told to end.
+pub fn run_worker(args: &WorkerArgs) -> Done {
+    start_log();
+    submit::raise_file_limit();
+    let file = Config::read(args.config.as_deref())?.worker;
+    let named = args.master.clone().or(file.master);
+    let named = named.ok_or("which master? give ingle://HOST:PORT, or set INGLE_MASTER")?;
+    let master = master::cluster(&named)
+        .ok_or_else(|| format!("{named} is no master: write ingle://HOST:PORT"))?
+        .map_err(|failure| failure.text)?;
+    let host = args.host.clone().or(file.host).unwrap_or_else(|| LOOPBACK.into());
+    warn_if_open(&host);
+    let port = args.port.or(file.port).unwrap_or(WORKER_PORT);
+    let cores = args.cores.or(file.cores).unwrap_or_else(machine::cores);
+    if cores == 0 {
+        return Err("--cores 0: a worker offers at least 1 core".into());
+    }
+    let memory = match args.memory.clone().or(file.memory) {
+        Some(text) => text.parse().map_err(|e| format!("--memory {text}: {e}"))?,
+        None => usual_memory(),
+    };
+    let (has_cores, has_memory) = (machine::cores(), machine::memory());
+    if cores > has_cores || has_memory.is_some_and(|all| memory > all) {
+        tracing::warn!(
+            "{cores} cores and {memory} are offered, and this machine has {has_cores} and {}",
+            has_memory.map_or_else(|| "?".into(), |all| all.to_string())
+        );
+    }
+    let work_dir = match args.work_dir.clone().or(file.work_dir) {
+        Some(dir) => dir,
+        None => state_dir(&format!("worker-{port}"))?,
+    };
+    let work_dir = std::path::absolute(&work_dir)
+        .map_err(|e| format!("--work-dir {}: {e}", work_dir.display()))?;
+    let options = WorkerOptions {
+        master,
+        host,
+        port,
+        cores,
+        memory,
+        work_dir,
+        program: program()?,
+        drain: Duration::from_secs(args.drain),
+    };
+    runtime()?.block_on(async { ingle_cluster::run_worker(options, wishes()?).await })
+}
+
+/// Runs a whole cluster on this machine, for development, until it is told to end.
+pub fn run_up(args: &UpArgs) -> Done {
+    start_log();
+    submit::raise_file_limit();
+    if args.workers == 0 || args.workers > 256 {
+        return Err("--workers: from 1 to 256".into());
+    }
+    let temporary;
+    let dir = match &args.dir {
+        Some(dir) => std::path::absolute(dir).map_err(|e| format!("--dir: {e}"))?,
+        None => {
+            temporary = tempfile::Builder::new()
+                .prefix("ingle-up-")
+                .tempdir()
+                .map_err(|e| format!("making a folder for temporary files: {e}"))?;
+            temporary.path().to_owned()
+        }
+    };
+    let cores = args.cores.unwrap_or_else(|| (machine::cores() / args.workers).max(1));
+    let memory = match &args.memory {
+        Some(text) => text.parse().map_err(|e| format!("--memory {text}: {e}"))?,
+        None => ByteSize(usual_memory().0 / u64::from(args.workers)),
+    };
+    let program = program()?;
+    runtime()?.block_on(async {
+        let wish = wishes()?;
+        let options = MasterOptions {
+            host: LOOPBACK.into(),
+            port: args.port,
+            dir: dir.join("master"),
+            policy: MasterPolicy::default(),
+        };
+        let (ready, address) = tokio::sync::oneshot::channel();
+        let ready = |address: &str| {
+            // Whoever waits for it is this very function.
+            let _ = ready.send(address.to_owned());
+        };
+        let (master_wish, master_wished) = watch::channel(Wish::Run);
+        let mut running = tokio::task::JoinSet::new();
+        let master = tokio::spawn(ingle_cluster::run_master(options, master_wished, ready));
+        let Ok(address) = address.await else {
+            return master.await.map_err(|e| e.to_string())?;
+        };
+        for number in 1..=args.workers {
+            let options = WorkerOptions {
+                master: address.clone(),
+                host: LOOPBACK.into(),
+                port: 0,
+                cores,
+                memory,
+                work_dir: dir.join(format!("worker-{number}")),
+                program: program.clone(),
+                drain: Duration::ZERO,
+            };
+            running.spawn(ingle_cluster::run_worker(options, wish.clone()));
+        }
+        println!("ingle://{address}");
+        while let Some(ended) = running.join_next().await {
+            ended.map_err(|e| e.to_string())??;
+        }
+        master_wish.send_replace(Wish::End);
+        // The folder goes after it.
+        master.await.map_err(|e| e.to_string())?
+    })
+}
+
+/// What the worker says to a process that it started.
+fn configuration<M: ingle_cluster::Message + Default>() -> Result<M, String> {
+    let mut input = std::io::stdin().lock();
+    let mut head = Vec::new();
+    let mut byte = [0];
+    // A varint: the last byte of it is below 128.
+    while head.len() < 10 {
+        input.read_exact(&mut byte).map_err(|_| FOR_WORKERS)?;
+        head.push(byte[0]);
+        if byte[0] < 128 {
+            break;
+        }
+    }
+    let length =
+        ingle_cluster::decode_length_delimiter(head.as_slice()).map_err(|_| FOR_WORKERS)?;
+    if length as u64 > MAX_CONFIG {
+        return Err(FOR_WORKERS.into());
+    }
+    let mut bytes = vec![0; length];
+    input.read_exact(&mut bytes).map_err(|_| FOR_WORKERS)?;
+    M::decode(bytes.as_slice()).map_err(|_| FOR_WORKERS.into())
+}
+
+const FOR_WORKERS: &str =
+    "this is for workers, which say on its standard input what to run; people use `rsubmit`";
+
+/// Ends the process when the worker is gone: its end of our input closes then, however it went.
+fn end_with_worker() {
+    let watch = || {
+        let mut byte = [0];
+        while let Ok(1..) = std::io::stdin().lock().read(&mut byte) {}
+        eprintln!("the worker is gone");
+        std::process::exit(1);
+    };
+    if let Err(error) = std::thread::Builder::new().name("lifeline".into()).spawn(watch) {
+        tracing::warn!("the end of the worker won't be noticed: {error}");
+    }
+}
+
+/// A process that a worker starts for an application.
+pub fn run_executor() -> Done {
+    start_log();
+    submit::raise_file_limit();
+    let config: ExecutorConfig = configuration()?;
+    end_with_worker();
+    ingle_cluster::run_executor(config)
+}
+
+/// What a driver on a worker prints, to the files that its worker keeps.
+struct Streams;
+
+impl LogSink for Streams {
+    fn write(&self, stream: Stream, bytes: &[u8]) -> std::io::Result<()> {
+        use std::io::Write;
+        match stream {
+            Stream::Stdout => {
+                let mut out = std::io::stdout().lock();
+                out.write_all(bytes).and_then(|()| out.flush())
+            }
+            Stream::Stderr => std::io::stderr().lock().write_all(bytes),
+        }
+    }
+}
+
+/// A driver that a worker starts, in cluster mode.
+pub fn run_driver() -> Done {
+    start_log();
+    submit::raise_file_limit();
+    let config: DriverConfig = configuration()?;
+    end_with_worker();
+    let submission = config.submission.unwrap_or_default();
+    let settings = submission.settings.into_iter().map(|v| (v.name, v.value)).collect();
+    let settings = Settings::from_map(settings);
+    let asked = Asked::of(&settings, &submission.name).map_err(|failure| failure.text)?;
+    let access = AccessSpec::from_message(submission.access.unwrap_or_default());
+    let opened = access.open()?;
+    let hash = <[u8; 32]>::try_from(config.component.as_slice())
+        .map_err(|_| "its configuration names no job")?;
+    let hash = ComponentHash::from_bytes(hash);
+    let path = Path::new(&config.component_dir).join(hash.to_string());
+    let component = std::fs::read(&path).map_err(|e| format!("reading the job: {e}"))?;
+    let fetch = || Err("the job isn't on this worker".to_owned());
+    let job = ingle_cluster::load_job(
+        hash,
+        Path::new(&config.component_dir),
+        Path::new(&config.code_dir),
+        fetch,
+    )?;
+    let standalone = ingle_cluster::StandaloneOptions {
+        master: config.master,
+        driver: config.driver,
+        driver_host: config.host,
+        driver_log: Arc::new(Streams),
+        notes: Arc::new(|note| {
+            if !matches!(note, Note::StageStarted { .. } | Note::StageFinished { .. }) {
+                tracing::info!("{note}");
+            }
+        }),
+        ..cluster::standalone(asked, settings, access, component.into(), config.spill_dir.into())
+    };
+    let standalone = Standalone::start(job, opened, standalone).map_err(|e| e.to_string())?;
+    let drive = move || standalone.drive();
+    let thread = std::thread::Builder::new()
+        .name("driver".into())
+        .stack_size(submit::DRIVER_STACK)
+        .spawn(drive)
+        .map_err(|e| format!("starting the driver's thread: {e}"))?;
+    let ended = thread
+        .join()
+        .map_err(|_| "the driver's thread ended without a word; this is a bug of Ingle's")?;
+    match ended? {
+        Ok(Finished::Ok | Finished::Exit(0)) => Ok(()),
+        Ok(Finished::Exit(_)) => Err("the driver ended itself by exit, with a failure".into()),
+        Ok(Finished::Failed(text)) => Err(text),
+        Err(failure) => Err(failure.to_string()),
+    }
+}

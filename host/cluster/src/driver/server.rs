@@ -1,0 +1,390 @@
+//! What a driver offers its executors over the network: `proto/ingle/v1/driver.proto`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ingle_blocks::{BlockStore, ResultBuffer};
+use ingle_core::ids::{ExecutorId, ImageId, TaskId, WorkerId};
+use ingle_proto::v1;
+use ingle_proto::v1::driver_server::DriverServer;
+use ingle_proto::v1::executor_report::Report;
+use ingle_sandbox::{Image, LogSink, Stream};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::Stream as Streamed;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::application::Application;
+use super::results::{Made, Updates};
+use super::{ExecutorLink, Reports};
+use crate::protocol;
+use crate::rpc::{self, Secret};
+
+/// How long an executor may be early: before the master has said that it comes.
+const EARLY: Duration = Duration::from_secs(5);
+/// Commands in one message.
+const BATCH: usize = 256;
+/// Results of one executor that are on their way in parts.
+const MAX_PARTIAL: usize = 4096;
+
+type Streams<T> = Pin<Box<dyn Streamed<Item = Result<T, Status>> + Send>>;
+
+/// An executor that the master granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    pub worker: WorkerId,
+    pub worker_address: String,
+    pub cores: u32,
+}
+
+/// The executors that may come, and those that are there.
+#[derive(Default)]
+struct Executors {
+    granted: BTreeMap<ExecutorId, Grant>,
+    /// Dropped to end an executor's connection.
+    attached: BTreeMap<ExecutorId, watch::Sender<()>>,
+}
+
+/// What all connections share.
+pub struct Hub {
+    pub application: Arc<Application>,
+    pub secret: Secret,
+    pub welcome: v1::Welcome,
+    /// The job's file.
+    pub component: Bytes,
+    /// Holds results until the driver takes them.
+    pub results: BlockStore,
+    /// Shows what tasks print.
+    pub task_log: Arc<dyn LogSink>,
+    /// Hears that an executor is ready.
+    pub ready: Box<dyn Fn(ExecutorId) + Send + Sync>,
+    executors: Mutex<Executors>,
+    /// Changes with each grant.
+    grants: watch::Sender<()>,
+}
+
+impl Hub {
+    pub fn new(
+        application: Arc<Application>,
+        secret: Secret,
+        welcome: v1::Welcome,
+        component: Bytes,
+        results: BlockStore,
+        task_log: Arc<dyn LogSink>,
+        ready: Box<dyn Fn(ExecutorId) + Send + Sync>,
+    ) -> Self {
+        Self {
+            application,
+            secret,
+            welcome,
+            component,
+            results,
+            task_log,
+            ready,
+            executors: Mutex::default(),
+            grants: watch::Sender::new(()),
+        }
+    }
+
+    /// An executor may come.
+    pub fn granted(&self, executor: ExecutorId, grant: Grant) {
+        self.executors.lock().granted.insert(executor, grant);
+        self.grants.send_replace(());
+    }
+
+    /// An executor is gone, or goes.
+    pub fn gone(&self, executor: ExecutorId, reason: &str) {
+        let mut executors = self.executors.lock();
+        executors.granted.remove(&executor);
+        let attached = executors.attached.remove(&executor);
+        drop(executors);
+        self.application.executor_lost(executor, reason);
+        drop(attached);
+    }
+
+    /// The executors on a worker get no new tasks.
+    pub fn drain(&self, worker: WorkerId) {
+        let executors = self.executors.lock();
+        let there: Vec<_> = executors
+            .granted
+            .iter()
+            .filter(|(_, grant)| grant.worker == worker)
+            .map(|(executor, _)| *executor)
+            .collect();
+        drop(executors);
+        there.into_iter().for_each(|executor| self.application.drain_executor(executor));
+    }
+
+    /// Ends all connections: the executors end with them.
+    pub fn close(&self) {
+        let mut executors = self.executors.lock();
+        executors.granted.clear();
+        executors.attached.clear();
+    }
+
+    async fn grant(&self, executor: ExecutorId) -> Result<Grant, Status> {
+        let mut changes = self.grants.subscribe();
+        let look = async {
+            loop {
+                if let Some(grant) = self.executors.lock().granted.get(&executor) {
+                    return grant.clone();
+                }
+                if changes.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::time::timeout(EARLY, look).await.map_err(|_| {
+            Status::permission_denied(format!("{executor} was never granted to this application"))
+        })
+    }
+
+    /// Takes an executor's reports until it is gone.
+    async fn listen(
+        self: Arc<Self>,
+        executor: ExecutorId,
+        grant: Grant,
+        link: Arc<dyn ExecutorLink>,
+        mut reports: Streaming<v1::ExecutorReports>,
+        mut ended: watch::Receiver<()>,
+    ) {
+        let mut partial = HashMap::new();
+        let reason = loop {
+            let batch = tokio::select! {
+                batch = reports.message() => batch,
+                // Only its end is ever heard of.
+                _ = ended.changed() => break "it was given up".to_owned(),
+            };
+            match batch {
+                Ok(Some(batch)) => {
+                    self.application.used(executor, batch.spilled, batch.peak_memory);
+                    let taken = self.take(executor, &grant, &link, batch.reports, &mut partial);
+                    if let Err(why) = taken {
+                        break why;
+                    }
+                }
+                Ok(None) => break "it closed its connection".to_owned(),
+                Err(status) => break format!("its connection broke: {}", rpc::words(&status)),
+            }
+        };
+        // Before the rest: a task of it may run elsewhere now.
+        self.gone(executor, &format!("on {} ({}): {reason}", grant.worker, grant.worker_address));
+    }
+
+    fn take(
+        &self,
+        executor: ExecutorId,
+        grant: &Grant,
+        link: &Arc<dyn ExecutorLink>,
+        reports: Vec<v1::ExecutorReport>,
+        partial: &mut HashMap<TaskId, ResultBuffer>,
+    ) -> Result<(), String> {
+        let mut ended = Vec::new();
+        for report in reports {
+            match report.report {
+                Some(Report::Ready(_)) => {
+                    self.application.add_executor(
+                        executor,
+                        grant.cores,
+                        grant.worker,
+                        &grant.worker_address,
+                        link.clone(),
+                    );
+                    (self.ready)(executor);
+                }
+                Some(Report::Part(part)) => {
+                    let task = protocol::task_id(part.task).map_err(|e| e.to_string())?;
+                    if partial.len() >= MAX_PARTIAL && !partial.contains_key(&task) {
+                        return Err("it sent more results in parts than it has tasks".into());
+                    }
+                    let buffer = partial.entry(task).or_insert_with(|| self.results.result());
+                    self.emit(buffer, &part.data)?;
+                }
+                Some(Report::Ended(mut end)) => {
+                    let task = protocol::task_id(end.task).map_err(|e| e.to_string())?;
+                    let made = self.made(&mut end, partial.remove(&task))?;
+                    ended.push((end, made));
+                }
+                Some(Report::Log(lines)) => {
+                    let stream = if lines.stderr { Stream::Stderr } else { Stream::Stdout };
+                    // A terminal that can't be written to is no reason to end a job.
+                    let _ = self.task_log.write(stream, &lines.text);
+                }
+                Some(Report::DroppedLines(lines)) => {
+                    let text =
+                        format!("[{executor}: {lines} lines were left out, see `ingle logs`]\n");
+                    let _ = self.task_log.write(Stream::Stderr, text.as_bytes());
+                }
+                Some(Report::Broken(why)) => return Err(why),
+                Some(Report::Register(_)) | None => {}
+            }
+        }
+        if !ended.is_empty() {
+            self.application.ended(executor, ended);
+        }
+        Ok(())
+    }
+
+    fn emit(&self, buffer: &mut ResultBuffer, bytes: &[u8]) -> Result<(), String> {
+        // It may have to write to disk.
+        tokio::task::block_in_place(|| buffer.emit(bytes))
+            .map_err(|e| format!("a result can't be kept for the driver: {e}"))
+    }
+
+    /// What a task made, from its last report and the parts before that.
+    fn made(&self, end: &mut v1::TaskEnd, parts: Option<ResultBuffer>) -> Result<Made, String> {
+        let updates = std::mem::take(&mut end.updates);
+        let list = updates.into_iter().map(|update| (update.accumulator, update.value)).collect();
+        let mut result = None;
+        if let Some(rest) = end.result.take() {
+            let mut buffer = parts.unwrap_or_else(|| self.results.result());
+            self.emit(&mut buffer, &rest)?;
+            let finished = tokio::task::block_in_place(|| buffer.finish());
+            result =
+                Some(finished.map_err(|e| format!("a result can't be kept for the driver: {e}"))?);
+        }
+        Ok(Made { result, updates: Updates { list, charge: None } })
+    }
+}
+
+/// The way to an executor elsewhere.
+struct Remote {
+    commands: mpsc::UnboundedSender<v1::ExecutorCommand>,
+}
+
+impl ExecutorLink for Remote {
+    fn send(&self, mut command: v1::ExecutorCommand, image: Option<Image>) {
+        use v1::executor_command::Command;
+        if let (Some(Command::Describe(description)), Some(image)) = (&mut command.command, &image)
+        {
+            description.manifest = super::manifest(image);
+        }
+        // One that is gone is reported so by its connection.
+        let _ = self.commands.send(command);
+    }
+
+    fn is_elsewhere(&self) -> bool {
+        true
+    }
+}
+
+/// The service.
+#[derive(Clone)]
+pub struct Service(pub Arc<Hub>);
+
+impl Service {
+    pub fn server(self) -> DriverServer<Self> {
+        DriverServer::new(self).max_decoding_message_size(rpc::MAX_MESSAGE)
+    }
+
+    fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        if self.0.secret.is_in(request) { Ok(()) } else { Err(rpc::wrong_secret()) }
+    }
+}
+
+#[tonic::async_trait]
+impl v1::driver_server::Driver for Service {
+    type AttachStream = Streams<v1::ExecutorCommands>;
+    type FetchComponentStream = Streams<v1::Chunk>;
+    type FetchPiecesStream = Streams<v1::Chunk>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<v1::ExecutorReports>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        self.check(&request)?;
+        let mut reports = request.into_inner();
+        let first = reports.message().await?.map(|batch| batch.reports).unwrap_or_default();
+        let Some(Report::Register(register)) = first.into_iter().next().and_then(|r| r.report)
+        else {
+            return Err(Status::invalid_argument("an executor registers first"));
+        };
+        rpc::check_protocol("executor", register.protocol)?;
+        let executor = ExecutorId(register.executor);
+        let grant = self.0.grant(executor).await?;
+        if register.slots != grant.cores {
+            return Err(Status::invalid_argument(format!(
+                "{executor} was granted {} cores and offers {} slots",
+                grant.cores, register.slots
+            )));
+        }
+        let (end, ended) = watch::channel(());
+        let (commands, sent) = mpsc::unbounded_channel();
+        {
+            let mut executors = self.0.executors.lock();
+            if executors.attached.contains_key(&executor) {
+                return Err(Status::already_exists(format!("{executor} is attached already")));
+            }
+            executors.attached.insert(executor, end);
+        }
+        let link: Arc<dyn ExecutorLink> = Arc::new(Remote { commands });
+        let listening = self.0.clone().listen(executor, grant, link, reports, ended.clone());
+        tokio::spawn(listening);
+        Ok(Response::new(batches(self.0.welcome.clone(), sent, ended)))
+    }
+
+    async fn fetch_component(
+        &self,
+        request: Request<v1::FetchComponentRequest>,
+    ) -> Result<Response<Self::FetchComponentStream>, Status> {
+        self.check(&request)?;
+        Ok(Response::new(Box::pin(rpc::chunks(self.0.component.clone()))))
+    }
+
+    async fn fetch_pieces(
+        &self,
+        request: Request<v1::FetchPiecesRequest>,
+    ) -> Result<Response<Self::FetchPiecesStream>, Status> {
+        self.check(&request)?;
+        let v1::FetchPiecesRequest { image, pieces } = request.into_inner();
+        let image = self.0.application.image(ImageId(image));
+        let image = image.ok_or_else(|| Status::not_found("that image is no longer needed"))?;
+        let (send, chunks) = mpsc::channel(4);
+        tokio::task::spawn_blocking(move || {
+            let mut buffer = Vec::new();
+            for piece in pieces {
+                let read = image.read_piece(piece as usize, &mut buffer);
+                let chunk = match read {
+                    Ok(()) => Ok(v1::Chunk { data: Bytes::copy_from_slice(&buffer) }),
+                    Err(error) => Err(Status::internal(format!("reading the image: {error}"))),
+                };
+                // Nobody wants it any more.
+                if send.blocking_send(chunk).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(chunks))))
+    }
+}
+
+/// Commands in batches, behind the welcome, until the executor is given up.
+fn batches(
+    welcome: v1::Welcome,
+    mut commands: mpsc::UnboundedReceiver<v1::ExecutorCommand>,
+    mut ended: watch::Receiver<()>,
+) -> Streams<v1::ExecutorCommands> {
+    let (send, messages) = mpsc::channel(2);
+    tokio::spawn(async move {
+        let mut message = v1::ExecutorCommands { welcome: Some(welcome), commands: Vec::new() };
+        loop {
+            if send.send(Ok(std::mem::take(&mut message))).await.is_err() {
+                break;
+            }
+            tokio::select! {
+                // Only its end is ever heard of.
+                _ = ended.changed() => break,
+                count = commands.recv_many(&mut message.commands, BATCH) => {
+                    if count == 0 {
+                        break;
+                    }
+                }
+            }
+        }
+    });
+    Box::pin(ReceiverStream::new(messages))
+}

@@ -1,0 +1,172 @@
+//! What an executor in a process of its own tells its driver.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use ingle_blocks::BlockStore;
+use ingle_core::ids::ExecutorId;
+use ingle_core::memory::MemoryPool;
+use ingle_proto::v1;
+use ingle_proto::v1::executor_report::Report;
+use ingle_sandbox::{LogSink, Stream};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::driver::{Made, Reports};
+use crate::rpc::PIECE;
+
+/// Reports that wait to be sent; whoever has more to say waits.
+const WAITING: usize = 1024;
+/// Reports in one message, and their bytes, about.
+const BATCH: usize = 512;
+const BATCH_BYTES: usize = 4 << 20;
+/// Results up to this go with the report of their task's end.
+const INLINE: usize = 256 << 10;
+
+/// Gathers reports and sends them in batches.
+pub struct Reporter {
+    queue: mpsc::Sender<Report>,
+    /// Held back while the executor starts: nobody waits then.
+    watched: Mutex<Option<(BlockStore, MemoryPool)>>,
+    dropped_lines: AtomicU64,
+}
+
+impl Reporter {
+    /// A reporter, and the stream of what it sends. Needs a tokio runtime.
+    pub fn new() -> (Arc<Self>, ReceiverStream<v1::ExecutorReports>) {
+        let (queue, mut reports) = mpsc::channel(WAITING);
+        let (send, messages) = mpsc::channel(2);
+        let reporter =
+            Arc::new(Self { queue, watched: Mutex::default(), dropped_lines: AtomicU64::new(0) });
+        let this = Arc::downgrade(&reporter);
+        tokio::spawn(async move {
+            let mut batch = Vec::new();
+            while let Some(first) = reports.recv().await {
+                let mut bytes = size(&first);
+                batch.push(first);
+                while batch.len() < BATCH
+                    && bytes < BATCH_BYTES
+                    && let Ok(next) = reports.try_recv()
+                {
+                    bytes += size(&next);
+                    batch.push(next);
+                }
+                let Some(reporter) = this.upgrade() else { break };
+                let message = reporter.message(std::mem::take(&mut batch));
+                drop(reporter);
+                if send.send(message).await.is_err() {
+                    break;
+                }
+            }
+        });
+        (reporter, ReceiverStream::new(messages))
+    }
+
+    /// From now on messages say what the executor took.
+    pub fn watch(&self, store: BlockStore, pool: MemoryPool) {
+        *self.watched.lock() = Some((store, pool));
+    }
+
+    fn message(&self, reports: Vec<Report>) -> v1::ExecutorReports {
+        let mut reports: Vec<_> =
+            reports.into_iter().map(|report| v1::ExecutorReport { report: Some(report) }).collect();
+        let dropped = self.dropped_lines.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            reports.push(v1::ExecutorReport { report: Some(Report::DroppedLines(dropped)) });
+        }
+        let (spilled, peak_memory) = match &*self.watched.lock() {
+            Some((store, pool)) => (store.stats().spilled, pool.peak().0),
+            None => (0, 0),
+        };
+        v1::ExecutorReports { reports, spilled, peak_memory }
+    }
+
+    /// Sends a report, from a thread of the runtime.
+    pub fn tell(&self, report: Report) {
+        // Only at the start and the end, when nothing waits.
+        let _ = self.queue.try_send(report);
+    }
+
+    /// Waits until all has been taken by the stream.
+    pub async fn flush(&self) {
+        while self.queue.capacity() < WAITING {
+            tokio::task::yield_now().await;
+        }
+        // What was taken last may not be on its way yet.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+
+    /// Sends a report from a slot, which waits if the driver is slow.
+    fn wait(&self, report: Report) {
+        // Without a driver the process ends soon.
+        let _ = self.queue.blocking_send(report);
+    }
+}
+
+fn size(report: &Report) -> usize {
+    match report {
+        Report::Part(part) => part.data.len(),
+        Report::Ended(end) => end.result.as_ref().map_or(0, Vec::len),
+        Report::Log(lines) => lines.text.len(),
+        _ => 0,
+    }
+}
+
+impl Reports for Reporter {
+    fn ended(&self, _: ExecutorId, ended: Vec<(v1::TaskEnd, Made)>) {
+        ended.into_iter().for_each(|(end, made)| self.one_ended(end, made));
+    }
+}
+
+impl Reporter {
+    fn one_ended(&self, mut end: v1::TaskEnd, made: Made) {
+        let update = |(accumulator, value)| v1::AccumulatorUpdate { accumulator, value };
+        end.updates = made.updates.list.into_iter().map(update).collect();
+        if let Some(result) = made.result {
+            match result.load() {
+                Ok(value) => {
+                    let mut rest = &value[..];
+                    while rest.len() > INLINE {
+                        let (now, later) = rest.split_at(rest.len().min(PIECE));
+                        let data = Bytes::copy_from_slice(now);
+                        self.wait(Report::Part(v1::ResultPart { task: end.task, data }));
+                        rest = later;
+                    }
+                    end.result = Some(rest.to_vec());
+                }
+                Err(error) => {
+                    let message = format!("its result can't be sent to the driver: {error}");
+                    let failed =
+                        v1::TaskFailed { message, retryable: true, executor_at_fault: false };
+                    end.outcome = Some(v1::task_end::Outcome::Failed(failed));
+                }
+            }
+        }
+        self.wait(Report::Ended(end));
+    }
+}
+
+/// What tasks print: to this process's own streams, which the worker keeps, and to the driver if it wants to show it.
+pub struct RemoteLog {
+    pub to: Option<Arc<Reporter>>,
+}
+
+impl LogSink for RemoteLog {
+    fn write(&self, stream: Stream, bytes: &[u8]) -> std::io::Result<()> {
+        use std::io::Write;
+        match stream {
+            Stream::Stdout => std::io::stdout().lock().write_all(bytes)?,
+            Stream::Stderr => std::io::stderr().lock().write_all(bytes)?,
+        }
+        if let Some(reporter) = &self.to {
+            let lines = v1::LogLines { stderr: stream == Stream::Stderr, text: bytes.to_vec() };
+            // A task needn't wait for a terminal far away.
+            if reporter.queue.try_send(Report::Log(lines)).is_err() {
+                reporter.dropped_lines.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+}

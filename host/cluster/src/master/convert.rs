@@ -1,0 +1,229 @@
+//! Messages as the core's words, and back. What a peer says is checked here.
+
+use ingle_core::ids::{ExecutorId, WorkerId};
+use ingle_core::master::{
+    AppId, AppNews, AppSpec, AppState, AppStatus, DriverId, DriverSpec, DriverStatus, Event,
+    ExecutorName, WorkerHello, WorkerOrder, WorkerStatus,
+};
+use ingle_proto::v1;
+use ingle_proto::v1::application_command::{self, Command as AppCommand};
+use ingle_proto::v1::application_report::Report as AppReport;
+use ingle_proto::v1::worker_command::Command as WorkerCommand;
+use ingle_proto::v1::worker_report::Report as WorkerReport;
+use tonic::Status;
+
+/// Names of one hello; more are those of no worker.
+const MAX_NAMES: usize = 100_000;
+
+fn bad(what: &str) -> Status {
+    Status::invalid_argument(format!("a message lacks its {what}"))
+}
+
+pub fn app_id(text: &str) -> Result<AppId, Status> {
+    text.parse()
+        .map_err(|()| Status::invalid_argument(format!("{text:?} is no id of an application")))
+}
+
+pub fn driver_id(text: &str) -> Result<DriverId, Status> {
+    text.parse().map_err(|()| Status::invalid_argument(format!("{text:?} is no id of a driver")))
+}
+
+fn executor_name(name: Option<v1::ExecutorName>) -> Result<ExecutorName, Status> {
+    let name = name.ok_or_else(|| bad("executor"))?;
+    Ok((app_id(&name.application)?, ExecutorId(name.executor)))
+}
+
+fn executor_message((app, executor): ExecutorName) -> v1::ExecutorName {
+    v1::ExecutorName { application: app.to_string(), executor: executor.0 }
+}
+
+pub fn worker_hello(hello: v1::WorkerHello) -> Result<WorkerHello, Status> {
+    let names = hello.executors.len().max(hello.drivers.len()).max(hello.applications.len());
+    if names > MAX_NAMES {
+        return Err(Status::invalid_argument("that is more than a worker can run"));
+    }
+    Ok(WorkerHello {
+        address: hello.address,
+        cores: hello.cores,
+        memory: hello.memory,
+        instance: hello.instance,
+        executors: hello
+            .executors
+            .into_iter()
+            .map(|n| executor_name(Some(n)))
+            .collect::<Result<_, _>>()?,
+        drivers: hello.drivers.iter().map(|d| driver_id(d)).collect::<Result<_, _>>()?,
+        applications: hello.applications.iter().map(|a| app_id(a)).collect::<Result<_, _>>()?,
+    })
+}
+
+/// What a worker reports; none if it is nothing to decide about.
+pub fn worker_event(worker: WorkerId, report: WorkerReport) -> Result<Option<Event>, Status> {
+    Ok(Some(match report {
+        WorkerReport::Heartbeat(_) => Event::Heartbeat { worker },
+        WorkerReport::ExecutorEnded(v1::ExecutorEnded { executor, reason }) => {
+            Event::ExecutorEnded { worker, executor: executor_name(executor)?, reason }
+        }
+        WorkerReport::DriverEnded(v1::DriverEnded { driver, finished, reason }) => {
+            Event::DriverEnded { worker, driver: driver_id(&driver)?, finished, reason }
+        }
+        WorkerReport::Draining(_) => Event::WorkerDraining { worker },
+        WorkerReport::Hello(_) | WorkerReport::ExecutorStarted(_) => return Ok(None),
+    }))
+}
+
+pub fn worker_command(order: WorkerOrder) -> v1::WorkerCommand {
+    let command = match order {
+        WorkerOrder::Welcome(id) => WorkerCommand::Welcome(v1::WorkerWelcome { worker: id.0 }),
+        WorkerOrder::LaunchExecutor { executor, cores, memory, driver_address, secret } => {
+            WorkerCommand::LaunchExecutor(v1::LaunchExecutor {
+                executor: Some(executor_message(executor)),
+                cores,
+                memory,
+                driver_address,
+                secret,
+            })
+        }
+        WorkerOrder::KillExecutor(name) => WorkerCommand::KillExecutor(executor_message(name)),
+        WorkerOrder::LaunchDriver { driver, spec } => {
+            WorkerCommand::LaunchDriver(v1::LaunchDriver {
+                driver: driver.to_string(),
+                cores: spec.cores,
+                memory: spec.memory,
+                component: spec.component,
+                submission: spec.submission,
+            })
+        }
+        WorkerOrder::KillDriver(driver) => WorkerCommand::KillDriver(driver.to_string()),
+        WorkerOrder::ForgetApp(app) => WorkerCommand::ForgetApplication(app.to_string()),
+    };
+    v1::WorkerCommand { command: Some(command) }
+}
+
+pub fn app_spec(hello: &v1::ApplicationHello) -> Result<AppSpec, Status> {
+    let driver = match hello.driver.as_str() {
+        "" => None,
+        driver => Some(driver_id(driver)?),
+    };
+    Ok(AppSpec {
+        name: hello.name.clone(),
+        driver_address: hello.driver_address.clone(),
+        secret: hello.secret.clone(),
+        executor_cores: hello.executor_cores,
+        executor_memory: hello.executor_memory,
+        total_executor_cores: hello.total_executor_cores,
+        num_executors: hello.num_executors,
+        spread_out: hello.spread_out,
+        dynamic: hello.dynamic,
+        driver,
+    })
+}
+
+/// What an application reports; none if it is nothing to decide about.
+pub fn app_event(app: AppId, report: AppReport) -> Option<Event> {
+    Some(match report {
+        AppReport::Registered(executor) => {
+            Event::ExecutorRegistered { executor: (app, ExecutorId(executor)) }
+        }
+        AppReport::Wants(executors) => Event::AppWants { app, executors },
+        AppReport::Releases(executor) => {
+            Event::AppReleases { executor: (app, ExecutorId(executor)) }
+        }
+        AppReport::Exclude(exclude) => {
+            let workers = exclude.workers.into_iter().map(WorkerId).collect();
+            Event::AppExcludes { app, workers }
+        }
+        AppReport::Ended(ended) => {
+            Event::AppEnded { app, failure: Some(ended.failure).filter(|text| !text.is_empty()) }
+        }
+        AppReport::Hello(_) | AppReport::Heartbeat(_) => return None,
+    })
+}
+
+pub fn app_command(news: AppNews) -> v1::ApplicationCommand {
+    let command = match news {
+        AppNews::Welcome(id) => AppCommand::Welcome(id.to_string()),
+        AppNews::Granted { executor, worker, worker_address, cores } => {
+            AppCommand::Granted(application_command::Granted {
+                executor: executor.0,
+                worker: worker.0,
+                worker_address,
+                cores,
+            })
+        }
+        AppNews::Lost { executor, reason } => {
+            AppCommand::Lost(application_command::Lost { executor: executor.0, reason })
+        }
+        AppNews::WorkerLost { worker, reason } => {
+            AppCommand::WorkerLost(application_command::WorkerGone { worker: worker.0, reason })
+        }
+        AppNews::WorkerDraining(worker) => AppCommand::WorkerDraining(worker.0),
+        AppNews::Waits(text) => AppCommand::Waits(text),
+        AppNews::Over(text) => AppCommand::Over(text),
+    };
+    v1::ApplicationCommand { command: Some(command) }
+}
+
+pub fn driver_spec(request: v1::SubmitDriverRequest) -> DriverSpec {
+    DriverSpec {
+        name: request.name,
+        cores: request.cores,
+        memory: request.memory,
+        supervise: request.supervise,
+        component: request.component,
+        submission: request.submission,
+    }
+}
+
+pub fn app_status(status: &AppStatus) -> v1::StatusReply {
+    v1::StatusReply {
+        id: status.id.to_string(),
+        name: status.name.clone(),
+        state: status.state.to_string(),
+        text: status.text.clone(),
+        other: status.driver.map(|id| id.to_string()).unwrap_or_default(),
+        worker: String::new(),
+        executors: status.executors.iter().map(|(id, _)| id.0).collect(),
+        over: status.state.is_over(),
+    }
+}
+
+pub fn driver_status(status: &DriverStatus) -> v1::StatusReply {
+    v1::StatusReply {
+        id: status.id.to_string(),
+        name: status.name.clone(),
+        state: status.state.to_string(),
+        text: status.text.clone(),
+        other: status.app.map(|id| id.to_string()).unwrap_or_default(),
+        worker: status.worker.map(|id| id.to_string()).unwrap_or_default(),
+        executors: Vec::new(),
+        over: status.state.is_over(),
+    }
+}
+
+pub fn app_row(status: &AppStatus) -> v1::list_applications_reply::Application {
+    let live = !AppState::is_over(status.state);
+    v1::list_applications_reply::Application {
+        id: status.id.to_string(),
+        name: status.name.clone(),
+        state: status.state.to_string(),
+        executors: if live { status.executors.len() as u32 } else { 0 },
+        cores: if live { status.cores } else { 0 },
+        memory_per_executor: status.executor_memory,
+        text: status.text.clone(),
+    }
+}
+
+pub fn worker_row(status: WorkerStatus) -> v1::list_workers_reply::Worker {
+    v1::list_workers_reply::Worker {
+        id: status.id.0,
+        address: status.address,
+        state: status.state.to_owned(),
+        cores: status.cores,
+        cores_used: status.cores_used,
+        memory: status.memory,
+        memory_used: status.memory_used,
+        executors: status.executors as u32,
+        drivers: status.drivers as u32,
+    }
+}

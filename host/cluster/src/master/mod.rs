@@ -1,0 +1,66 @@
+//! `ingle master`: connections, a store and a clock around the decisions of `ingle_core::master`.
+//!
+//! | file | one thing |
+//! |---|---|
+//! | `shell` | feeds the core events, one at a time, and carries out its actions |
+//! | `service` | `proto/ingle/v1/master.proto`, in and out of the core's words |
+//! | `convert` | messages as the core's words, and back |
+//! | `store` | what survives the master |
+//! | `components` | jobs that were uploaded for drivers in cluster mode |
+
+mod components;
+mod convert;
+mod service;
+mod shell;
+mod store;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_stream::wrappers::TcpListenerStream;
+
+use crate::rpc;
+use crate::worker::{Wish, bind};
+use components::Components;
+use shell::Shell;
+use store::Store;
+
+/// What a master is told.
+#[derive(Clone, Debug)]
+pub struct MasterOptions {
+    /// What others connect to, and what it listens on.
+    pub host: String,
+    /// 0: any that is free.
+    pub port: u16,
+    /// Where its state and uploaded jobs are kept.
+    pub dir: PathBuf,
+    /// How long workers and applications may be out of reach.
+    pub policy: ingle_core::master::Policy,
+}
+
+/// Runs a master until it is to end. `ready` hears of the address that it listens on.
+pub async fn run(
+    options: MasterOptions,
+    mut wish: watch::Receiver<Wish>,
+    ready: impl FnOnce(&str),
+) -> Result<(), String> {
+    let listener = bind(&options.host, options.port).await?;
+    let port = listener.local_addr().map_err(|e| e.to_string())?.port();
+    let address = rpc::join(&options.host, port);
+    let store = Store::open(&options.dir)?;
+    let components = Components::open(&options.dir)?;
+    let shell = Arc::new(Shell::new(options.policy, store)?);
+    let service = service::Service::new(shell.clone(), components);
+    let server = rpc::server()
+        .add_service(service.server())
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    tracing::info!("master on ingle://{address}, state in {}", options.dir.display());
+    ready(&address);
+    tokio::select! {
+        served = server => Err(format!("serving: {served:?}")),
+        () = shell.keep_time() => Ok(()),
+        // What runs goes on without it, and finds the next one.
+        _ = wish.wait_for(|wish| *wish != Wish::Run) => Ok(()),
+    }
+}

@@ -1,0 +1,436 @@
+//! `proto/ingle/v1/master.proto`, in and out of the core's words.
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use ingle_core::ids::WorkerId;
+use ingle_core::master::{
+    AppId, AppNews, ConnectionId, DriverId, Event, Reply, Target, WorkerOrder,
+};
+use ingle_proto::v1;
+use ingle_proto::v1::application_report::Report as AppReport;
+use ingle_proto::v1::master_server::MasterServer;
+use ingle_proto::v1::worker_client::WorkerClient;
+use ingle_proto::v1::worker_report::Report as WorkerReport;
+use ingle_sandbox::{ComponentHash, MAX_COMPONENT_BYTES};
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::components::Components;
+use super::convert;
+use super::shell::{Said, Shell};
+use crate::rpc;
+
+type Streams<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Words that wait for the network.
+const AHEAD: usize = 16;
+
+#[derive(Clone)]
+pub struct Service {
+    shell: Arc<Shell>,
+    components: Components,
+}
+
+/// An application or a driver by its name.
+enum Named {
+    App(AppId),
+    Driver(DriverId),
+}
+
+fn named(id: &str) -> Result<Named, Status> {
+    if let Ok(id) = id.parse() {
+        return Ok(Named::App(id));
+    }
+    id.parse().map(Named::Driver).map_err(|()| {
+        Status::invalid_argument(format!(
+            "{id:?} is no id: they look like app-20260131235959-0001 and driver-20260131235959-0001; see `ingle apps`"
+        ))
+    })
+}
+
+fn unknown(id: &str) -> Status {
+    Status::not_found(format!("there is no {id}, or it ended long ago; see `ingle apps`"))
+}
+
+fn check_client(client: Option<v1::Client>) -> Result<(), Status> {
+    rpc::check_protocol("client", client.unwrap_or_default().protocol)
+}
+
+fn hash(bytes: &[u8]) -> Result<ComponentHash, Status> {
+    let hash = <[u8; 32]>::try_from(bytes);
+    hash.map(ComponentHash::from_bytes).map_err(|_| Status::invalid_argument("a hash has 32 bytes"))
+}
+
+impl Service {
+    pub fn new(shell: Arc<Shell>, components: Components) -> Self {
+        Self { shell, components }
+    }
+
+    pub fn server(self) -> MasterServer<Self> {
+        MasterServer::new(self).max_decoding_message_size(rpc::MAX_MESSAGE)
+    }
+
+    /// Passes on what the core says to a peer, until either is gone.
+    fn pass_on<T: Send + 'static>(
+        &self,
+        mut said: mpsc::Receiver<Said>,
+        convert: fn(Said) -> Result<T, Status>,
+    ) -> Streams<T> {
+        let (send, messages) = mpsc::channel(AHEAD);
+        tokio::spawn(async move {
+            while let Some(said) = said.recv().await {
+                if send.send(convert(said)).await.is_err() {
+                    break;
+                }
+            }
+        });
+        Box::pin(ReceiverStream::new(messages))
+    }
+}
+
+/// Tells the core when a connection ends, however that happens.
+struct Connected {
+    shell: Arc<Shell>,
+    connection: ConnectionId,
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.shell.disconnected(self.connection);
+    }
+}
+
+#[tonic::async_trait]
+impl v1::master_server::Master for Service {
+    type AttachWorkerStream = Streams<v1::WorkerCommand>;
+    type AttachApplicationStream = Streams<v1::ApplicationCommand>;
+    type FetchComponentStream = Streams<v1::Chunk>;
+    type ReadLogsStream = Streams<v1::LogPart>;
+
+    async fn attach_worker(
+        &self,
+        request: Request<Streaming<v1::WorkerReport>>,
+    ) -> Result<Response<Self::AttachWorkerStream>, Status> {
+        let mut reports = request.into_inner();
+        let Some(v1::WorkerReport { report: Some(WorkerReport::Hello(hello)) }) =
+            reports.message().await?
+        else {
+            return Err(Status::invalid_argument("a worker says hello first"));
+        };
+        rpc::check_protocol("worker", hello.protocol)?;
+        let hello = convert::worker_hello(hello)?;
+        let (connection, mut said) = self.shell.connect();
+        let connected = Connected { shell: self.shell.clone(), connection };
+        self.shell.tell(Event::WorkerHello { connection, hello });
+        let (worker, first) = match said.recv().await {
+            Some(Said::Worker(order @ WorkerOrder::Welcome(worker))) => (worker, order),
+            Some(Said::Refused(why)) => return Err(Status::failed_precondition(why)),
+            _ => return Err(Status::internal("the master gave no answer")),
+        };
+        let shell = self.shell.clone();
+        tokio::spawn(async move {
+            let _connected = connected;
+            while let Ok(Some(v1::WorkerReport { report: Some(report) })) = reports.message().await
+            {
+                match convert::worker_event(worker, report) {
+                    Ok(Some(event)) => shell.tell(event),
+                    Ok(None) => {}
+                    Err(status) => {
+                        tracing::warn!("{worker} said what makes no sense: {}", status.message());
+                        break;
+                    }
+                }
+            }
+        });
+        let later = self.pass_on(said, |said| match said {
+            Said::Worker(order) => Ok(convert::worker_command(order)),
+            Said::Refused(why) => Err(Status::failed_precondition(why)),
+            Said::App(_) => Err(Status::internal("that was for an application")),
+        });
+        let first = tokio_stream::once(Ok(convert::worker_command(first)));
+        Ok(Response::new(Box::pin(tokio_stream::StreamExt::chain(first, later))))
+    }
+
+    async fn attach_application(
+        &self,
+        request: Request<Streaming<v1::ApplicationReport>>,
+    ) -> Result<Response<Self::AttachApplicationStream>, Status> {
+        let mut reports = request.into_inner();
+        let Some(v1::ApplicationReport { report: Some(AppReport::Hello(hello)) }) =
+            reports.message().await?
+        else {
+            return Err(Status::invalid_argument("an application says hello first"));
+        };
+        rpc::check_protocol("driver", hello.protocol)?;
+        let id = match hello.id.as_str() {
+            "" => None,
+            id => Some(convert::app_id(id)?),
+        };
+        let spec = convert::app_spec(&hello)?;
+        let (connection, mut said) = self.shell.connect();
+        let connected = Connected { shell: self.shell.clone(), connection };
+        self.shell.tell(Event::AppHello { connection, id, spec, wall: Shell::wall() });
+        let (app, first) = match said.recv().await {
+            Some(Said::App(news @ AppNews::Welcome(app))) => (app, news),
+            Some(Said::Refused(why)) => return Err(Status::failed_precondition(why)),
+            _ => return Err(Status::internal("the master gave no answer")),
+        };
+        let shell = self.shell.clone();
+        tokio::spawn(async move {
+            let _connected = connected;
+            while let Ok(Some(v1::ApplicationReport { report: Some(report) })) =
+                reports.message().await
+            {
+                if let Some(event) = convert::app_event(app, report) {
+                    shell.tell(event);
+                }
+            }
+        });
+        let later = self.pass_on(said, |said| match said {
+            Said::App(news) => Ok(convert::app_command(news)),
+            Said::Refused(why) => Err(Status::failed_precondition(why)),
+            Said::Worker(_) => Err(Status::internal("that was for a worker")),
+        });
+        let first = tokio_stream::once(Ok(convert::app_command(first)));
+        Ok(Response::new(Box::pin(tokio_stream::StreamExt::chain(first, later))))
+    }
+
+    async fn has_component(
+        &self,
+        request: Request<v1::ComponentName>,
+    ) -> Result<Response<v1::HasComponentReply>, Status> {
+        let has = self.components.has(hash(&request.get_ref().hash)?);
+        Ok(Response::new(v1::HasComponentReply { has }))
+    }
+
+    async fn upload_component(
+        &self,
+        request: Request<Streaming<v1::ComponentChunk>>,
+    ) -> Result<Response<v1::UploadComponentReply>, Status> {
+        let mut chunks = request.into_inner();
+        let mut name = None;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = chunks.message().await? {
+            if name.is_none() {
+                name = Some(hash(&chunk.hash)?);
+            }
+            if bytes.len() + chunk.data.len() > MAX_COMPONENT_BYTES {
+                return Err(Status::invalid_argument("the job is larger than a job may be"));
+            }
+            bytes.extend_from_slice(&chunk.data);
+        }
+        let components = self.components.clone();
+        let kept = tokio::task::spawn_blocking(move || match name {
+            Some(name) if ComponentHash::of(&bytes) == name => components.put(name, &bytes),
+            _ => Err("the job isn't what its hash says".into()),
+        });
+        kept.await
+            .map_err(|e| Status::internal(e.to_string()))?
+            .map_err(Status::failed_precondition)?;
+        Ok(Response::new(v1::UploadComponentReply {}))
+    }
+
+    async fn fetch_component(
+        &self,
+        request: Request<v1::ComponentName>,
+    ) -> Result<Response<Self::FetchComponentStream>, Status> {
+        let hash = hash(&request.get_ref().hash)?;
+        let components = self.components.clone();
+        let bytes = tokio::task::spawn_blocking(move || components.get(hash)).await;
+        let bytes = bytes.map_err(|e| Status::internal(e.to_string()))?;
+        let bytes = bytes.ok_or_else(|| Status::not_found("the master doesn't have that job"))?;
+        Ok(Response::new(Box::pin(rpc::chunks(bytes.into()))))
+    }
+
+    async fn submit_driver(
+        &self,
+        request: Request<v1::SubmitDriverRequest>,
+    ) -> Result<Response<v1::SubmitDriverReply>, Status> {
+        let request = request.into_inner();
+        rpc::check_protocol("client", request.protocol)?;
+        if !self.components.has(hash(&request.component)?) {
+            return Err(Status::failed_precondition("the job must be uploaded first"));
+        }
+        let spec = convert::driver_spec(request);
+        let wall = Shell::wall();
+        let submit = |request| Event::SubmitDriver { request, spec, wall };
+        match self.shell.ask(submit).await? {
+            Reply::Driver(id) => {
+                Ok(Response::new(v1::SubmitDriverReply { driver: id.to_string() }))
+            }
+            Reply::Done(_) => Err(Status::internal("the master gave no name")),
+        }
+    }
+
+    async fn kill(
+        &self,
+        request: Request<v1::IdRequest>,
+    ) -> Result<Response<v1::TextReply>, Status> {
+        let v1::IdRequest { client, id } = request.into_inner();
+        check_client(client)?;
+        let target = match named(&id)? {
+            Named::App(id) => Target::App(id),
+            Named::Driver(id) => Target::Driver(id),
+        };
+        self.done(|request| Event::Kill { request, target }).await
+    }
+
+    async fn status(
+        &self,
+        request: Request<v1::IdRequest>,
+    ) -> Result<Response<v1::StatusReply>, Status> {
+        let v1::IdRequest { client, id } = request.into_inner();
+        check_client(client)?;
+        let found = match named(&id)? {
+            Named::App(app) => {
+                self.shell.look(|core| core.app(app)).map(|s| convert::app_status(&s))
+            }
+            Named::Driver(driver) => {
+                self.shell.look(|core| core.driver(driver)).map(|s| convert::driver_status(&s))
+            }
+        };
+        found.map(Response::new).ok_or_else(|| unknown(&id))
+    }
+
+    async fn explain(
+        &self,
+        request: Request<v1::IdRequest>,
+    ) -> Result<Response<v1::TextReply>, Status> {
+        let status = self.status(request).await?.into_inner();
+        let text = match status.text.as_str() {
+            "" => format!("{} ({}) is {}", status.id, status.name, status.state),
+            text => format!("{} ({}) is {}: {text}", status.id, status.name, status.state),
+        };
+        Ok(Response::new(v1::TextReply { text }))
+    }
+
+    async fn list_applications(
+        &self,
+        request: Request<v1::Client>,
+    ) -> Result<Response<v1::ListApplicationsReply>, Status> {
+        check_client(Some(request.into_inner()))?;
+        let reply = self.shell.look(|core| v1::ListApplicationsReply {
+            applications: core.apps().map(|status| convert::app_row(&status)).collect(),
+            drivers: core.drivers().map(|status| convert::driver_status(&status)).collect(),
+        });
+        Ok(Response::new(reply))
+    }
+
+    async fn list_workers(
+        &self,
+        request: Request<v1::Client>,
+    ) -> Result<Response<v1::ListWorkersReply>, Status> {
+        check_client(Some(request.into_inner()))?;
+        let workers = self.shell.look(|core| core.workers().map(convert::worker_row).collect());
+        Ok(Response::new(v1::ListWorkersReply { workers }))
+    }
+
+    async fn decommission(
+        &self,
+        request: Request<v1::IdRequest>,
+    ) -> Result<Response<v1::TextReply>, Status> {
+        let v1::IdRequest { client, id } = request.into_inner();
+        check_client(client)?;
+        let worker = self.shell.look(|core| core.find_worker(&id)).ok_or_else(|| {
+            Status::not_found(format!("there is no worker {id}; see `ingle workers`"))
+        })?;
+        self.done(|request| Event::Decommission { request, worker }).await
+    }
+
+    async fn read_logs(
+        &self,
+        request: Request<v1::ReadLogRequest>,
+    ) -> Result<Response<Self::ReadLogsStream>, Status> {
+        let v1::ReadLogRequest { id, follow } = request.into_inner();
+        let (mut places, is_known) = match named(&id)? {
+            Named::App(app) => self.places(Some(app), None),
+            Named::Driver(driver) => self.places(None, Some(driver)),
+        };
+        if !is_known {
+            return Err(unknown(&id));
+        }
+        places.dedup();
+        if places.is_empty() {
+            return Err(Status::not_found(format!("nothing of {id} has run on a worker yet")));
+        }
+        let (send, parts) = mpsc::channel(AHEAD);
+        for (address, id) in places {
+            tokio::spawn(relay(address, v1::ReadLogRequest { id, follow }, send.clone()));
+        }
+        Ok(Response::new(Box::pin(ReceiverStream::new(parts))))
+    }
+}
+
+impl Service {
+    async fn done(
+        &self,
+        event: impl FnOnce(ingle_core::master::RequestId) -> Event,
+    ) -> Result<Response<v1::TextReply>, Status> {
+        match self.shell.ask(event).await? {
+            Reply::Done(text) => Ok(Response::new(v1::TextReply { text })),
+            Reply::Driver(id) => Ok(Response::new(v1::TextReply { text: id.to_string() })),
+        }
+    }
+
+    /// Where the logs of an application and its driver are: a worker's address, and whose they are.
+    fn places(
+        &self,
+        app: Option<AppId>,
+        driver: Option<DriverId>,
+    ) -> (Vec<(String, String)>, bool) {
+        self.shell.look(|core| {
+            let app = app.or_else(|| core.driver(driver?)?.app).and_then(|id| core.app(id));
+            let driver = driver.or_else(|| app.as_ref()?.driver).and_then(|id| core.driver(id));
+            let is_known = app.is_some() || driver.is_some();
+            let mut places = BTreeSet::new();
+            let address = |worker: WorkerId| core.worker_address(worker).map(str::to_owned);
+            for driver in driver {
+                let at = driver.worker.and_then(address);
+                places.extend(at.map(|at| (at, driver.id.to_string())));
+            }
+            for app in app {
+                let at = app.workers.iter().filter_map(|worker| address(*worker));
+                places.extend(at.map(|at| (at, app.id.to_string())));
+            }
+            (places.into_iter().collect(), is_known)
+        })
+    }
+}
+
+/// Passes on one worker's log.
+async fn relay(
+    address: String,
+    request: v1::ReadLogRequest,
+    send: mpsc::Sender<Result<v1::LogPart, Status>>,
+) {
+    let words = |why: String| v1::LogPart {
+        source: "master".into(),
+        stderr: true,
+        data: format!("the logs of {} on {address} can't be read: {why}\n", request.id).into(),
+    };
+    let channel = match rpc::connect(&address).await {
+        Ok(channel) => channel,
+        Err(why) => {
+            // Nobody reads any more, perhaps.
+            let _ = send.send(Ok(words(why))).await;
+            return;
+        }
+    };
+    let mut worker = WorkerClient::new(channel).max_decoding_message_size(rpc::MAX_MESSAGE);
+    let mut parts = match worker.read_log(request.clone()).await {
+        Ok(parts) => parts.into_inner(),
+        Err(status) => {
+            let _ = send.send(Ok(words(rpc::words(&status)))).await;
+            return;
+        }
+    };
+    while let Ok(Some(part)) = parts.message().await {
+        if send.send(Ok(part)).await.is_err() {
+            return;
+        }
+    }
+}

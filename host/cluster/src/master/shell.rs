@@ -1,0 +1,176 @@
+//! Feeds the master's core events, one at a time, and carries out its actions.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use ingle_core::master::{
+    Action, AppNews, ConnectionId, Event, Master, Policy, Reply, RequestId, WorkerOrder,
+};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tonic::Status;
+
+use super::store::Store;
+
+/// What is said to a peer.
+pub enum Said {
+    Worker(WorkerOrder),
+    App(AppNews),
+    /// The last words.
+    Refused(String),
+}
+
+/// Words that wait for a peer; one that doesn't take them is given up.
+const WAITING: usize = 65_536;
+
+/// The master's core with its store.
+pub struct Shell {
+    started: Instant,
+    state: Mutex<State>,
+    connections: AtomicU64,
+    requests: AtomicU64,
+    changed: Notify,
+}
+
+struct State {
+    core: Master,
+    store: Store,
+    peers: HashMap<ConnectionId, mpsc::Sender<Said>>,
+    requests: HashMap<RequestId, oneshot::Sender<Result<Reply, String>>>,
+}
+
+impl Shell {
+    /// Goes on where the store says that the last master stopped.
+    pub fn new(policy: Policy, store: Store) -> Result<Self, String> {
+        let records = store.load()?;
+        let core = Master::recover(policy, Duration::ZERO, records);
+        let state = State { core, store, peers: HashMap::new(), requests: HashMap::new() };
+        Ok(Self {
+            started: Instant::now(),
+            state: Mutex::new(state),
+            connections: AtomicU64::new(1),
+            requests: AtomicU64::new(1),
+            changed: Notify::new(),
+        })
+    }
+
+    /// Seconds since 1970.
+    pub fn wall() -> u64 {
+        SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs()
+    }
+
+    /// A peer connects.
+    pub fn connect(&self) -> (ConnectionId, mpsc::Receiver<Said>) {
+        let connection = ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed));
+        let (send, said) = mpsc::channel(WAITING);
+        self.state.lock().peers.insert(connection, send);
+        (connection, said)
+    }
+
+    /// A peer is gone.
+    pub fn disconnected(&self, connection: ConnectionId) {
+        self.state.lock().peers.remove(&connection);
+        self.tell(Event::ConnectionLost { connection });
+    }
+
+    /// Something happened.
+    pub fn tell(&self, event: Event) {
+        let is_heartbeat = matches!(event, Event::Heartbeat { .. });
+        let mut state = self.state.lock();
+        state.handle(self.started.elapsed(), event);
+        drop(state);
+        if !is_heartbeat {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Something is wanted, and waited for.
+    pub async fn ask(&self, event: impl FnOnce(RequestId) -> Event) -> Result<Reply, Status> {
+        let request = RequestId(self.requests.fetch_add(1, Ordering::Relaxed));
+        let (send, reply) = oneshot::channel();
+        self.state.lock().requests.insert(request, send);
+        self.tell(event(request));
+        match reply.await {
+            Ok(reply) => reply.map_err(Status::failed_precondition),
+            Err(_) => Err(Status::internal("the master gave no answer")),
+        }
+    }
+
+    /// Looks at the core.
+    pub fn look<R>(&self, look: impl FnOnce(&Master) -> R) -> R {
+        look(&self.state.lock().core)
+    }
+
+    /// Lets time pass. Goes on for ever.
+    pub async fn keep_time(&self) {
+        loop {
+            let deadline = self.look(Master::next_deadline);
+            let wait = deadline.map(|at| at.saturating_sub(self.started.elapsed()));
+            let wait = wait
+                .unwrap_or(Duration::MAX)
+                .clamp(Duration::from_millis(5), Duration::from_secs(3600));
+            tokio::select! {
+                () = tokio::time::sleep(wait) => self.tell(Event::Tick),
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+}
+
+impl State {
+    fn handle(&mut self, now: Duration, event: Event) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            let mut actions = Vec::new();
+            self.core.handle(now, event, &mut actions);
+            let is_durable =
+                |action: &Action| matches!(action, Action::Persist(_) | Action::Forget(_));
+            if actions.iter().any(is_durable)
+                && let Err(why) = self.store.apply(&actions)
+            {
+                // What runs is better served by a master that forgets than by none.
+                tracing::error!("{why}; a restart of the master would not know of it");
+            }
+            for action in actions {
+                if let Some(given_up) = self.act(action) {
+                    events.push(Event::ConnectionLost { connection: given_up });
+                }
+            }
+        }
+    }
+
+    /// Carries out an action; names a peer that must be given up.
+    fn act(&mut self, action: Action) -> Option<ConnectionId> {
+        let (connection, said) = match action {
+            Action::Worker(connection, order) => (connection, Said::Worker(order)),
+            Action::App(connection, news) => (connection, Said::App(news)),
+            Action::Refuse(connection, why) => (connection, Said::Refused(why)),
+            Action::Reply(request, reply) => {
+                if let Some(asked) = self.requests.remove(&request) {
+                    // Whoever asked may be gone.
+                    let _ = asked.send(reply);
+                }
+                return None;
+            }
+            Action::Log(text) => {
+                tracing::info!("{text}");
+                return None;
+            }
+            Action::Persist(_) | Action::Forget(_) => return None,
+        };
+        let is_last = matches!(said, Said::Refused(_) | Said::App(AppNews::Over(_)));
+        let sent = self.peers.get(&connection).map(|peer| peer.try_send(said));
+        if is_last {
+            self.peers.remove(&connection);
+            return None;
+        }
+        match sent {
+            Some(Err(_)) => {
+                self.peers.remove(&connection);
+                Some(connection)
+            }
+            Some(Ok(())) | None => None,
+        }
+    }
+}

@@ -1,0 +1,453 @@
+//! An application on a standalone cluster: its driver here, its executors wherever the master grants them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ingle_blocks::BlockStore;
+use ingle_core::ids::{ExecutorId, WorkerId};
+use ingle_core::memory::MemoryPool;
+use ingle_core::scheduler::Policy;
+use ingle_core::size::ByteSize;
+use ingle_proto::v1;
+use ingle_proto::v1::application_command::{Command, Granted, Lost, WorkerGone};
+use ingle_proto::v1::application_report::Report;
+use ingle_proto::v1::master_client::MasterClient;
+use ingle_sandbox::{Finished, GuestFailure, Job, LogSink};
+use parking_lot::Mutex;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::Code;
+
+use crate::access::{Access, AccessSpec};
+use crate::driver::{Application, Driver, Grant, Hub, Note, Opened, Parallelism, Service};
+use crate::local::{Remote, StartError, UntilCancelled};
+use crate::rpc::{self, Backoff, Secret};
+use crate::worker::bind;
+
+/// A master that can't be reached for so long isn't waited for any more.
+const FIND_MASTER: Duration = Duration::from_secs(60);
+/// How long the master may take to note that the application is over.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// What is waited for is said if it isn't over in a moment.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Grants come in one go: after so long without one it is known how many tasks run at once.
+const SETTLED: Duration = Duration::from_millis(5);
+/// Reports that wait for a master that is away.
+const REPORTS: usize = 4096;
+
+/// What an application on a cluster is given.
+pub struct StandaloneOptions {
+    /// The master's host:port.
+    pub master: String,
+    /// For people.
+    pub name: String,
+    /// Of each executor. None: one executor a worker, with all its free cores.
+    pub executor_cores: Option<u32>,
+    /// Of each executor.
+    pub executor_memory: ByteSize,
+    /// Of all executors together, at most.
+    pub total_executor_cores: Option<u32>,
+    /// At most so many.
+    pub num_executors: Option<u32>,
+    /// Few on each of many workers, else the other way round.
+    pub spread_out: bool,
+    /// The driver's budget for its guest; images and results on their way have as much again.
+    pub driver_memory: ByteSize,
+    /// Where executors find the driver, and it listens.
+    pub driver_host: String,
+    /// 0: any that is free.
+    pub driver_port: u16,
+    /// How often a partition is tried before its job fails.
+    pub max_attempts: u32,
+    /// Whether a task's instance is kept for the next task of its stage.
+    pub reuse: bool,
+    /// How shuffle output is compressed.
+    pub compression: v1::Compression,
+    /// What the driver reads by `ctx.setting`.
+    pub settings: BTreeMap<String, String>,
+    /// Where a private folder for results that don't fit into memory is made.
+    pub spill_parent: PathBuf,
+    /// What the job may touch, for its executors.
+    pub access: AccessSpec,
+    /// The job's file.
+    pub component: Bytes,
+    /// In cluster mode, the driver's name.
+    pub driver: String,
+    /// Takes what the driver prints.
+    pub driver_log: Arc<dyn LogSink>,
+    /// Takes what tasks print; none: it stays with their workers.
+    pub task_log: Option<Arc<dyn LogSink>>,
+    /// Hears what happens, on any thread.
+    pub notes: Arc<dyn Fn(&Note) + Send + Sync>,
+}
+
+/// An application on a cluster, ready to run its driver.
+pub struct Standalone {
+    job: Job,
+    access: Access,
+    driver_log: Arc<dyn LogSink>,
+    driver: Driver,
+    driver_pool: MemoryPool,
+    hub: Arc<Hub>,
+    remote: Remote,
+    link: Arc<Link>,
+    runtime: Runtime,
+}
+
+/// What the connection with the master and the driver share.
+struct Link {
+    reports: mpsc::Sender<Report>,
+    /// Why the application is over, if it isn't by its own end.
+    over: Mutex<Option<String>>,
+    /// The master knows that it is over.
+    farewell: watch::Sender<bool>,
+}
+
+struct Nobody;
+
+impl LogSink for Nobody {
+    fn write(&self, _: ingle_sandbox::Stream, _: &[u8]) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Standalone {
+    /// Listens for executors, and asks the master for them, from now on. `access` is what the job may touch, opened here.
+    pub fn start(job: Job, access: Access, options: StandaloneOptions) -> Result<Self, StartError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("cluster")
+            .enable_all()
+            .build()
+            .map_err(StartError::Threads)?;
+        let listener = runtime
+            .block_on(bind(&options.driver_host, options.driver_port))
+            .map_err(StartError::Cluster)?;
+        let port = listener.local_addr().map_err(StartError::Threads)?.port();
+        let address = rpc::join(&options.driver_host, port);
+
+        let driver_pool = MemoryPool::new(options.driver_memory);
+        let host_pool = MemoryPool::new(options.driver_memory);
+        let results = BlockStore::new(host_pool.clone(), &options.spill_parent)?;
+        let opened = Arc::new(Opened::new(access.grants.clone(), driver_pool.clone()));
+        let policy = Policy { max_attempts: options.max_attempts, ..Policy::default() };
+        let notes = options.notes.clone();
+        let application = Arc::new(Application::new(
+            policy,
+            opened,
+            driver_pool.clone(),
+            Box::new(move |note| notes(note)),
+        ));
+        let secret = Secret::random().map_err(StartError::Cluster)?;
+        let welcome = v1::Welcome {
+            component: job.hash().as_bytes().to_vec(),
+            access: Some(options.access.to_message().map_err(StartError::Cluster)?),
+            reuse: options.reuse,
+            compression: options.compression.into(),
+            forward_logs: options.task_log.is_some(),
+            files: Vec::new(),
+        };
+        let (reports, outgoing) = mpsc::channel(REPORTS);
+        let link = Arc::new(Link {
+            reports: reports.clone(),
+            over: Mutex::default(),
+            farewell: watch::Sender::new(false),
+        });
+        let parallelism = Arc::new(Parallelism::default());
+        let ready = move |executor: ExecutorId| {
+            // A master that is away for so long gives the executor up itself.
+            let _ = reports.try_send(Report::Registered(executor.0));
+        };
+        let hub = Arc::new(Hub::new(
+            application.clone(),
+            secret.clone(),
+            welcome,
+            options.component,
+            results.clone(),
+            options.task_log.unwrap_or_else(|| Arc::new(Nobody)),
+            Box::new(ready),
+        ));
+        let server = rpc::server()
+            .add_service(Service(hub.clone()).server())
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        runtime.spawn(server);
+        let hello = v1::ApplicationHello {
+            protocol: rpc::PROTOCOL,
+            id: String::new(),
+            name: options.name,
+            driver_address: address,
+            secret: secret.as_bytes().to_vec(),
+            executor_cores: options.executor_cores,
+            executor_memory: options.executor_memory.0,
+            total_executor_cores: options.total_executor_cores,
+            num_executors: options.num_executors,
+            spread_out: options.spread_out,
+            dynamic: false,
+            driver: options.driver,
+        };
+        let connection = Connection {
+            master: options.master,
+            hello,
+            hub: hub.clone(),
+            link: link.clone(),
+            parallelism: parallelism.clone(),
+            notes: options.notes,
+            granted: BTreeMap::new(),
+            waits: watch::Sender::new(String::new()),
+            outgoing,
+        };
+        runtime.spawn(connection.run());
+        let driver = Driver {
+            application: application.clone(),
+            settings: options.settings,
+            executor_pool: host_pool,
+            parallelism,
+            lent: Vec::new(),
+        };
+        let remote = Remote::of_cluster(application, results);
+        let driver_log = options.driver_log;
+        Ok(Self { job, access, driver_log, driver, driver_pool, hub, remote, link, runtime })
+    }
+
+    /// A handle for other threads.
+    pub fn remote(&self) -> Remote {
+        self.remote.clone()
+    }
+
+    /// Runs the driver to its end, on this thread, which needs 4 MiB of stack; then gives the cluster back. The outer error says why the
+    /// cluster ended the application.
+    pub fn drive(self) -> Result<Result<Finished, GuestFailure>, String> {
+        let Self { job, access, driver_log, driver, driver_pool, hub, remote, link, runtime } =
+            self;
+        let log: Arc<dyn LogSink> =
+            Arc::new(UntilCancelled { log: driver_log, application: remote.application().clone() });
+        let ended = job.drive(Box::new(driver), &driver_pool, &access.capabilities, &log);
+        remote.cancel();
+        let over = link.over.lock().clone();
+        if over.is_none() {
+            let failure = match &ended {
+                Ok(Finished::Ok | Finished::Exit(0)) => String::new(),
+                Ok(Finished::Failed(text)) => text.clone(),
+                Ok(Finished::Exit(_)) => "the driver ended itself by exit, with a failure".into(),
+                Err(failure) => failure.to_string(),
+            };
+            let mut farewell = link.farewell.subscribe();
+            runtime.block_on(async {
+                let say = async {
+                    let failure = failure.chars().take(4096).collect();
+                    let ended = Report::Ended(v1::application_report::Ended { failure });
+                    if link.reports.send(ended).await.is_ok() {
+                        // One that never connected has nobody to say it to.
+                        let _ = farewell.wait_for(|said| *said).await;
+                    }
+                };
+                // The master finds out by itself, if later.
+                let _ = tokio::time::timeout(FAREWELL, say).await;
+            });
+        }
+        hub.close();
+        remote.close();
+        runtime.shutdown_timeout(Duration::from_millis(20));
+        match over {
+            Some(why) => Err(why),
+            None => Ok(ended),
+        }
+    }
+}
+
+/// The application's connection with its master.
+struct Connection {
+    master: String,
+    hello: v1::ApplicationHello,
+    hub: Arc<Hub>,
+    link: Arc<Link>,
+    parallelism: Arc<Parallelism>,
+    notes: Arc<dyn Fn(&Note) + Send + Sync>,
+    /// Executors that there are, or will be, with their cores.
+    granted: BTreeMap<ExecutorId, u32>,
+    /// What is waited for.
+    waits: watch::Sender<String>,
+    outgoing: mpsc::Receiver<Report>,
+}
+
+/// How a connection ended.
+enum Broken {
+    /// Worth another try.
+    Away(String),
+    /// Nothing more is to be had from this master.
+    Over(String),
+    /// The application said that it is over.
+    Done,
+}
+
+impl Connection {
+    async fn run(mut self) {
+        tokio::spawn(say_waits(self.waits.subscribe(), self.notes.clone()));
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+        let mut since = Instant::now();
+        let mut said = false;
+        loop {
+            let broken = match rpc::connect(&self.master).await {
+                Ok(channel) => {
+                    let client = MasterClient::new(channel);
+                    let broken = self.attached(client, &mut said).await;
+                    if !self.hello.id.is_empty() {
+                        since = Instant::now();
+                        backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+                    }
+                    broken
+                }
+                Err(why) => Broken::Away(why),
+            };
+            let why = match broken {
+                Broken::Done => break,
+                Broken::Over(why) => {
+                    self.over(why);
+                    break;
+                }
+                Broken::Away(why) => why,
+            };
+            if since.elapsed() > FIND_MASTER {
+                let seconds = FIND_MASTER.as_secs();
+                self.over(format!(
+                    "no master at ingle://{} for {seconds} s: {why}; start one with `ingle master`, or give the right \
+                     --master",
+                    self.master
+                ));
+                break;
+            }
+            if !std::mem::replace(&mut said, true) {
+                let text = format!("no master at ingle://{}: {why}; trying again", self.master);
+                (self.notes)(&Note::Cluster(text));
+            }
+            tokio::time::sleep(backoff.next()).await;
+        }
+        self.link.farewell.send_replace(true);
+    }
+
+    fn over(&self, why: String) {
+        *self.link.over.lock() = Some(why);
+        self.hub.application.cancel();
+    }
+
+    async fn attached(
+        &mut self,
+        mut master: MasterClient<tonic::transport::Channel>,
+        said: &mut bool,
+    ) -> Broken {
+        let (send, reports) = mpsc::channel(REPORTS);
+        let tell = async |report| {
+            let report = v1::ApplicationReport { report: Some(report) };
+            send.send(report).await.map_err(|_| Broken::Away("it closed the connection".into()))
+        };
+        if let Err(broken) = tell(Report::Hello(self.hello.clone())).await {
+            return broken;
+        }
+        let broken = |status: tonic::Status| match status.code() {
+            // It understood, and doesn't want.
+            Code::FailedPrecondition | Code::InvalidArgument | Code::Unimplemented => {
+                Broken::Over(rpc::words(&status))
+            }
+            _ => Broken::Away(rpc::words(&status)),
+        };
+        let mut commands = match master.attach_application(ReceiverStream::new(reports)).await {
+            Ok(commands) => commands.into_inner(),
+            Err(status) => return broken(status),
+        };
+        let mut ending = false;
+        let settle = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(settle);
+        let mut settled = true;
+        loop {
+            tokio::select! {
+                () = &mut settle, if !settled => {
+                    settled = true;
+                    self.count();
+                }
+                command = commands.message() => match command {
+                    Ok(Some(v1::ApplicationCommand { command: Some(Command::Over(why)) })) => {
+                        return if ending { Broken::Done } else { Broken::Over(why) };
+                    }
+                    Ok(Some(v1::ApplicationCommand { command: Some(command) })) => {
+                        *said = false;
+                        if let Command::Granted(_) = command {
+                            settled = false;
+                            settle.as_mut().reset(tokio::time::Instant::now() + SETTLED);
+                        }
+                        self.obey(command);
+                    }
+                    Ok(Some(_)) => {}
+                    Ok(None) if ending => return Broken::Done,
+                    Ok(None) => return Broken::Away("it closed the connection".into()),
+                    Err(_) if ending => return Broken::Done,
+                    Err(status) => return broken(status),
+                },
+                report = self.outgoing.recv() => {
+                    let Some(report) = report else { return Broken::Done };
+                    ending |= matches!(report, Report::Ended(_));
+                    if let Err(broken) = tell(report).await {
+                        return if ending { Broken::Done } else { broken };
+                    }
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Welcome(id) => {
+                (self.notes)(&Note::Cluster(format!("{id} on ingle://{}", self.master)));
+                self.hello.id = id;
+            }
+            Command::Granted(Granted { executor, worker, worker_address, cores }) => {
+                let executor = ExecutorId(executor);
+                self.granted.insert(executor, cores);
+                let grant = Grant { worker: WorkerId(worker), worker_address, cores };
+                self.hub.granted(executor, grant);
+            }
+            Command::Lost(Lost { executor, reason }) => {
+                let executor = ExecutorId(executor);
+                if self.granted.remove(&executor).is_some() {
+                    self.hub.gone(executor, &reason);
+                }
+                self.count();
+            }
+            Command::WorkerLost(WorkerGone { worker, reason }) => {
+                self.hub.application.worker_lost(WorkerId(worker), &reason);
+            }
+            Command::WorkerDraining(worker) => self.hub.drain(WorkerId(worker)),
+            Command::Waits(text) => {
+                self.waits.send_replace(text);
+            }
+            Command::Over(_) => {}
+        }
+    }
+
+    /// Lets the driver know how many tasks run at once.
+    fn count(&self) {
+        let slots = self.granted.values().sum();
+        if slots > 0 {
+            self.parallelism.set(slots);
+        }
+    }
+}
+
+/// Says what is waited for, if it is for long.
+async fn say_waits(mut waits: watch::Receiver<String>, notes: Arc<dyn Fn(&Note) + Send + Sync>) {
+    while waits.changed().await.is_ok() {
+        let text = waits.borrow_and_update().clone();
+        if text.is_empty() {
+            continue;
+        }
+        let changed = tokio::time::timeout(PATIENCE, waits.changed()).await;
+        match changed {
+            Err(_) => notes(&Note::Cluster(text)),
+            Ok(Ok(())) => waits.mark_changed(),
+            Ok(Err(_)) => return,
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! A worker's connection with its master: made with patience, made again when it breaks, while what runs goes on.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ingle_proto::v1;
+use ingle_proto::v1::master_client::MasterClient;
+use ingle_proto::v1::worker_command::Command;
+use ingle_proto::v1::worker_report::Report;
+use ingle_sandbox::{ComponentHash, MAX_COMPONENT_BYTES};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+
+use super::WorkerOptions;
+use super::processes::{Ended, Name, Processes};
+use crate::executor::keep_component;
+use crate::rpc::{self, Backoff};
+
+const HEARTBEAT: Duration = Duration::from_secs(1);
+const REPORTS: usize = 1024;
+
+pub struct Connection {
+    options: WorkerOptions,
+    address: String,
+    /// Chosen at this process's start.
+    instance: u64,
+    processes: Arc<Processes>,
+    ended: mpsc::UnboundedReceiver<Ended>,
+}
+
+impl Connection {
+    pub fn new(
+        options: &WorkerOptions,
+        address: String,
+        processes: Arc<Processes>,
+        ended: mpsc::UnboundedReceiver<Ended>,
+    ) -> Self {
+        let mut bytes = [0; 8];
+        // Without chance, the time must do.
+        if getrandom::fill(&mut bytes).is_err() {
+            let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+            bytes = (now.as_nanos() as u64).to_le_bytes();
+        }
+        Self {
+            options: options.clone(),
+            address,
+            instance: u64::from_le_bytes(bytes),
+            processes,
+            ended,
+        }
+    }
+
+    /// Goes on for ever.
+    pub async fn run(mut self) {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let mut said = String::new();
+        loop {
+            let broken = match rpc::connect(&self.options.master).await {
+                Ok(channel) => {
+                    let broken = self.attached(channel, &mut said).await;
+                    backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+                    broken
+                }
+                Err(why) => why,
+            };
+            // Once is enough, as long as it is the same.
+            if broken != said {
+                tracing::warn!("no master at {}: {broken}; trying again", self.options.master);
+                said = broken;
+            }
+            tokio::time::sleep(backoff.next()).await;
+        }
+    }
+
+    fn hello(&self) -> v1::WorkerHello {
+        let mut hello = v1::WorkerHello {
+            protocol: rpc::PROTOCOL,
+            address: self.address.clone(),
+            cores: self.options.cores,
+            memory: self.options.memory.0,
+            instance: self.instance,
+            executors: Vec::new(),
+            drivers: Vec::new(),
+            applications: self.processes.applications(),
+        };
+        for name in self.processes.names() {
+            match name {
+                Name::Executor { application, executor } => {
+                    hello.executors.push(v1::ExecutorName { application, executor });
+                }
+                Name::Driver(driver) => hello.drivers.push(driver),
+            }
+        }
+        hello
+    }
+
+    /// One connection, from hello to its end; says how it ended.
+    async fn attached(&mut self, channel: Channel, said: &mut String) -> String {
+        let mut master = MasterClient::new(channel).max_decoding_message_size(rpc::MAX_MESSAGE);
+        let (send, reports) = mpsc::channel(REPORTS);
+        // What ended before is told by what the hello doesn't list.
+        while self.ended.try_recv().is_ok() {}
+        if let Err(why) = tell(&send, Report::Hello(self.hello())).await {
+            return why;
+        }
+        let commands = match master.attach_worker(ReceiverStream::new(reports)).await {
+            Ok(commands) => commands,
+            Err(status) => return rpc::words(&status),
+        };
+        let mut commands = commands.into_inner();
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        let mut told_draining = false;
+        loop {
+            let told = tokio::select! {
+                command = commands.message() => match command {
+                    Ok(Some(v1::WorkerCommand { command: Some(command) })) => {
+                        if let Command::Welcome(welcome) = &command {
+                            said.clear();
+                            self.processes.set_worker(welcome.worker);
+                            tracing::info!("registered as worker-{} with {}", welcome.worker, self.options.master);
+                        }
+                        self.obey(command, &master, &send).await
+                    }
+                    Ok(Some(_)) => Ok(()),
+                    Ok(None) => Err("it closed the connection".to_owned()),
+                    Err(status) => Err(rpc::words(&status)),
+                },
+                ended = self.ended.recv() => match ended {
+                    Some(ended) => tell(&send, report(ended)).await,
+                    None => Ok(()),
+                },
+                _ = heartbeat.tick() => tell(&send, Report::Heartbeat(v1::Heartbeat {})).await,
+            };
+            if let Err(why) = told {
+                return why;
+            }
+            if self.processes.is_draining() && !told_draining {
+                told_draining = true;
+                if let Err(why) = tell(&send, Report::Draining(v1::Draining {})).await {
+                    return why;
+                }
+            }
+        }
+    }
+
+    async fn obey(
+        &self,
+        command: Command,
+        master: &MasterClient<Channel>,
+        send: &mpsc::Sender<v1::WorkerReport>,
+    ) -> Result<(), String> {
+        match command {
+            Command::Welcome(_) => {}
+            Command::LaunchExecutor(launch) => {
+                let started = launch.executor.clone();
+                self.processes.start_executor(launch);
+                if let Some(started) = started {
+                    tell(send, Report::ExecutorStarted(started)).await?;
+                }
+            }
+            Command::KillExecutor(v1::ExecutorName { application, executor }) => {
+                self.processes.kill(&Name::Executor { application, executor });
+            }
+            Command::LaunchDriver(launch) => {
+                let (processes, master) = (self.processes.clone(), master.clone());
+                // It may have to be fetched: meanwhile the connection goes on.
+                tokio::spawn(async move {
+                    // Without it the driver says so itself.
+                    if let Err(why) =
+                        fetch(&processes.components(), &launch.component, master).await
+                    {
+                        tracing::warn!("the job of {}: {why}", launch.driver);
+                    }
+                    processes.start_driver(launch);
+                });
+            }
+            Command::KillDriver(driver) => self.processes.kill(&Name::Driver(driver)),
+            Command::ForgetApplication(id) => {
+                let processes = self.processes.clone();
+                tokio::task::spawn_blocking(move || processes.forget(&id));
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn tell(send: &mpsc::Sender<v1::WorkerReport>, report: Report) -> Result<(), String> {
+    let report = v1::WorkerReport { report: Some(report) };
+    send.send(report).await.map_err(|_| "it closed the connection".to_owned())
+}
+
+fn report(ended: Ended) -> Report {
+    let Ended { name, finished, reason } = ended;
+    match name {
+        Name::Executor { application, executor } => Report::ExecutorEnded(v1::ExecutorEnded {
+            executor: Some(v1::ExecutorName { application, executor }),
+            reason,
+        }),
+        Name::Driver(driver) => Report::DriverEnded(v1::DriverEnded { driver, finished, reason }),
+    }
+}
+
+/// Makes sure that this worker has a component.
+async fn fetch(
+    components: &Path,
+    hash: &[u8],
+    mut master: MasterClient<Channel>,
+) -> Result<(), String> {
+    let known = <[u8; 32]>::try_from(hash).map_err(|_| "its hash is none".to_owned())?;
+    let known = ComponentHash::from_bytes(known);
+    let path = components.join(known.to_string());
+    if path.exists() {
+        return Ok(());
+    }
+    let chunks = master.fetch_component(v1::ComponentName { hash: hash.to_vec() }).await;
+    let chunks = chunks.map_err(|status| rpc::words(&status))?.into_inner();
+    let bytes = rpc::collect(chunks, MAX_COMPONENT_BYTES).await?;
+    if ComponentHash::of(&bytes) != known {
+        return Err("the master sent another file than was asked for".into());
+    }
+    keep_component(&path, &bytes);
+    Ok(())
+}

@@ -1,0 +1,338 @@
+//! A worker's child processes: executors and drivers.
+//!
+//! A child gets its configuration on its standard input, which then stays open: when the worker is gone, however it went, the input ends,
+//! and the child with it.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ingle_proto::prost::Message;
+use ingle_proto::v1;
+use parking_lot::Mutex;
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, Command};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use super::WorkerOptions;
+use super::folders::Folders;
+use crate::rpc::Secret;
+
+/// What a process is to its worker.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Name {
+    Executor { application: String, executor: u32 },
+    Driver(String),
+}
+
+/// A process came to its end.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    pub name: Name,
+    /// It ended by itself, and well.
+    pub finished: bool,
+    /// For people.
+    pub reason: String,
+}
+
+struct Running {
+    /// Dropped or sent to: the process is killed.
+    kill: oneshot::Sender<()>,
+}
+
+/// All processes of a worker.
+pub struct Processes {
+    program: PathBuf,
+    host: String,
+    master: String,
+    address: String,
+    folders: Arc<Folders>,
+    /// The master's number for this worker.
+    worker: Mutex<u32>,
+    running: Mutex<BTreeMap<Name, Running>>,
+    secrets: Mutex<BTreeMap<String, Secret>>,
+    events: mpsc::UnboundedSender<Ended>,
+    changed: Notify,
+    draining: AtomicBool,
+    /// Tells whoever follows a log that somebody ended.
+    pub ends: watch::Sender<()>,
+}
+
+impl Processes {
+    pub fn new(
+        options: &WorkerOptions,
+        address: String,
+        folders: Arc<Folders>,
+        events: mpsc::UnboundedSender<Ended>,
+    ) -> Self {
+        Self {
+            program: options.program.clone(),
+            host: options.host.clone(),
+            master: options.master.clone(),
+            address,
+            folders,
+            worker: Mutex::new(0),
+            running: Mutex::default(),
+            secrets: Mutex::default(),
+            events,
+            changed: Notify::new(),
+            draining: AtomicBool::new(false),
+            ends: watch::Sender::new(()),
+        }
+    }
+
+    pub fn set_worker(&self, worker: u32) {
+        *self.worker.lock() = worker;
+    }
+
+    /// What the executors of an application prove themselves with.
+    pub fn secret(&self, application: &str) -> Option<Secret> {
+        self.secrets.lock().get(application).cloned()
+    }
+
+    /// An application is over.
+    pub fn forget(&self, application: &str) {
+        self.secrets.lock().remove(application);
+        self.folders.forget(application);
+    }
+
+    /// Applications that have something here.
+    pub fn applications(&self) -> Vec<String> {
+        self.folders.applications()
+    }
+
+    /// Where components are.
+    pub fn components(&self) -> PathBuf {
+        self.folders.components()
+    }
+
+    pub fn names(&self) -> Vec<Name> {
+        self.running.lock().keys().cloned().collect()
+    }
+
+    pub fn runs(&self, name: &Name) -> bool {
+        self.running.lock().contains_key(name)
+    }
+
+    /// Whether anything of an application or a driver runs here.
+    pub fn runs_any_of(&self, id: &str) -> bool {
+        self.running.lock().keys().any(|name| match name {
+            Name::Executor { application, .. } => application == id,
+            Name::Driver(driver) => driver == id,
+        })
+    }
+
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.changed.notify_waiters();
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Starts an executor. How that ended is told as an event, however soon.
+    pub fn start_executor(self: &Arc<Self>, launch: v1::LaunchExecutor) {
+        let Some(v1::ExecutorName { application, executor }) = launch.executor.clone() else {
+            return;
+        };
+        let name = Name::Executor { application: application.clone(), executor };
+        let config = || {
+            let secret = Secret::from_bytes(launch.secret.clone()).ok_or("it has no secret")?;
+            self.secrets.lock().insert(application.clone(), secret);
+            let dir = self.folders.application(&application)?;
+            let config = v1::ExecutorConfig {
+                application: application.clone(),
+                executor,
+                slots: launch.cores,
+                memory: launch.memory,
+                driver_address: launch.driver_address.clone(),
+                secret: launch.secret.clone(),
+                worker: *self.worker.lock(),
+                worker_address: self.address.clone(),
+                application_dir: text(&dir)?,
+                component_dir: text(&self.folders.components())?,
+                code_dir: text(&self.folders.code())?,
+            };
+            let logs = self.folders.new_logs(&application)?;
+            Ok((config.encode_length_delimited_to_vec(), logs, format!("executor-{executor}")))
+        };
+        self.start(name, "executor", config());
+    }
+
+    /// Starts a driver.
+    pub fn start_driver(self: &Arc<Self>, launch: v1::LaunchDriver) {
+        let name = Name::Driver(launch.driver.clone());
+        let config = || {
+            let submission = v1::Submission::decode(launch.submission.as_slice())
+                .map_err(|e| format!("its submission can't be read: {e}"))?;
+            let config = v1::DriverConfig {
+                driver: launch.driver.clone(),
+                memory: launch.memory,
+                cores: launch.cores,
+                master: self.master.clone(),
+                host: self.host.clone(),
+                component: launch.component.clone(),
+                component_dir: text(&self.folders.components())?,
+                code_dir: text(&self.folders.code())?,
+                spill_dir: text(&self.folders.spill())?,
+                submission: Some(submission),
+            };
+            let logs = self.folders.new_logs(&launch.driver)?;
+            Ok((config.encode_length_delimited_to_vec(), logs, "driver".to_owned()))
+        };
+        self.start(name, "driver", config());
+    }
+
+    fn start(
+        self: &Arc<Self>,
+        name: Name,
+        verb: &'static str,
+        config: Result<(Vec<u8>, PathBuf, String), String>,
+    ) {
+        let (kill, killed) = oneshot::channel();
+        let mut running = self.running.lock();
+        if running.contains_key(&name) {
+            return;
+        }
+        running.insert(name.clone(), Running { kill });
+        drop(running);
+        let spawned = config.and_then(|(config, logs, file)| {
+            let (stdout, stderr) =
+                (logs.join(format!("{file}.out")), logs.join(format!("{file}.err")));
+            let mut command = Command::new(&self.program);
+            command
+                .arg(verb)
+                .current_dir("/")
+                .stdin(Stdio::piped())
+                .stdout(append(&stdout)?)
+                .stderr(append(&stderr)?)
+                .kill_on_drop(true);
+            let child = command.spawn();
+            let child = child.map_err(|e| format!("starting {}: {e}", self.program.display()))?;
+            Ok((child, config, stderr))
+        });
+        let this = self.clone();
+        tokio::spawn(async move {
+            let (finished, reason) = match spawned {
+                Ok((child, config, stderr)) => watch_child(child, config, &stderr, killed).await,
+                Err(why) => (false, why),
+            };
+            this.running.lock().remove(&name);
+            this.ends.send_replace(());
+            this.changed.notify_waiters();
+            // Without a master there is nobody to tell; it asks what runs when it is back.
+            let _ = this.events.send(Ended { name, finished, reason });
+        });
+    }
+
+    /// Ends a process.
+    pub fn kill(&self, name: &Name) {
+        let mut running = self.running.lock();
+        if let Some(process) = running.get_mut(name) {
+            // It stays in the list until it is gone.
+            let (gone, _) = oneshot::channel();
+            let kill = std::mem::replace(&mut process.kill, gone);
+            // It may have ended this very moment.
+            let _ = kill.send(());
+        }
+    }
+
+    /// Waits until nothing runs.
+    pub async fn all_ended(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.running.lock().is_empty() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Ends everything.
+    pub async fn kill_all(&self) {
+        self.names().iter().for_each(|name| self.kill(name));
+        self.all_ended().await;
+    }
+}
+
+fn text(path: &Path) -> Result<String, String> {
+    path.to_str().map(str::to_owned).ok_or_else(|| format!("{} isn't UTF-8", path.display()))
+}
+
+fn append(path: &Path) -> Result<File, String> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|e| format!("writing {}: {e}", path.display()))
+}
+
+/// Gives a child its configuration, and waits for its end or for a wish to end it.
+async fn watch_child(
+    mut child: Child,
+    config: Vec<u8>,
+    stderr: &Path,
+    killed: oneshot::Receiver<()>,
+) -> (bool, String) {
+    let input = child.stdin.take();
+    let give = async {
+        let mut input = input;
+        if let Some(input) = &mut input {
+            // One that doesn't read it has ended, and says why.
+            let _ = input.write_all(&config).await;
+            let _ = input.flush().await;
+        }
+        input
+    };
+    let _lifeline = give.await;
+    let ended = tokio::select! {
+        ended = child.wait() => ended,
+        _ = killed => {
+            // It may have ended this very moment.
+            let _ = child.start_kill();
+            let _ = child.wait().await;
+            return (false, "it was killed".into());
+        }
+    };
+    match ended {
+        Ok(status) if status.success() => (true, "it ended".into()),
+        Ok(status) => (false, format!("{}{}", how(status), last_words(stderr))),
+        Err(error) => (false, format!("waiting for it: {error}")),
+    }
+}
+
+fn how(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("it ended with exit code {code}"),
+        (None, Some(9)) => {
+            "it was killed by signal 9 (by somebody, or by the system for want of memory)".into()
+        }
+        (None, signal) => format!("it was killed by signal {}", signal.unwrap_or(0)),
+    }
+}
+
+/// The last line that it said about itself.
+fn last_words(stderr: &Path) -> String {
+    use std::io::{Read, Seek, SeekFrom};
+    const TAIL: u64 = 4096;
+    let read = || -> std::io::Result<String> {
+        let mut file = File::open(stderr)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+        let mut tail = Vec::new();
+        file.take(TAIL).read_to_end(&mut tail)?;
+        Ok(String::from_utf8_lossy(&tail).into_owned())
+    };
+    let tail = read().unwrap_or_default();
+    match tail.lines().rev().find(|line| !line.trim().is_empty()) {
+        Some(line) => format!(": {}", line.trim().trim_start_matches("error: ")),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,205 @@
+//! What a worker serves: shuffle blocks to executors, logs to the master.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ingle_blocks::ShuffleDir;
+use ingle_core::ids::StageId;
+use ingle_proto::v1;
+use ingle_proto::v1::worker_server::WorkerServer;
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::folders::Folders;
+use super::processes::Processes;
+use crate::rpc::{self, PIECE};
+
+/// Pieces that wait for a reader who is slow.
+const AHEAD: usize = 4;
+/// Streams of logs that are read at the same time, each by a thread.
+const MAX_LOGS: usize = 64;
+/// How often a log is looked at for more.
+const FOLLOW: Duration = Duration::from_millis(100);
+
+type Streams<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[derive(Clone)]
+pub struct Service {
+    folders: Arc<Folders>,
+    processes: Arc<Processes>,
+    logs: Arc<tokio::sync::Semaphore>,
+}
+
+impl Service {
+    pub fn new(folders: Arc<Folders>, processes: Arc<Processes>) -> Self {
+        Self { folders, processes, logs: Arc::new(tokio::sync::Semaphore::new(MAX_LOGS)) }
+    }
+
+    pub fn server(self) -> WorkerServer<Self> {
+        WorkerServer::new(self).max_decoding_message_size(rpc::MAX_MESSAGE)
+    }
+}
+
+#[tonic::async_trait]
+impl v1::worker_server::Worker for Service {
+    type FetchBlocksStream = Streams<v1::BlockPart>;
+    type ReadLogStream = Streams<v1::LogPart>;
+
+    async fn fetch_blocks(
+        &self,
+        request: Request<v1::FetchBlocksRequest>,
+    ) -> Result<Response<Self::FetchBlocksStream>, Status> {
+        let application = request.get_ref().application.clone();
+        let known = self.processes.secret(&application);
+        if !known.is_some_and(|secret| secret.is_in(&request)) {
+            return Err(rpc::wrong_secret());
+        }
+        let Some(dir) = self.folders.shuffle(&application) else {
+            return Err(Status::not_found("this worker has nothing of that application"));
+        };
+        let request = request.into_inner();
+        if request.map.len() != request.attempt.len() {
+            return Err(Status::invalid_argument("as many attempts as maps are needed"));
+        }
+        let (send, parts) = mpsc::channel(AHEAD);
+        tokio::task::spawn_blocking(move || serve(dir, request, &send));
+        Ok(Response::new(Box::pin(ReceiverStream::new(parts))))
+    }
+
+    async fn read_log(
+        &self,
+        request: Request<v1::ReadLogRequest>,
+    ) -> Result<Response<Self::ReadLogStream>, Status> {
+        let v1::ReadLogRequest { id, follow } = request.into_inner();
+        let permit = self.logs.clone().try_acquire_owned().map_err(|_| {
+            Status::resource_exhausted(format!(
+                "{MAX_LOGS} logs are being read here, and no more can be"
+            ))
+        })?;
+        let Some(dir) = self.folders.logs(&id) else {
+            return Err(Status::not_found(format!("this worker has no logs of {id}")));
+        };
+        let processes = self.processes.clone();
+        let (send, parts) = mpsc::channel(AHEAD);
+        tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            Tail { dir, files: Vec::new(), send }.run(|| follow && processes.runs_any_of(&id));
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(parts))))
+    }
+}
+
+/// Sends the blocks of one partition, piece by piece, as fast as they are taken.
+fn serve(
+    dir: PathBuf,
+    request: v1::FetchBlocksRequest,
+    send: &mpsc::Sender<Result<v1::BlockPart, Status>>,
+) {
+    let v1::FetchBlocksRequest { stage, partition, map, attempt, .. } = request;
+    let outputs: Vec<_> = map.into_iter().zip(attempt).collect();
+    let blocks = ShuffleDir::open_existing(&dir);
+    for block in blocks.serve(StageId(stage), partition, &outputs) {
+        let block = match block {
+            Ok(block) => block,
+            Err(ingle_blocks::Error::MissingOutput { map, .. }) => {
+                let missing = v1::BlockPart { map, missing: true, ..v1::BlockPart::default() };
+                let _ = send.blocking_send(Ok(missing));
+                return;
+            }
+            Err(error) => {
+                let _ = send.blocking_send(Err(Status::internal(error.to_string())));
+                return;
+            }
+        };
+        let stored: Bytes = block.stored;
+        for start in (0..stored.len().max(1)).step_by(PIECE) {
+            let part = v1::BlockPart {
+                map: block.map,
+                data: stored.slice(start..stored.len().min(start + PIECE)),
+                stored_length: stored.len() as u32,
+                raw_length: block.raw_len,
+                crc: block.crc,
+                codec: block.codec.into(),
+                missing: false,
+            };
+            // Nobody reads any more.
+            if send.blocking_send(Ok(part)).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The files of one log folder, read as they grow.
+struct Tail {
+    dir: PathBuf,
+    files: Vec<Followed>,
+    send: mpsc::Sender<Result<v1::LogPart, Status>>,
+}
+
+struct Followed {
+    path: PathBuf,
+    source: String,
+    stderr: bool,
+    at: u64,
+}
+
+impl Tail {
+    /// Reads all there is, and goes on as long as somebody writes.
+    fn run(mut self, writing: impl Fn() -> bool) {
+        loop {
+            // Asked before: what was written before the end is read after it.
+            let more = writing();
+            if !self.look() || !more {
+                return;
+            }
+            std::thread::sleep(FOLLOW);
+        }
+    }
+
+    /// False if nobody reads.
+    fn look(&mut self) -> bool {
+        let Ok(entries) = std::fs::read_dir(&self.dir) else { return false };
+        let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+        paths.sort();
+        for path in paths {
+            if self.files.iter().any(|file| file.path == path) {
+                continue;
+            }
+            let stderr = path.extension().is_some_and(|e| e == "err");
+            let source = path.file_stem().unwrap_or_default().to_string_lossy().replace('-', " ");
+            self.files.push(Followed { path, source, stderr, at: 0 });
+        }
+        self.files.iter_mut().all(|file| file.read(&self.send))
+    }
+}
+
+impl Followed {
+    fn read(&mut self, send: &mpsc::Sender<Result<v1::LogPart, Status>>) -> bool {
+        // One that can't be read has nothing for now.
+        let Ok(mut file) = File::open(&self.path) else { return true };
+        if file.seek(SeekFrom::Start(self.at)).is_err() {
+            return true;
+        }
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(n @ 1..) = file.read(&mut buffer) {
+            let part = v1::LogPart {
+                source: self.source.clone(),
+                stderr: self.stderr,
+                data: Bytes::copy_from_slice(buffer.get(..n).unwrap_or_default()),
+            };
+            if send.blocking_send(Ok(part)).is_err() {
+                return false;
+            }
+            self.at += n as u64;
+        }
+        true
+    }
+}

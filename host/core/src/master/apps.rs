@@ -1,0 +1,282 @@
+//! What becomes of applications and their executors.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::event::{
+    Action, AppNews, AppSpec, ConnectionId, ExecutorName, Key, Record, WorkerOrder,
+};
+use super::explain::AppState;
+use super::ids::AppId;
+use super::{App, Master, Peer};
+use crate::ids::WorkerId;
+
+impl App {
+    pub(super) fn new(spec: AppSpec, connection: Option<ConnectionId>, now: Duration) -> Self {
+        Self {
+            spec,
+            connection,
+            lost: now,
+            executors: BTreeMap::new(),
+            next_executor: 0,
+            wants: None,
+            excluded: BTreeSet::new(),
+            failures: 0,
+            last_failure: String::new(),
+            not_before: Duration::ZERO,
+            told: String::new(),
+            workers: BTreeSet::new(),
+        }
+    }
+}
+
+impl Master {
+    pub(super) fn app_hello(
+        &mut self,
+        connection: ConnectionId,
+        id: Option<AppId>,
+        spec: AppSpec,
+        wall: u64,
+        actions: &mut Vec<Action>,
+    ) {
+        if let Some(id) = id {
+            let back = self.app_back(connection, id, &spec, actions);
+            if let Err(why) = back {
+                actions.push(Action::Refuse(connection, why));
+            }
+            return;
+        }
+        if let Some(why) = self.refuse_app(&spec) {
+            actions.push(Action::Refuse(connection, why));
+            return;
+        }
+        let id = AppId::new(wall, self.new_name(actions));
+        if let Some(driver) = spec.driver.and_then(|d| self.drivers.get_mut(&d)) {
+            driver.app = Some(id);
+        }
+        actions.push(Action::Log(format!("{id} ({}) begins", spec.name)));
+        self.apps.insert(id, App::new(spec, Some(connection), self.now));
+        self.connections.insert(connection, Peer::App(id));
+        self.persist_app(id, actions);
+        actions.push(Action::App(connection, AppNews::Welcome(id)));
+    }
+
+    /// One whose connection broke, or whose master was away.
+    fn app_back(
+        &mut self,
+        connection: ConnectionId,
+        id: AppId,
+        spec: &AppSpec,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), String> {
+        let Some(app) = self.apps.get_mut(&id) else {
+            return Err(match self.app(id) {
+                Some(status) => format!("{id} is over: it is {}, {}", status.state, status.text),
+                None => format!("there is no {id}: its master forgot it, or never knew it"),
+            });
+        };
+        if app.spec.secret != spec.secret {
+            return Err(format!("{id} is another application"));
+        }
+        if let Some(old) = app.connection.replace(connection) {
+            self.connections.remove(&old);
+        }
+        // It may have moved.
+        app.spec.driver_address.clone_from(&spec.driver_address);
+        self.connections.insert(connection, Peer::App(id));
+        actions.push(Action::App(connection, AppNews::Welcome(id)));
+        for (executor, e) in &app.executors {
+            if let Some(worker) = self.workers.get(&e.worker) {
+                actions.push(Action::App(
+                    connection,
+                    AppNews::Granted {
+                        executor: *executor,
+                        worker: e.worker,
+                        worker_address: worker.address.clone(),
+                        cores: e.cores,
+                    },
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse_app(&self, spec: &AppSpec) -> Option<String> {
+        let policy = &self.policy;
+        let is_long = |text: &str| text.len() > policy.max_name;
+        if is_long(&spec.name) || is_long(&spec.driver_address) || is_long_secret(&spec.secret) {
+            return Some(format!("a name of more than {} bytes is too long", policy.max_name));
+        }
+        if self.apps.len() >= policy.max_apps {
+            return Some(format!("there are {} applications, and no more can be", policy.max_apps));
+        }
+        let cores = spec.executor_cores.unwrap_or(1);
+        if cores == 0 || spec.executor_memory == 0 {
+            return Some("an executor must have at least 1 core and some memory".into());
+        }
+        if spec.total_executor_cores.is_some_and(|total| total < cores) {
+            return Some(format!(
+                "--total-executor-cores {} is less than --executor-cores {cores}: there could be no executor",
+                spec.total_executor_cores.unwrap_or(0)
+            ));
+        }
+        let hint = "; give less with --executor-cores and --executor-memory";
+        self.never_fits("an executor", cores, spec.executor_memory).map(|why| why + hint)
+    }
+
+    pub(super) fn persist_app(&self, id: AppId, actions: &mut Vec<Action>) {
+        if let Some(app) = self.apps.get(&id) {
+            let executors = app.executors.iter().map(|(id, e)| (*id, e.worker, e.cores));
+            actions.push(Action::Persist(Record::App {
+                id,
+                spec: app.spec.clone(),
+                next_executor: app.next_executor,
+                executors: executors.collect(),
+            }));
+        }
+    }
+
+    /// Tells an application something, if it is connected.
+    pub(super) fn tell_app(&self, id: AppId, news: AppNews, actions: &mut Vec<Action>) {
+        if let Some(connection) = self.apps.get(&id).and_then(|app| app.connection) {
+            actions.push(Action::App(connection, news));
+        }
+    }
+
+    /// Tells a worker something, if it is connected.
+    pub(super) fn tell_worker(&self, id: WorkerId, order: WorkerOrder, actions: &mut Vec<Action>) {
+        if let Some(connection) = self.workers.get(&id).and_then(|worker| worker.connection) {
+            actions.push(Action::Worker(connection, order));
+        }
+    }
+
+    /// Tells each application what it waits for, when that changed.
+    pub(super) fn tell_waits(&mut self, actions: &mut Vec<Action>) {
+        let mut news = Vec::new();
+        for (id, app) in &self.apps {
+            if app.connection.is_some() {
+                let waits = self.waits(*id, app);
+                if waits != app.told {
+                    news.push((*id, waits));
+                }
+            }
+        }
+        for (id, waits) in news {
+            self.tell_app(id, AppNews::Waits(waits.clone()), actions);
+            if let Some(app) = self.apps.get_mut(&id) {
+                app.told = waits;
+            }
+        }
+    }
+
+    pub(super) fn executor_registered(&mut self, (app, executor): ExecutorName) {
+        if let Some(app) = self.apps.get_mut(&app)
+            && let Some(executor) = app.executors.get_mut(&executor)
+        {
+            executor.registered = true;
+            app.failures = 0;
+        }
+    }
+
+    /// An executor's cores and memory are free again; gives whether it had found its driver.
+    fn free_executor(&mut self, name: ExecutorName) -> Option<(WorkerId, bool)> {
+        let app = self.apps.get_mut(&name.0)?;
+        let executor = app.executors.remove(&name.1)?;
+        if let Some(worker) = self.workers.get_mut(&executor.worker) {
+            worker.executors.remove(&name);
+            worker.cores_used -= executor.cores;
+            worker.memory_used -= app.spec.executor_memory;
+        }
+        Some((executor.worker, executor.registered))
+    }
+
+    pub(super) fn executor_ended(
+        &mut self,
+        at: WorkerId,
+        name: ExecutorName,
+        reason: &str,
+        actions: &mut Vec<Action>,
+    ) {
+        let (id, executor) = name;
+        let found = self.apps.get(&id).and_then(|app| app.executors.get(&executor));
+        if found.is_none_or(|e| e.worker != at) {
+            return;
+        }
+        let Some((_, registered)) = self.free_executor(name) else { return };
+        let lost = AppNews::Lost { executor, reason: reason.to_owned() };
+        self.tell_app(id, lost, actions);
+        self.persist_app(id, actions);
+        let (max, now) = (self.policy.max_executor_failures, self.now);
+        let Some(app) = self.apps.get_mut(&id) else { return };
+        if registered {
+            return;
+        }
+        app.failures += 1;
+        reason.clone_into(&mut app.last_failure);
+        let failures = app.failures;
+        if failures >= max {
+            let text = format!(
+                "{failures} executors in a row ended before they found their driver, the last, {executor} on {at}: {reason}"
+            );
+            self.end_app(id, AppState::Failed, &text, actions);
+            return;
+        }
+        let not_before = now + self.backoff(failures);
+        if let Some(app) = self.apps.get_mut(&id) {
+            app.not_before = not_before;
+        }
+        self.look_at(not_before);
+    }
+
+    /// An application needs an executor no more.
+    pub(super) fn release(&mut self, name: ExecutorName, actions: &mut Vec<Action>) {
+        if let Some((worker, _)) = self.free_executor(name) {
+            self.tell_worker(worker, WorkerOrder::KillExecutor(name), actions);
+            self.persist_app(name.0, actions);
+        }
+    }
+
+    /// An application is over: all that it has goes.
+    pub(super) fn end_app(
+        &mut self,
+        id: AppId,
+        state: AppState,
+        text: &str,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(app) = self.apps.get(&id) else { return };
+        let mut status = self.app_status(id, app);
+        (status.state, status.text) = (state, text.to_owned());
+        let executors: Vec<_> = app.executors.keys().copied().collect();
+        let (workers, connection) = (app.workers.clone(), app.connection);
+        for executor in executors {
+            if let Some((worker, _)) = self.free_executor((id, executor)) {
+                let kill = WorkerOrder::KillExecutor((id, executor));
+                self.tell_worker(worker, kill, actions);
+            }
+        }
+        for worker in workers {
+            self.tell_worker(worker, WorkerOrder::ForgetApp(id), actions);
+        }
+        if let Some(connection) = connection {
+            // Its driver said so itself if it ended by itself.
+            let words = if text.is_empty() { state.to_string() } else { text.to_owned() };
+            actions.push(Action::App(connection, AppNews::Over(words)));
+            self.connections.remove(&connection);
+        }
+        self.apps.remove(&id);
+        let text = if text.is_empty() { String::new() } else { format!(": {text}") };
+        actions.push(Action::Log(format!("{id} is {state}{text}")));
+        actions.push(Action::Persist(Record::EndedApp(status.clone())));
+        self.ended_apps.push_back(status);
+        if self.ended_apps.len() > self.policy.history
+            && let Some(oldest) = self.ended_apps.pop_front()
+        {
+            actions.push(Action::Forget(Key::App(oldest.id)));
+        }
+    }
+}
+
+fn is_long_secret(secret: &[u8]) -> bool {
+    secret.len() > 64
+}

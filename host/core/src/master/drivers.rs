@@ -1,0 +1,146 @@
+//! What becomes of drivers that run on workers.
+
+use std::time::Duration;
+
+use super::event::{Action, DriverSpec, Key, Record, Reply, RequestId, WorkerOrder};
+use super::explain::AppState;
+use super::ids::DriverId;
+use super::{Driver, Master};
+use crate::ids::WorkerId;
+
+/// A submission larger than this is none.
+const MAX_SUBMISSION: usize = 32 << 20;
+
+impl Driver {
+    pub(super) fn new(spec: DriverSpec) -> Self {
+        Self {
+            spec,
+            worker: None,
+            last_worker: None,
+            app: None,
+            looked_at: false,
+            restarts: 0,
+            not_before: Duration::ZERO,
+            last: String::new(),
+        }
+    }
+}
+
+impl Master {
+    pub(super) fn submit_driver(
+        &mut self,
+        request: RequestId,
+        spec: DriverSpec,
+        wall: u64,
+        actions: &mut Vec<Action>,
+    ) {
+        let refusal = if spec.cores == 0 || spec.memory == 0 {
+            Some("a driver must have at least 1 core and some memory".into())
+        } else if spec.name.len() > self.policy.max_name || spec.submission.len() > MAX_SUBMISSION {
+            Some("its name or its arguments are too long".into())
+        } else if self.drivers.len() >= self.policy.max_apps {
+            Some(format!("there are {} drivers, and no more can be", self.policy.max_apps))
+        } else {
+            let hint = "; give less with --driver-cores and --driver-memory";
+            self.never_fits("a driver", spec.cores, spec.memory).map(|why| why + hint)
+        };
+        if let Some(why) = refusal {
+            actions.push(Action::Reply(request, Err(why)));
+            return;
+        }
+        let id = DriverId::new(wall, self.new_name(actions));
+        actions.push(Action::Log(format!("{id} ({}) is submitted", spec.name)));
+        self.drivers.insert(id, Driver::new(spec));
+        self.persist_driver(id, actions);
+        actions.push(Action::Reply(request, Ok(Reply::Driver(id))));
+    }
+
+    pub(super) fn persist_driver(&self, id: DriverId, actions: &mut Vec<Action>) {
+        if let Some(driver) = self.drivers.get(&id) {
+            actions.push(Action::Persist(Record::Driver {
+                id,
+                spec: driver.spec.clone(),
+                worker: driver.worker,
+                restarts: driver.restarts,
+            }));
+        }
+    }
+
+    fn free_driver(&mut self, id: DriverId) -> Option<WorkerId> {
+        let driver = self.drivers.get_mut(&id)?;
+        let at = driver.worker.take()?;
+        driver.last_worker = Some(at);
+        if let Some(worker) = self.workers.get_mut(&at) {
+            worker.drivers.remove(&id);
+            worker.cores_used -= driver.spec.cores;
+            worker.memory_used -= driver.spec.memory;
+        }
+        Some(at)
+    }
+
+    pub(super) fn driver_ended(
+        &mut self,
+        at: WorkerId,
+        id: DriverId,
+        finished: bool,
+        reason: &str,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(driver) = self.drivers.get(&id).filter(|d| d.worker == Some(at)) else { return };
+        let (supervised, app) = (driver.spec.supervise, driver.app);
+        self.free_driver(id);
+        if let Some(app) = app {
+            // It may have said so itself.
+            let (state, text) = match finished {
+                true => (AppState::Finished, String::new()),
+                false => (AppState::Failed, format!("its driver failed: {reason}")),
+            };
+            self.end_app(app, state, &text, actions);
+        }
+        if finished {
+            self.end_driver(id, AppState::Finished, "", actions);
+        } else if supervised {
+            let now = self.now;
+            let restarts = self.drivers.get(&id).map_or(0, |d| d.restarts) + 1;
+            // The first wait of a driver is a second.
+            let wait = self.backoff(restarts) * 10;
+            let not_before = now + wait.min(self.policy.max_backoff * 2);
+            if let Some(driver) = self.drivers.get_mut(&id) {
+                (driver.restarts, driver.not_before) = (restarts, not_before);
+                (driver.app, driver.looked_at) = (None, false);
+                reason.clone_into(&mut driver.last);
+            }
+            self.look_at(not_before);
+            self.persist_driver(id, actions);
+            actions.push(Action::Log(format!("{id} failed and is started again: {reason}")));
+        } else {
+            self.end_driver(id, AppState::Failed, reason, actions);
+        }
+    }
+
+    /// A driver is over.
+    pub(super) fn end_driver(
+        &mut self,
+        id: DriverId,
+        state: AppState,
+        text: &str,
+        actions: &mut Vec<Action>,
+    ) {
+        if let Some(worker) = self.free_driver(id) {
+            self.tell_worker(worker, WorkerOrder::KillDriver(id), actions);
+        }
+        let Some(driver) = self.drivers.get(&id) else { return };
+        let mut status = self.driver_status(id, driver);
+        (status.state, status.text) = (state, text.to_owned());
+        self.drivers.remove(&id);
+        let text = if text.is_empty() { String::new() } else { format!(": {text}") };
+        actions.push(Action::Log(format!("{id} is {state}{text}")));
+        actions.push(Action::Persist(Record::EndedDriver(status.clone())));
+        self.ended_drivers.push_back(status);
+        if self.ended_drivers.len() > self.policy.history
+            && let Some(oldest) = self.ended_drivers.pop_front()
+        {
+            actions.push(Action::Forget(Key::Driver(oldest.id)));
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! What people ask: how applications, drivers and workers are, and what is waited for.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{AppId, DriverId};
+use super::{App, Driver, Master, Worker};
+use crate::ids::{ExecutorId, WorkerId};
+use crate::size::ByteSize;
+
+/// How far an application or a driver is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AppState {
+    /// Known, and not looked at yet.
+    Submitted,
+    /// It has nothing to run on.
+    Waiting,
+    /// It runs.
+    Running,
+    /// It ended well.
+    Finished,
+    /// It ended badly.
+    Failed,
+    /// Somebody ended it, or its driver went away.
+    Killed,
+}
+
+impl AppState {
+    /// Whether it is over.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Finished | Self::Failed | Self::Killed)
+    }
+}
+
+impl fmt::Display for AppState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Submitted => "SUBMITTED",
+            Self::Waiting => "WAITING",
+            Self::Running => "RUNNING",
+            Self::Finished => "FINISHED",
+            Self::Failed => "FAILED",
+            Self::Killed => "KILLED",
+        })
+    }
+}
+
+/// An application as people see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppStatus {
+    /// Its name.
+    pub id: AppId,
+    /// What its user calls it.
+    pub name: String,
+    /// How far it is.
+    pub state: AppState,
+    /// Why, or what it waits for.
+    pub text: String,
+    /// The driver that made it, in cluster mode.
+    pub driver: Option<DriverId>,
+    /// Its executors, and where they are, or were.
+    pub executors: Vec<(ExecutorId, WorkerId)>,
+    /// Of all its executors.
+    pub cores: u32,
+    /// Of each, in bytes.
+    pub executor_memory: u64,
+    /// Workers that its executors were on: their logs are there.
+    pub workers: Vec<WorkerId>,
+}
+
+/// A driver as people see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriverStatus {
+    /// Its name.
+    pub id: DriverId,
+    /// What its user calls it.
+    pub name: String,
+    /// How far it is.
+    pub state: AppState,
+    /// Why, or what it waits for.
+    pub text: String,
+    /// Where it runs, or ran last.
+    pub worker: Option<WorkerId>,
+    /// The application that it made last.
+    pub app: Option<AppId>,
+}
+
+/// A worker as people see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerStatus {
+    /// Its name.
+    pub id: WorkerId,
+    /// Where it serves, host:port.
+    pub address: String,
+    /// ALIVE, DISCONNECTED, DECOMMISSIONING.
+    pub state: &'static str,
+    /// What it offers.
+    pub cores: u32,
+    /// What of that is taken.
+    pub cores_used: u32,
+    /// What it offers, in bytes.
+    pub memory: u64,
+    /// What of that is taken.
+    pub memory_used: u64,
+    /// How many run on it.
+    pub executors: usize,
+    /// How many run on it.
+    pub drivers: usize,
+}
+
+impl Master {
+    /// All workers.
+    pub fn workers(&self) -> impl Iterator<Item = WorkerStatus> + '_ {
+        self.workers.iter().map(|(id, worker)| worker.status(*id))
+    }
+
+    /// All applications that are known, those that are over first.
+    pub fn apps(&self) -> impl Iterator<Item = AppStatus> + '_ {
+        let live = self.apps.iter().map(|(id, app)| self.app_status(*id, app));
+        self.ended_apps.iter().cloned().chain(live)
+    }
+
+    /// All drivers that are known, those that are over first.
+    pub fn drivers(&self) -> impl Iterator<Item = DriverStatus> + '_ {
+        let live = self.drivers.iter().map(|(id, driver)| self.driver_status(*id, driver));
+        self.ended_drivers.iter().cloned().chain(live)
+    }
+
+    /// How an application is.
+    pub fn app(&self, id: AppId) -> Option<AppStatus> {
+        match self.apps.get(&id) {
+            Some(app) => Some(self.app_status(id, app)),
+            None => self.ended_apps.iter().find(|status| status.id == id).cloned(),
+        }
+    }
+
+    /// How a driver is.
+    pub fn driver(&self, id: DriverId) -> Option<DriverStatus> {
+        match self.drivers.get(&id) {
+            Some(driver) => Some(self.driver_status(id, driver)),
+            None => self.ended_drivers.iter().find(|status| status.id == id).cloned(),
+        }
+    }
+
+    /// Where a worker serves.
+    pub fn worker_address(&self, id: WorkerId) -> Option<&str> {
+        self.workers.get(&id).map(|worker| worker.address.as_str())
+    }
+
+    /// A worker by its name or address.
+    pub fn find_worker(&self, text: &str) -> Option<WorkerId> {
+        let named = |(id, worker): (&WorkerId, &Worker)| {
+            (id.to_string() == text || worker.address == text).then_some(*id)
+        };
+        self.workers.iter().find_map(named)
+    }
+
+    pub(super) fn app_status(&self, id: AppId, app: &App) -> AppStatus {
+        let state = match app.executors.values().any(|e| e.registered) {
+            true => AppState::Running,
+            false => AppState::Waiting,
+        };
+        AppStatus {
+            id,
+            name: app.spec.name.clone(),
+            state,
+            text: self.waits(id, app),
+            driver: app.spec.driver,
+            executors: app.executors.iter().map(|(id, e)| (*id, e.worker)).collect(),
+            cores: app.cores(),
+            executor_memory: app.spec.executor_memory,
+            workers: app.workers.iter().copied().collect(),
+        }
+    }
+
+    pub(super) fn driver_status(&self, id: DriverId, driver: &Driver) -> DriverStatus {
+        let state = match (driver.worker, driver.looked_at) {
+            (Some(_), _) => AppState::Running,
+            (None, true) => AppState::Waiting,
+            (None, false) => AppState::Submitted,
+        };
+        let spec = &driver.spec;
+        let text = match driver.worker {
+            Some(_) => String::new(),
+            None if driver.not_before > self.now => {
+                format!("it failed, and is started again in a moment: {}", driver.last)
+            }
+            None => format!("waits for {}", self.lack(spec.cores, spec.memory)),
+        };
+        DriverStatus {
+            id,
+            name: spec.name.clone(),
+            state,
+            text,
+            worker: driver.worker.or(driver.last_worker),
+            app: driver.app,
+        }
+    }
+
+    /// What an application waits for; empty: for nothing.
+    pub(super) fn waits(&self, id: AppId, app: &App) -> String {
+        let launched = app.executors.len();
+        let launching = app.executors.values().filter(|e| !e.registered).count();
+        let wanted = self.wanted(app);
+        if app.connection.is_none() {
+            return "waits for its driver to come back".into();
+        }
+        // Without a bound it takes what there is, and never has enough.
+        let unbounded = app.spec.num_executors.is_none() && app.spec.total_executor_cores.is_none();
+        if wanted.is_none() || (unbounded && launched > 0) {
+            return match launching {
+                0 => String::new(),
+                n => format!("waits for {n} of {launched} executors to start"),
+            };
+        }
+        let spec = &app.spec;
+        let have = match launched {
+            0 => String::new(),
+            n => format!("has {n} executors, and "),
+        };
+        if app.not_before > self.now {
+            return format!(
+                "{have}waits a moment, since its executors failed: {}",
+                app.last_failure
+            );
+        }
+        let lack = self.lack(spec.executor_cores.unwrap_or(1), spec.executor_memory);
+        let before: Vec<_> = self
+            .apps
+            .range(..id)
+            .filter(|(_, other)| !other.executors.is_empty())
+            .map(|(id, _)| id.to_string())
+            .collect();
+        let before = match before.as_slice() {
+            [] => String::new(),
+            [one] => format!("; before it came {one}"),
+            [first, .., last] => {
+                format!("; before it came {} applications, {first} to {last}", before.len())
+            }
+        };
+        format!("{have}waits for {lack}{before}")
+    }
+
+    /// What of a need isn't there.
+    fn lack(&self, cores: u32, memory: u64) -> String {
+        let taking: Vec<_> = self
+            .workers
+            .iter()
+            .filter(|(_, w)| w.connection.is_some() && !w.draining)
+            .map(|(id, w)| (*id, w))
+            .collect();
+        let need = format!("{} and {}", cores_words(cores), ByteSize(memory));
+        if taking.is_empty() {
+            return format!("a worker: there is none with {need}");
+        }
+        let best = taking.iter().max_by_key(|(_, w)| (w.free_memory() >= memory, w.free_cores()));
+        let free = match best {
+            Some((id, w)) => format!(
+                ": {id} ({}) has {} and {} free",
+                w.address,
+                cores_words(w.free_cores()),
+                ByteSize(w.free_memory())
+            ),
+            None => String::new(),
+        };
+        format!("{need} free on one worker{free}")
+    }
+
+    /// Why a need can never be met, if there are workers and none is large enough.
+    pub(super) fn never_fits(&self, what: &str, cores: u32, memory: u64) -> Option<String> {
+        let mut workers = self.workers.iter().filter(|(_, worker)| !worker.draining).peekable();
+        workers.peek()?;
+        let (id, largest) = workers.max_by_key(|(_, w)| {
+            (w.cores >= cores && w.memory >= memory, w.memory >= memory, w.cores, w.memory)
+        })?;
+        if largest.cores >= cores && largest.memory >= memory {
+            return None;
+        }
+        Some(format!(
+            "{what} of {} and {} fits on no worker: the largest, {id} ({}), has {} and {}",
+            cores_words(cores),
+            ByteSize(memory),
+            largest.address,
+            cores_words(largest.cores),
+            ByteSize(largest.memory)
+        ))
+    }
+}
+
+fn cores_words(cores: u32) -> String {
+    if cores == 1 { "1 core".into() } else { format!("{cores} cores") }
+}
+
+impl Worker {
+    fn status(&self, id: WorkerId) -> WorkerStatus {
+        let state = match (&self.connection, self.draining) {
+            (_, true) => "DECOMMISSIONING",
+            (Some(_), _) => "ALIVE",
+            (None, _) => "DISCONNECTED",
+        };
+        WorkerStatus {
+            id,
+            address: self.address.clone(),
+            state,
+            cores: self.cores,
+            cores_used: self.cores_used,
+            memory: self.memory,
+            memory_used: self.memory_used,
+            executors: self.executors.len(),
+            drivers: self.drivers.len(),
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! The cluster manager as a state machine: workers, applications, drivers, who gets what, and what survives whom.
+//!
+//! The shell feeds [`Event`]s to [`Master::handle`] and carries out the [`Action`]s that come back: what is to be stored first, then the
+//! others in their order. Peers may say what they like, twice, late or never.
+//!
+//! | file | one thing |
+//! |---|---|
+//! | `ids`, `event` | names; what goes in and out |
+//! | `workers`, `apps`, `drivers` | what becomes of each |
+//! | `allocate` | who gets which cores and bytes |
+//! | `explain` | what people ask |
+
+mod allocate;
+mod apps;
+mod drivers;
+mod event;
+mod explain;
+mod ids;
+#[cfg(test)]
+mod tests;
+mod workers;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+pub use event::{
+    Action, AppNews, AppSpec, ConnectionId, DriverSpec, Event, ExecutorName, Key, Policy, Record,
+    Reply, RequestId, Target, WorkerHello, WorkerOrder,
+};
+pub use explain::{AppState, AppStatus, DriverStatus, WorkerStatus};
+pub use ids::{AppId, DriverId};
+
+use crate::ids::{ExecutorId, WorkerId};
+
+/// The master of one cluster.
+#[derive(Debug)]
+pub struct Master {
+    policy: Policy,
+    now: Duration,
+    workers: BTreeMap<WorkerId, Worker>,
+    apps: BTreeMap<AppId, App>,
+    drivers: BTreeMap<DriverId, Driver>,
+    connections: BTreeMap<ConnectionId, Peer>,
+    ended_apps: VecDeque<AppStatus>,
+    ended_drivers: VecDeque<DriverStatus>,
+    last_worker: u32,
+    last_name: u32,
+    /// When something must be looked at again, leases aside.
+    looks: BTreeSet<Duration>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Peer {
+    Worker(WorkerId),
+    App(AppId),
+}
+
+#[derive(Debug)]
+struct Worker {
+    address: String,
+    cores: u32,
+    memory: u64,
+    instance: u64,
+    connection: Option<ConnectionId>,
+    /// When it was last heard of.
+    seen: Duration,
+    draining: bool,
+    executors: BTreeSet<ExecutorName>,
+    drivers: BTreeSet<DriverId>,
+    cores_used: u32,
+    memory_used: u64,
+}
+
+impl Worker {
+    fn free_cores(&self) -> u32 {
+        self.cores.saturating_sub(self.cores_used)
+    }
+
+    fn free_memory(&self) -> u64 {
+        self.memory.saturating_sub(self.memory_used)
+    }
+
+    /// Whether it gets new work.
+    fn takes(&self, cores: u32, memory: u64) -> bool {
+        self.connection.is_some()
+            && !self.draining
+            && self.free_cores() >= cores
+            && self.free_memory() >= memory
+    }
+}
+
+#[derive(Debug)]
+struct App {
+    spec: AppSpec,
+    connection: Option<ConnectionId>,
+    /// When its connection was lost.
+    lost: Duration,
+    executors: BTreeMap<ExecutorId, Executor>,
+    next_executor: u32,
+    /// How many it wants, if it says so.
+    wants: Option<u32>,
+    excluded: BTreeSet<WorkerId>,
+    /// Executors in a row that never found their driver.
+    failures: u32,
+    last_failure: String,
+    /// No new executors before.
+    not_before: Duration,
+    /// What it was told last that it waits for.
+    told: String,
+    /// Where it ever had executors.
+    workers: BTreeSet<WorkerId>,
+}
+
+impl App {
+    fn cores(&self) -> u32 {
+        self.executors.values().map(|e| e.cores).sum()
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Executor {
+    worker: WorkerId,
+    cores: u32,
+    /// It found its driver.
+    registered: bool,
+}
+
+#[derive(Debug)]
+struct Driver {
+    spec: DriverSpec,
+    worker: Option<WorkerId>,
+    last_worker: Option<WorkerId>,
+    app: Option<AppId>,
+    /// A worker was looked for.
+    looked_at: bool,
+    restarts: u32,
+    not_before: Duration,
+    /// How it ended last.
+    last: String,
+}
+
+impl Master {
+    /// A master that knows nothing.
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            now: Duration::ZERO,
+            workers: BTreeMap::new(),
+            apps: BTreeMap::new(),
+            drivers: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            ended_apps: VecDeque::new(),
+            ended_drivers: VecDeque::new(),
+            last_worker: 0,
+            last_name: 0,
+            looks: BTreeSet::new(),
+        }
+    }
+
+    /// A master that goes on where another one stopped. Workers and applications have a lease to come back within; what they run goes
+    /// on meanwhile.
+    pub fn recover(policy: Policy, now: Duration, records: Vec<Record>) -> Self {
+        let mut master = Self { now, ..Self::new(policy) };
+        for record in records {
+            match record {
+                Record::Numbers { workers, names } => {
+                    (master.last_worker, master.last_name) = (workers, names);
+                }
+                Record::Worker { id, address, cores, memory, instance, draining } => {
+                    let worker = Worker {
+                        address,
+                        cores,
+                        memory,
+                        instance,
+                        connection: None,
+                        seen: now,
+                        draining,
+                        executors: BTreeSet::new(),
+                        drivers: BTreeSet::new(),
+                        cores_used: 0,
+                        memory_used: 0,
+                    };
+                    master.workers.insert(id, worker);
+                }
+                Record::App { id, spec, next_executor, executors } => {
+                    let mut app = App::new(spec, None, now);
+                    app.next_executor = next_executor;
+                    for (executor, worker, cores) in executors {
+                        // Those of lost connections are looked at when their worker is back.
+                        let executor_of = Executor { worker, cores, registered: true };
+                        app.executors.insert(executor, executor_of);
+                        app.workers.insert(worker);
+                    }
+                    master.apps.insert(id, app);
+                }
+                Record::Driver { id, spec, worker, restarts } => {
+                    let mut driver = Driver::new(spec);
+                    (driver.worker, driver.restarts) = (worker, restarts);
+                    master.drivers.insert(id, driver);
+                }
+                Record::EndedApp(status) => master.ended_apps.push_back(status),
+                Record::EndedDriver(status) => master.ended_drivers.push_back(status),
+            }
+        }
+        master.relink();
+        master
+    }
+
+    /// Makes what the records say only once: what is on which worker.
+    fn relink(&mut self) {
+        for (id, app) in &mut self.apps {
+            let workers = &mut self.workers;
+            app.executors.retain(|executor, e| {
+                let Some(worker) = workers.get_mut(&e.worker) else { return false };
+                worker.executors.insert((*id, *executor));
+                worker.cores_used += e.cores;
+                worker.memory_used += app.spec.executor_memory;
+                true
+            });
+            if let Some(driver) = app.spec.driver.and_then(|d| self.drivers.get_mut(&d)) {
+                driver.app = Some(*id);
+            }
+        }
+        for (id, driver) in &mut self.drivers {
+            match driver.worker.and_then(|w| self.workers.get_mut(&w)) {
+                Some(worker) => {
+                    worker.drivers.insert(*id);
+                    worker.cores_used += driver.spec.cores;
+                    worker.memory_used += driver.spec.memory;
+                }
+                None => driver.worker = None,
+            }
+        }
+    }
+
+    /// Takes note of an event and appends what is to be done. `now` is a time that doesn't go back.
+    pub fn handle(&mut self, now: Duration, event: Event, actions: &mut Vec<Action>) {
+        self.now = self.now.max(now);
+        let first = actions.len();
+        let mut allocate = true;
+        match event {
+            Event::WorkerHello { connection, hello } => {
+                self.worker_hello(connection, hello, actions);
+            }
+            Event::Heartbeat { worker } => {
+                if let Some(worker) = self.workers.get_mut(&worker) {
+                    worker.seen = self.now;
+                }
+                allocate = false;
+            }
+            Event::WorkerDraining { worker } => self.drain_worker(worker, actions),
+            Event::ExecutorEnded { worker, executor, reason } => {
+                self.executor_ended(worker, executor, &reason, actions);
+            }
+            Event::DriverEnded { worker, driver, finished, reason } => {
+                self.driver_ended(worker, driver, finished, &reason, actions);
+            }
+            Event::AppHello { connection, id, spec, wall } => {
+                self.app_hello(connection, id, spec, wall, actions);
+            }
+            Event::ExecutorRegistered { executor } => self.executor_registered(executor),
+            Event::AppWants { app, executors } => {
+                if let Some(app) = self.apps.get_mut(&app).filter(|app| app.spec.dynamic) {
+                    app.wants = Some(executors);
+                }
+            }
+            Event::AppReleases { executor } => self.release(executor, actions),
+            Event::AppExcludes { app, workers } => {
+                if let Some(app) = self.apps.get_mut(&app) {
+                    app.excluded = workers.into_iter().take(self.workers.len()).collect();
+                }
+            }
+            Event::AppEnded { app, failure } => {
+                let (state, text) = match failure {
+                    None => (AppState::Finished, String::new()),
+                    Some(text) => (AppState::Failed, text),
+                };
+                self.end_app(app, state, &text, actions);
+            }
+            Event::ConnectionLost { connection } => self.connection_lost(connection),
+            Event::SubmitDriver { request, spec, wall } => {
+                self.submit_driver(request, spec, wall, actions);
+            }
+            Event::Kill { request, target } => self.kill(request, target, actions),
+            Event::Decommission { request, worker } => self.decommission(request, worker, actions),
+            Event::Tick => self.tick(actions),
+        }
+        if allocate {
+            self.allocate(actions);
+            self.tell_waits(actions);
+        }
+        // Before anything is done that must not be forgotten.
+        actions[first..]
+            .sort_by_key(|action| !matches!(action, Action::Persist(_) | Action::Forget(_)));
+    }
+
+    /// When something ends by itself, if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let workers = self.workers.values().map(|w| w.seen + self.policy.worker_lease);
+        let apps = self.apps.values().filter(|app| app.connection.is_none());
+        let apps = apps.map(|app| app.lost + self.policy.app_lease);
+        workers.chain(apps).chain(self.looks.first().copied()).min()
+    }
+
+    fn tick(&mut self, actions: &mut Vec<Action>) {
+        self.looks.retain(|at| *at > self.now);
+        let lease = self.policy.worker_lease;
+        let lost: Vec<_> = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| worker.seen + lease <= self.now)
+            .map(|(id, _)| *id)
+            .collect();
+        for worker in lost {
+            let reason = format!("nothing was heard of it for {} s", lease.as_secs());
+            self.worker_lost(worker, &reason, actions);
+        }
+        let lease = self.policy.app_lease;
+        let gone: Vec<_> = self
+            .apps
+            .iter()
+            .filter(|(_, app)| app.connection.is_none() && app.lost + lease <= self.now)
+            .map(|(id, _)| *id)
+            .collect();
+        for app in gone {
+            self.end_app(app, AppState::Killed, "its driver is gone", actions);
+        }
+    }
+
+    fn connection_lost(&mut self, connection: ConnectionId) {
+        match self.connections.remove(&connection) {
+            Some(Peer::Worker(id)) => {
+                if let Some(worker) = self.workers.get_mut(&id) {
+                    worker.connection = None;
+                    worker.seen = self.now;
+                }
+            }
+            Some(Peer::App(id)) => {
+                if let Some(app) = self.apps.get_mut(&id) {
+                    (app.connection, app.lost) = (None, self.now);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn kill(&mut self, request: RequestId, target: Target, actions: &mut Vec<Action>) {
+        let (app, driver) = match target {
+            Target::App(id) => (Some(id), self.apps.get(&id).and_then(|app| app.spec.driver)),
+            Target::Driver(id) => (self.drivers.get(&id).and_then(|d| d.app), Some(id)),
+        };
+        let mut killed = Vec::new();
+        if let Some(id) = driver
+            && self.drivers.contains_key(&id)
+        {
+            self.end_driver(id, AppState::Killed, "somebody killed it", actions);
+            killed.push(id.to_string());
+        }
+        if let Some(id) = app
+            && self.apps.contains_key(&id)
+        {
+            self.end_app(id, AppState::Killed, "somebody killed it", actions);
+            killed.push(id.to_string());
+        }
+        let state = match target {
+            Target::App(id) => self.app(id).map(|status| (id.to_string(), status.state)),
+            Target::Driver(id) => self.driver(id).map(|status| (id.to_string(), status.state)),
+        };
+        let answer = match (killed.is_empty(), state) {
+            (false, _) => Ok(Reply::Done(format!("killed {}", killed.join(" and ")))),
+            (true, Some((id, state))) => Err(format!("{id} is over already: it is {state}")),
+            (true, None) => {
+                Err("there is no application or driver of that name; see `ingle apps`".into())
+            }
+        };
+        actions.push(Action::Reply(request, answer));
+    }
+
+    /// A name for an application or a driver.
+    fn new_name(&mut self, actions: &mut Vec<Action>) -> u32 {
+        self.last_name += 1;
+        self.persist_numbers(actions);
+        self.last_name
+    }
+
+    fn persist_numbers(&self, actions: &mut Vec<Action>) {
+        let (workers, names) = (self.last_worker, self.last_name);
+        actions.push(Action::Persist(Record::Numbers { workers, names }));
+    }
+
+    /// Something must be looked at again at this time.
+    fn look_at(&mut self, at: Duration) {
+        self.looks.insert(at);
+    }
+
+    /// How long to wait after so many failures in a row.
+    fn backoff(&self, failures: u32) -> Duration {
+        let factor = 1u32 << failures.saturating_sub(1).min(20);
+        (self.policy.backoff * factor).min(self.policy.max_backoff)
+    }
+
+    /// Panics unless the books agree. For tests.
+    pub fn check(&self) {
+        let mut used: BTreeMap<WorkerId, (u32, u64)> = BTreeMap::new();
+        for (id, app) in &self.apps {
+            for (executor, e) in &app.executors {
+                let worker = &self.workers[&e.worker];
+                assert!(worker.executors.contains(&(*id, *executor)), "{id} {executor}");
+                let used = used.entry(e.worker).or_default();
+                *used = (used.0 + e.cores, used.1 + app.spec.executor_memory);
+            }
+        }
+        for (id, driver) in &self.drivers {
+            if let Some(worker) = driver.worker {
+                assert!(self.workers[&worker].drivers.contains(id), "{id}");
+                let used = used.entry(worker).or_default();
+                *used = (used.0 + driver.spec.cores, used.1 + driver.spec.memory);
+            }
+        }
+        for (id, worker) in &self.workers {
+            let used = used.get(id).copied().unwrap_or_default();
+            assert_eq!(used, (worker.cores_used, worker.memory_used), "what {id} gives");
+            assert!(used.0 <= worker.cores && used.1 <= worker.memory, "{id} gives too much");
+            for (app, executor) in &worker.executors {
+                assert!(self.apps[app].executors.contains_key(executor), "{app} {executor}");
+            }
+            assert!(worker.drivers.iter().all(|d| self.drivers[d].worker == Some(*id)), "{id}");
+        }
+    }
+}

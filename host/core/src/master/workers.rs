@@ -1,0 +1,215 @@
+//! What becomes of workers.
+
+use std::collections::BTreeSet;
+
+use super::event::{
+    Action, AppNews, ConnectionId, Key, Record, Reply, RequestId, WorkerHello, WorkerOrder,
+};
+use super::{Master, Peer, Worker};
+use crate::ids::WorkerId;
+use crate::size::ByteSize;
+
+impl Master {
+    pub(super) fn worker_hello(
+        &mut self,
+        connection: ConnectionId,
+        hello: WorkerHello,
+        actions: &mut Vec<Action>,
+    ) {
+        let known = self.workers.iter().find(|(_, worker)| worker.address == hello.address);
+        let known = known.map(|(id, worker)| (*id, worker.instance, worker.connection));
+        if let Some(why) = self.refuse_worker(&hello, known.is_some()) {
+            actions.push(Action::Refuse(connection, why));
+            return;
+        }
+        let id = match known {
+            Some((id, instance, old)) if instance == hello.instance => {
+                if let Some(old) = old {
+                    // It lost a connection that we hold for sound.
+                    self.connections.remove(&old);
+                }
+                id
+            }
+            Some((id, _, Some(_))) => {
+                let why = format!(
+                    "another worker, {id}, is registered at {}: give this one another --port, or stop that one",
+                    hello.address
+                );
+                actions.push(Action::Refuse(connection, why));
+                return;
+            }
+            Some((id, _, None)) => {
+                self.worker_lost(id, "another process took its place", actions);
+                self.new_worker(&hello, actions)
+            }
+            None => self.new_worker(&hello, actions),
+        };
+        self.connections.insert(connection, Peer::Worker(id));
+        let now = self.now;
+        if let Some(worker) = self.workers.get_mut(&id) {
+            (worker.connection, worker.seen) = (Some(connection), now);
+            (worker.cores, worker.memory) =
+                (hello.cores.max(worker.cores_used), hello.memory.max(worker.memory_used));
+        }
+        actions.push(Action::Worker(connection, WorkerOrder::Welcome(id)));
+        self.reconcile(id, connection, hello, actions);
+    }
+
+    fn refuse_worker(&self, hello: &WorkerHello, is_known: bool) -> Option<String> {
+        let policy = &self.policy;
+        if hello.cores == 0 || hello.memory == 0 {
+            return Some("a worker must offer at least 1 core and some memory".into());
+        }
+        if hello.cores > policy.max_cores || hello.memory > policy.max_memory {
+            return Some(format!(
+                "{} cores and {} are more than a worker can have",
+                hello.cores,
+                ByteSize(hello.memory)
+            ));
+        }
+        if hello.address.is_empty() || hello.address.len() > policy.max_name {
+            return Some("a worker's address must be HOST:PORT".into());
+        }
+        if !is_known && self.workers.len() >= policy.max_workers {
+            return Some(format!("there are {} workers, and no more can be", policy.max_workers));
+        }
+        None
+    }
+
+    fn new_worker(&mut self, hello: &WorkerHello, actions: &mut Vec<Action>) -> WorkerId {
+        self.last_worker += 1;
+        self.persist_numbers(actions);
+        let id = WorkerId(self.last_worker);
+        let worker = Worker {
+            address: hello.address.clone(),
+            cores: hello.cores,
+            memory: hello.memory,
+            instance: hello.instance,
+            connection: None,
+            seen: self.now,
+            draining: false,
+            executors: BTreeSet::new(),
+            drivers: BTreeSet::new(),
+            cores_used: 0,
+            memory_used: 0,
+        };
+        self.workers.insert(id, worker);
+        self.persist_worker(id, actions);
+        actions.push(Action::Log(format!(
+            "{id} at {} offers {} cores and {}",
+            hello.address,
+            hello.cores,
+            ByteSize(hello.memory)
+        )));
+        id
+    }
+
+    pub(super) fn persist_worker(&self, id: WorkerId, actions: &mut Vec<Action>) {
+        if let Some(worker) = self.workers.get(&id) {
+            actions.push(Action::Persist(Record::Worker {
+                id,
+                address: worker.address.clone(),
+                cores: worker.cores,
+                memory: worker.memory,
+                instance: worker.instance,
+                draining: worker.draining,
+            }));
+        }
+    }
+
+    /// Compares what a worker runs with what it should.
+    fn reconcile(
+        &mut self,
+        id: WorkerId,
+        connection: ConnectionId,
+        hello: WorkerHello,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        let (should, drivers) = (worker.executors.clone(), worker.drivers.clone());
+        let runs: BTreeSet<_> = hello.executors.into_iter().collect();
+        let runs_drivers: BTreeSet<_> = hello.drivers.into_iter().collect();
+        let order = |order| Action::Worker(connection, order);
+        for &name in runs.difference(&should) {
+            actions.push(order(WorkerOrder::KillExecutor(name)));
+        }
+        for &driver in runs_drivers.difference(&drivers) {
+            actions.push(order(WorkerOrder::KillDriver(driver)));
+        }
+        for app in hello.applications {
+            if !self.apps.contains_key(&app) {
+                actions.push(order(WorkerOrder::ForgetApp(app)));
+            }
+        }
+        for &name in should.difference(&runs) {
+            self.executor_ended(id, name, "it ended while its worker was out of reach", actions);
+        }
+        for &driver in drivers.difference(&runs_drivers) {
+            let reason = "it ended while its worker was out of reach";
+            self.driver_ended(id, driver, false, reason, actions);
+        }
+    }
+
+    /// A worker gets no new work; whoever has something there is told.
+    pub(super) fn drain_worker(&mut self, id: WorkerId, actions: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if std::mem::replace(&mut worker.draining, true) {
+            return;
+        }
+        self.persist_worker(id, actions);
+        self.tell_apps_with(id, &AppNews::WorkerDraining(id), actions);
+    }
+
+    /// Tells the applications that have, or had, executors on a worker.
+    fn tell_apps_with(&self, id: WorkerId, news: &AppNews, actions: &mut Vec<Action>) {
+        for app in self.apps.values().filter(|app| app.workers.contains(&id)) {
+            if let Some(connection) = app.connection {
+                actions.push(Action::App(connection, news.clone()));
+            }
+        }
+    }
+
+    pub(super) fn decommission(
+        &mut self,
+        request: RequestId,
+        id: WorkerId,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(worker) = self.workers.get(&id) else {
+            let why = format!("there is no {id}; see `ingle workers`");
+            actions.push(Action::Reply(request, Err(why)));
+            return;
+        };
+        let text = format!(
+            "{id} ({}) gets no more work; {} executors and {} drivers on it go on until they end",
+            worker.address,
+            worker.executors.len(),
+            worker.drivers.len()
+        );
+        self.drain_worker(id, actions);
+        actions.push(Action::Reply(request, Ok(Reply::Done(text))));
+    }
+
+    /// A worker is gone, with all that it ran and stored.
+    pub(super) fn worker_lost(&mut self, id: WorkerId, reason: &str, actions: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        let (address, drivers) = (worker.address.clone(), worker.drivers.clone());
+        let executors = worker.executors.clone();
+        if let Some(connection) = worker.connection {
+            actions.push(Action::Refuse(connection, format!("{id} was given up: {reason}")));
+            self.connections.remove(&connection);
+        }
+        let news = AppNews::WorkerLost { worker: id, reason: reason.to_owned() };
+        self.tell_apps_with(id, &news, actions);
+        for name in executors {
+            self.executor_ended(id, name, &format!("its worker is lost: {reason}"), actions);
+        }
+        for driver in drivers {
+            let reason = format!("its worker {id} ({address}) is lost: {reason}");
+            self.driver_ended(id, driver, false, &reason, actions);
+        }
+        self.workers.remove(&id);
+        actions.push(Action::Forget(Key::Worker(id)));
+        actions.push(Action::Log(format!("{id} at {address} is lost: {reason}")));
+    }
+}
