@@ -37,6 +37,7 @@ pub const GROUPS: &[Group] = &[
     Group { name: "wordcount", measure: wordcount },
     Group { name: "sort", measure: sort },
     Group { name: "pi", measure: pi },
+    Group { name: "cluster", measure: crate::cluster::measure },
 ];
 
 /// What a host may hold beside the executors' memory.
@@ -139,7 +140,7 @@ fn noop(places: &Places, scale: Scale) -> Result<Vec<Row>> {
 }
 
 /// The number that stands before a unit.
-fn number_before(text: &str, unit: &str) -> Result<f64> {
+pub fn number_before(text: &str, unit: &str) -> Result<f64> {
     let before =
         text.split_once(unit).and_then(|(before, _)| before.split_whitespace().next_back());
     let number = before.and_then(|number| number.parse().ok());
@@ -207,7 +208,7 @@ fn pi(places: &Places, scale: Scale) -> Result<Vec<Row>> {
     Ok(vec![Row::ratio(format!("pi, {samples} samples in 8 partitions, local[2]"), 2.3, &sides)])
 }
 
-fn same<T: PartialEq + std::fmt::Debug>(job: T, twin: T) -> Result<()> {
+pub fn same<T: PartialEq + std::fmt::Debug>(job: T, twin: T) -> Result<()> {
     ensure!(job == twin, "the job and its twin disagree: {job:?}, {twin:?}");
     Ok(())
 }

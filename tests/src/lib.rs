@@ -2,8 +2,10 @@
 //!
 //! Programs and jobs are those that `cargo xtask test` builds; `INGLE_BIN` and `INGLE_GUESTS` name other folders.
 
+mod cluster;
 mod place;
 mod process;
 
+pub use cluster::{Cluster, wait_until};
 pub use place::{Place, guest};
 pub use process::{Rsubmit, Run, Running, ingle};

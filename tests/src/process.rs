@@ -38,6 +38,7 @@ impl Rsubmit {
     pub(crate) fn new(dir: &Path, temporary: &Path, job: PathBuf) -> Self {
         let mut command = Command::new(program("rsubmit"));
         command.current_dir(dir).env("TMPDIR", temporary).env_remove("INGLE_LOG");
+        command.env_remove("INGLE_MASTER");
         let rsubmit = Self { command, job, args: Vec::new() };
         rsubmit.conf("ingle.cache.dir", target_dir().join("tests-cache"))
     }
@@ -98,6 +99,31 @@ pub struct Running {
 }
 
 impl Running {
+    /// `ingle`, in a test's folder.
+    pub(crate) fn ingle(place: &Place, args: impl Iterator<Item = OsString>) -> Self {
+        let mut command = Command::new(program("ingle"));
+        command.args(args).current_dir(place.path(".")).env_remove("INGLE_LOG");
+        command.env_remove("INGLE_MASTER");
+        Self::start(command, TIMEOUT)
+    }
+
+    /// What it said on stderr so far.
+    pub fn said(&self) -> String {
+        self.stderr.text()
+    }
+
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// `kill -9`, whether it still runs or not.
+    pub fn end(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        drop(self.ended);
+        let _ = self.guard.join();
+    }
+
     fn start(mut command: Command, timeout: Duration) -> Self {
         let words = command.get_args().map(|arg| arg.to_string_lossy().into_owned());
         let shown = format!(
@@ -228,6 +254,12 @@ impl Run {
         for text in texts {
             assert!(!self.stderr.contains(text), "stderr has `{text}`\n{self}");
         }
+        self
+    }
+
+    #[track_caller]
+    pub fn prints_something(self) -> Self {
+        assert!(!self.stdout.is_empty(), "\n{self}");
         self
     }
 

@@ -308,6 +308,27 @@ pub fn run_up(args: &UpArgs) -> Done {
     })
 }
 
+/// SIGTERM ends a driver, which then removes what it hasn't published.
+fn end_when_told(remote: ingle_cluster::Remote) -> Done {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| format!("starting: {e}"))?;
+    let wait = move || {
+        runtime.block_on(async {
+            if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+                terminate.recv().await;
+                remote.cancel();
+            }
+        });
+    };
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(wait)
+        .map(drop)
+        .map_err(|e| format!("starting: {e}"))
+}
+
 /// What the worker says to a process that it started.
 fn configuration<M: ingle_cluster::Message + Default>() -> Result<M, String> {
     let mut input = std::io::stdin().lock();
@@ -409,6 +430,7 @@ pub fn run_driver() -> Done {
         ..cluster::standalone(asked, settings, access, component.into(), config.spill_dir.into())
     };
     let standalone = Standalone::start(job, opened, standalone).map_err(|e| e.to_string())?;
+    end_when_told(standalone.remote())?;
     let drive = move || standalone.drive();
     let thread = std::thread::Builder::new()
         .name("driver".into())

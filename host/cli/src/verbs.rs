@@ -131,7 +131,7 @@ fn apps(list: &ingle_cluster::verbs::ListApplicationsReply) -> String {
 }
 
 fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().chars().take(100).collect()
+    text.lines().next().unwrap_or_default().chars().take(240).collect()
 }
 
 fn workers(list: &ingle_cluster::verbs::ListWorkersReply) -> String {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -105,6 +106,8 @@ struct Link {
     over: Mutex<Option<String>>,
     /// The master knows that it is over.
     farewell: watch::Sender<bool>,
+    /// The master knows that it is there.
+    known: AtomicBool,
 }
 
 struct Nobody;
@@ -156,6 +159,7 @@ impl Standalone {
             reports: reports.clone(),
             over: Mutex::default(),
             farewell: watch::Sender::new(false),
+            known: AtomicBool::new(false),
         });
         let parallelism = Arc::new(Parallelism::default());
         let ready = move |executor: ExecutorId| {
@@ -228,7 +232,7 @@ impl Standalone {
         let ended = job.drive(Box::new(driver), &driver_pool, &access.capabilities, &log);
         remote.cancel();
         let over = link.over.lock().clone();
-        if over.is_none() {
+        if over.is_none() && link.known.load(Ordering::Relaxed) {
             let failure = match &ended {
                 Ok(Finished::Ok | Finished::Exit(0)) => String::new(),
                 Ok(Finished::Failed(text)) => text.clone(),
@@ -241,7 +245,6 @@ impl Standalone {
                     let failure = failure.chars().take(4096).collect();
                     let ended = Report::Ended(v1::application_report::Ended { failure });
                     if link.reports.send(ended).await.is_ok() {
-                        // One that never connected has nobody to say it to.
                         let _ = farewell.wait_for(|said| *said).await;
                     }
                 };
@@ -402,6 +405,7 @@ impl Connection {
             Command::Welcome(id) => {
                 (self.notes)(&Note::Cluster(format!("{id} on ingle://{}", self.master)));
                 self.hello.id = id;
+                self.link.known.store(true, Ordering::Relaxed);
             }
             Command::Granted(Granted { executor, worker, worker_address, cores }) => {
                 let executor = ExecutorId(executor);

@@ -388,11 +388,11 @@ impl Service {
             let is_known = app.is_some() || driver.is_some();
             let mut places = BTreeSet::new();
             let address = |worker: WorkerId| core.worker_address(worker).map(str::to_owned);
-            for driver in driver {
+            if let Some(driver) = driver {
                 let at = driver.worker.and_then(address);
                 places.extend(at.map(|at| (at, driver.id.to_string())));
             }
-            for app in app {
+            if let Some(app) = app {
                 let at = app.workers.iter().filter_map(|worker| address(*worker));
                 places.extend(at.map(|at| (at, app.id.to_string())));
             }

@@ -10,17 +10,22 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use ingle_proto::prost::Message;
 use ingle_proto::v1;
 use parking_lot::Mutex;
+use rustix::process::{Pid, Signal};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::WorkerOptions;
 use super::folders::Folders;
 use crate::rpc::Secret;
+
+/// How long a driver that is killed may take to end by itself.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// What a process is to its worker.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,8 +63,6 @@ pub struct Processes {
     events: mpsc::UnboundedSender<Ended>,
     changed: Notify,
     draining: AtomicBool,
-    /// Tells whoever follows a log that somebody ended.
-    pub ends: watch::Sender<()>,
 }
 
 impl Processes {
@@ -81,7 +84,6 @@ impl Processes {
             events,
             changed: Notify::new(),
             draining: AtomicBool::new(false),
-            ends: watch::Sender::new(()),
         }
     }
 
@@ -112,10 +114,6 @@ impl Processes {
 
     pub fn names(&self) -> Vec<Name> {
         self.running.lock().keys().cloned().collect()
-    }
-
-    pub fn runs(&self, name: &Name) -> bool {
-        self.running.lock().contains_key(name)
     }
 
     /// Whether anything of an application or a driver runs here.
@@ -219,11 +217,13 @@ impl Processes {
         let this = self.clone();
         tokio::spawn(async move {
             let (finished, reason) = match spawned {
-                Ok((child, config, stderr)) => watch_child(child, config, &stderr, killed).await,
+                Ok((child, config, stderr)) => {
+                    let gently = matches!(name, Name::Driver(_));
+                    watch_child(child, config, &stderr, killed, gently).await
+                }
                 Err(why) => (false, why),
             };
             this.running.lock().remove(&name);
-            this.ends.send_replace(());
             this.changed.notify_waiters();
             // Without a master there is nobody to tell; it asks what runs when it is back.
             let _ = this.events.send(Ended { name, finished, reason });
@@ -279,6 +279,7 @@ async fn watch_child(
     config: Vec<u8>,
     stderr: &Path,
     killed: oneshot::Receiver<()>,
+    gently: bool,
 ) -> (bool, String) {
     let input = child.stdin.take();
     let give = async {
@@ -294,7 +295,14 @@ async fn watch_child(
     let ended = tokio::select! {
         ended = child.wait() => ended,
         _ = killed => {
-            // It may have ended this very moment.
+            if gently {
+                // A driver removes what it hasn't published.
+                if let Some(pid) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+                    // It may have ended this very moment.
+                    let _ = rustix::process::kill_process(pid, Signal::TERM);
+                }
+                let _ = tokio::time::timeout(GRACE, child.wait()).await;
+            }
             let _ = child.start_kill();
             let _ = child.wait().await;
             return (false, "it was killed".into());

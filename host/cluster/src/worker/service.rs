@@ -126,7 +126,7 @@ fn serve(
                 stored_length: stored.len() as u32,
                 raw_length: block.raw_len,
                 crc: block.crc,
-                codec: block.codec.into(),
+                codec: block.codec,
                 missing: false,
             };
             // Nobody reads any more.

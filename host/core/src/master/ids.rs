@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn names_are_dates_and_numbers_and_read_back() {
         let id = AppId::new(1_795_590_923, 7);
-        assert_eq!(id.to_string(), "app-20261125065523-0007");
+        assert_eq!(id.to_string(), "app-20261125071523-0007");
         for at in [0, 951_782_399, 951_782_400, 1_709_164_800, 4_102_444_799] {
             let id = DriverId::new(at, 12_345);
             assert_eq!(id.to_string().parse(), Ok(id), "{id}");

@@ -1,0 +1,122 @@
+//! A cluster of whole processes on this machine, which end with the test.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::process::Running;
+use crate::{Place, Rsubmit, Run};
+
+/// A master and its workers. What they keep lies in a test's folder.
+pub struct Cluster<'a> {
+    place: &'a Place,
+    pub url: String,
+    port: u16,
+    master: Option<Running>,
+    pub workers: Vec<Running>,
+}
+
+/// Nothing here takes so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until something holds.
+#[track_caller]
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < PATIENCE, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+impl<'a> Cluster<'a> {
+    /// Starts a master, and so many workers of so many cores. Leases are short.
+    pub fn new(place: &'a Place, workers: usize, cores: u32) -> Self {
+        let mut cluster =
+            Self { place, url: String::new(), port: 0, master: None, workers: Vec::new() };
+        cluster.start_master();
+        for _ in 0..workers {
+            cluster.start_worker(cores);
+        }
+        cluster
+    }
+
+    /// Starts the master, again on the port that it had.
+    pub fn start_master(&mut self) {
+        let (dir, port) = (self.place.path("master"), self.port.to_string());
+        let args = ["master", "--port", &port, "--worker-lease", "3", "--app-lease", "3", "--dir"];
+        let master =
+            Running::ingle(self.place, args.iter().map(|a| (*a).into()).chain([dir.into()]));
+        let said = "master on ingle://";
+        master.wait_for(said);
+        let text = master.said();
+        let address = text.split(said).nth(1).and_then(|rest| rest.split(',').next());
+        let address = address.expect("an address").to_owned();
+        self.port = address.rsplit(':').next().and_then(|p| p.parse().ok()).expect("a port");
+        self.url = format!("ingle://{address}");
+        self.master = Some(master);
+    }
+
+    /// `kill -9` of the master.
+    pub fn kill_master(&mut self) {
+        let master = self.master.take().expect("a master");
+        master.signal(Signal::KILL);
+        master.wait();
+    }
+
+    pub fn start_worker(&mut self, cores: u32) {
+        let dir = self.place.path(format!("worker-{}", self.workers.len()));
+        let cores = cores.to_string();
+        let args = ["worker", &self.url, "--port", "0", "--memory", "4g", "--cores", &cores];
+        let args = args.iter().map(|a| (*a).into());
+        let worker = Running::ingle(self.place, args.chain(["--work-dir".into(), dir.into()]));
+        worker.wait_for("registered as worker-");
+        self.workers.push(worker);
+    }
+
+    /// `rsubmit` of a job on this cluster, with leave to read and write the test's folder.
+    pub fn rsubmit(&self, job: &str) -> Rsubmit {
+        self.place.rsubmit_granted(job).flag("--master").flag(&self.url)
+    }
+
+    /// A verb of `ingle` for this cluster.
+    pub fn ask(&self, args: &[&str]) -> Run {
+        let args = args.iter().copied().chain(["--master", &self.url]).map(Into::into);
+        Running::ingle(self.place, args).wait()
+    }
+
+    /// The processes that a worker started.
+    pub fn children(&self, worker: usize) -> Vec<Pid> {
+        let pid = self.workers[worker].pid().as_raw_nonzero();
+        let mut children = Vec::new();
+        for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            let list = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            children.extend(list.split_whitespace().filter_map(|c| Pid::from_raw(c.parse().ok()?)));
+        }
+        children
+    }
+
+    /// `kill -9` of a process that a worker started, as soon as there is one.
+    #[track_caller]
+    pub fn kill_child(&self, worker: usize) {
+        wait_until("an executor", || !self.children(worker).is_empty());
+        let child = self.children(worker)[0];
+        kill_process(child, Signal::KILL).expect("it runs");
+    }
+
+    /// What is kept of applications on a worker.
+    pub fn leftovers(&self, worker: usize) -> Vec<PathBuf> {
+        let dir = self.place.path(format!("worker-{worker}/apps"));
+        fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+    }
+}
+
+impl Drop for Cluster<'_> {
+    fn drop(&mut self) {
+        for process in self.workers.drain(..).chain(self.master.take()) {
+            process.end();
+        }
+    }
+}
