@@ -50,6 +50,29 @@ fn captured_memory_reaches_executors_elsewhere() {
 }
 
 #[test]
+fn files_come_with_the_job_in_every_mode() {
+    let place = Place::new();
+    let cluster = Cluster::new(&place, 1, 2);
+    place.write("far/away.txt", "b a\nb\n");
+    let modes =
+        [["--master", "local[2]"], ["--deploy-mode", "client"], ["--deploy-mode", "cluster"]];
+    for (number, mode) in modes.into_iter().enumerate() {
+        let out = format!("out{number}");
+        let run = if mode[0] == "--master" {
+            place.rsubmit("wordcount").flag("--allow-write=.")
+        } else {
+            cluster.rsubmit("wordcount").flags(["--driver-memory", "512m"])
+        };
+        let run = run.flags(mode).flags(["--files", "far/away.txt", "--wait"]);
+        run.args(["files/away.txt", &out]).run().succeeds();
+        let expected = [("a", "1"), ("b", "2")].map(|(w, n)| (w.to_owned(), n.to_owned()));
+        assert_eq!(place.table(&out), expected.into());
+    }
+    let run = cluster.rsubmit("noop").flags(["--files", "no/such"]).arg("1").run();
+    run.ends_with(2).says(&["--files no/such"]);
+}
+
+#[test]
 fn a_failing_job_fails_as_it_does_here() {
     let place = Place::new();
     let cluster = Cluster::new(&place, 1, 1);

@@ -11,7 +11,8 @@ use std::path::{Component, Path, PathBuf};
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use tempfile::TempDir;
 
 use crate::error::{Error, Result};
 
@@ -29,7 +30,12 @@ pub struct Grants {
     write: Vec<Grant>,
     /// Folders that the job itself published: it may read them without a grant of their own.
     published: RwLock<Vec<PathBuf>>,
+    /// The folder of files that came with the job.
+    shipped: Mutex<Option<TempDir>>,
 }
+
+/// Where a job finds the files that came with it, from its working directory.
+pub const SHIPPED: &str = "files";
 
 struct Grant {
     /// As the user wrote it, absolute and normal.
@@ -92,7 +98,35 @@ impl Grants {
             paths.iter().map(|p| Grant::open(&cwd, p, flag)).collect::<Result<Vec<_>>>()
         };
         let (read, write) = (open(allow_read, READ)?, open(allow_write, WRITE)?);
-        Ok(Self { cwd, read, write, published: RwLock::default() })
+        let (published, shipped) = (RwLock::default(), Mutex::default());
+        Ok(Self { cwd, read, write, published, shipped })
+    }
+
+    /// Puts files that came with the job into a folder of their own in `scratch`, and lets the job read them as `files/NAME`.
+    pub fn ship(&mut self, files: &[(String, Vec<u8>)], scratch: &Path) -> Result<()> {
+        let folder = tempfile::Builder::new()
+            .prefix("ingle-files-")
+            .tempdir_in(scratch)
+            .map_err(Error::io("making a folder for --files in", scratch))?;
+        for (name, bytes) in files {
+            let is_name = Path::new(name).file_name() == Some(name.as_ref());
+            if !is_name || has_nul(name.as_ref()) {
+                return Err(Error::Invalid(format!("{name:?} is no name for a file of --files")));
+            }
+            let path = folder.path().join(name);
+            fs::write(&path, bytes).map_err(Error::io("writing", &path))?;
+        }
+        let mut grant = Grant::open(&self.cwd, folder.path(), READ.1)?;
+        grant.path = normal(&self.cwd, Path::new(SHIPPED))?;
+        self.read.push(grant);
+        self.shipped = Mutex::new(Some(folder));
+        Ok(())
+    }
+
+    /// Removes the files that came with the job.
+    pub fn unship(&self) {
+        let shipped = self.shipped.lock().take();
+        drop(shipped);
     }
 
     /// A path that the job may read.
@@ -342,6 +376,24 @@ mod tests {
             );
         }
         assert_eq!(read(&grants, "data/deep/parent/a.txt").unwrap(), "a", "a link inside is fine");
+    }
+
+    #[test]
+    fn shipped_files_are_found_by_their_names_and_go_when_told() {
+        let root = sandbox();
+        let mut grants = grants(root.path(), &[], &[]).unwrap();
+        let files = [("a.txt".to_owned(), b"shipped".to_vec())];
+        grants.ship(&files, root.path()).unwrap();
+        assert_eq!(read(&grants, "files/a.txt").unwrap(), "shipped");
+        assert!(grants.resolve_read("data/a.txt").is_err());
+        let names: Vec<_> = grants.preopens().unwrap().into_iter().map(|p| p.guest).collect();
+        assert!(names.contains(&"files".to_owned()), "{names:?}");
+        grants.unship();
+        assert!(read(&grants, "files/a.txt").is_err());
+        for name in ["", "..", "a/b", "/a"] {
+            let bad = [(name.to_owned(), Vec::new())];
+            assert!(grants.ship(&bad, root.path()).is_err(), "{name}");
+        }
     }
 
     #[test]

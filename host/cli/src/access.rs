@@ -1,6 +1,7 @@
 //! What the job may touch: `--allow-…` and `--env`, as grants and capabilities.
 
 use std::net::{IpAddr, ToSocketAddrs};
+use std::path::PathBuf;
 
 use ingle_cluster::AccessSpec;
 use ingle_sandbox::NetGrant;
@@ -19,8 +20,35 @@ pub fn spec(options: &Options) -> Result<AccessSpec, Failure> {
         allow_read: options.allow_read.clone(),
         allow_write: options.allow_write.clone(),
         working_dir,
+        files: shipped(&options.files)?,
         net: options.allow_net.iter().map(|text| net_grant(text)).collect::<Result<_, _>>()?,
     })
+}
+
+/// All files of `--files` together; they travel in one message.
+const MAX_SHIPPED: u64 = 16 << 20;
+
+/// The files that come with the job, by their names.
+fn shipped(paths: &[PathBuf]) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+    let mut files: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut left = MAX_SHIPPED;
+    for path in paths {
+        let bad = |why: &dyn std::fmt::Display| {
+            Failure::usage(format!("--files {}: {why}", path.display()))
+        };
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| bad(&"it has no name, or one that isn't UTF-8"))?;
+        if files.iter().any(|(known, _)| known == name) {
+            return Err(bad(&"another file has the same name"));
+        }
+        let length = std::fs::metadata(path).map_err(|e| bad(&e))?.len();
+        let Some(rest) = left.checked_sub(length) else {
+            return Err(bad(&"all files together may have 16 MiB; use --allow-read for more"));
+        };
+        left = rest;
+        files.push((name.to_owned(), std::fs::read(path).map_err(|e| bad(&e))?));
+    }
+    Ok(files)
 }
 
 /// The job's environment: what is passed through, then what is given, which wins.

@@ -191,7 +191,9 @@ fn client(
     let started = Instant::now();
     let asked = Asked::of(&settings, &stem(options))?;
     let access = access::spec(options)?;
-    let opened = access.open().map_err(Failure::usage)?;
+    let spill_parent =
+        settings.get(settings::LOCAL_DIR).map_or_else(std::env::temp_dir, std::path::PathBuf::from);
+    let opened = access.open(&spill_parent).map_err(Failure::usage)?;
     let bytes = job_file::read(options.job())?;
     let cache = settings
         .get(settings::CACHE_DIR)
@@ -202,8 +204,6 @@ fn client(
         Signals::listen().map_err(|e| Failure::host(format!("waiting for signals: {e}")))?;
     let (name, capacity) = (asked.name.clone(), asked.executor_memory);
     let (notes, verbose) = (console.clone(), options.verbose);
-    let spill_parent =
-        settings.get(settings::LOCAL_DIR).map_or_else(std::env::temp_dir, std::path::PathBuf::from);
     let standalone = StandaloneOptions {
         master: address,
         driver: String::new(),
@@ -278,7 +278,6 @@ fn on_worker(
             .iter()
             .map(|(name, value)| Variable { name: name.to_owned(), value: value.to_owned() })
             .collect(),
-        files: Vec::new(),
     };
     // Its guest, and as much again for images and results on their way.
     let memory = 2 * asked.driver_memory.0;

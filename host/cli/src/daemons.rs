@@ -404,7 +404,7 @@ pub fn run_driver() -> Done {
     let settings = Settings::from_map(settings);
     let asked = Asked::of(&settings, &submission.name).map_err(|failure| failure.text)?;
     let access = AccessSpec::from_message(submission.access.unwrap_or_default());
-    let opened = access.open()?;
+    let opened = access.open(Path::new(&config.spill_dir))?;
     let hash = <[u8; 32]>::try_from(config.component.as_slice())
         .map_err(|_| "its configuration names no job")?;
     let hash = ComponentHash::from_bytes(hash);

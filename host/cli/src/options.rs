@@ -66,6 +66,9 @@ pub struct Options {
     /// A file of settings, a line each: KEY VALUE, KEY=VALUE or KEY: VALUE, and # comments. --conf and other flags win.
     #[arg(long, value_name = "FILE", help_heading = "Settings")]
     pub properties_file: Option<PathBuf>,
+    /// Files that come with the job, to its driver and every executor: it reads them as files/NAME. At most 16 MiB.
+    #[arg(long, value_name = "FILE[,FILE]...", value_delimiter = ',', help_heading = "Settings")]
+    pub files: Vec<PathBuf>,
     /// An environment variable of the job. May be repeated.
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Settings")]
     pub env: Vec<String>,

@@ -1,6 +1,6 @@
 //! What a job may touch, as it was granted: said once, opened wherever a part of the job runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ingle_blocks::Grants;
@@ -22,6 +22,8 @@ pub struct AccessSpec {
     pub working_dir: PathBuf,
     /// Whom it may connect to.
     pub net: Vec<NetGrant>,
+    /// Files that come with the job: names and contents.
+    pub files: Vec<(String, Vec<u8>)>,
 }
 
 /// What was granted, opened on this machine.
@@ -33,10 +35,13 @@ pub struct Access {
 }
 
 impl AccessSpec {
-    /// Opens everything. The error is for the user.
-    pub fn open(&self) -> Result<Access, String> {
-        let grants = Grants::new_in(&self.working_dir, &self.allow_read, &self.allow_write)
+    /// Opens everything; files that come with the job are put into `scratch`. The error is for the user.
+    pub fn open(&self, scratch: &Path) -> Result<Access, String> {
+        let mut grants = Grants::new_in(&self.working_dir, &self.allow_read, &self.allow_write)
             .map_err(|e| e.to_string())?;
+        if !self.files.is_empty() {
+            grants.ship(&self.files, scratch).map_err(|e| e.to_string())?;
+        }
         // WASI can't open a folder for writing alone, so one that may not be read isn't opened for it.
         let preopens = grants.preopens().map_err(|e| e.to_string())?;
         let preopen = |p: ingle_blocks::Preopen| Preopen {
@@ -79,6 +84,11 @@ impl AccessSpec {
             allow_write: texts(&self.allow_write)?,
             working_dir: text(&self.working_dir)?,
             allow_net: self.net.iter().map(net).collect(),
+            files: self
+                .files
+                .iter()
+                .map(|(name, data)| v1::ShippedFile { name: name.clone(), data: data.clone() })
+                .collect(),
         })
     }
 
@@ -95,6 +105,7 @@ impl AccessSpec {
             allow_read: message.allow_read.into_iter().map(PathBuf::from).collect(),
             allow_write: message.allow_write.into_iter().map(PathBuf::from).collect(),
             working_dir: message.working_dir.into(),
+            files: message.files.into_iter().map(|file| (file.name, file.data)).collect(),
             net: message
                 .allow_net
                 .into_iter()

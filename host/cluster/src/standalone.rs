@@ -152,7 +152,6 @@ impl Standalone {
             reuse: options.reuse,
             compression: options.compression.into(),
             forward_logs: options.task_log.is_some(),
-            files: Vec::new(),
         };
         let (reports, outgoing) = mpsc::channel(REPORTS);
         let link = Arc::new(Link {

@@ -170,6 +170,7 @@ impl Opened {
         let unfinished = std::mem::take(&mut outputs.open);
         drop(outputs);
         drop(unfinished);
+        self.grants.unship();
     }
 
     /// None if there are too many.

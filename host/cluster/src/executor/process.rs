@@ -148,7 +148,7 @@ async fn start(
         .map_err(|e| e.to_string())?;
     let access = AccessSpec::from_message(welcome.access.unwrap_or_default());
     let access =
-        access.open().map_err(|e| format!("{e} (on the worker {})", config.worker_address))?;
+        access.open(dir).map_err(|e| format!("{e} (on the worker {})", config.worker_address))?;
     let log: Arc<dyn LogSink> =
         Arc::new(RemoteLog { to: welcome.forward_logs.then(|| reporter.clone()) });
     let reports: Arc<dyn Reports> = reporter.clone();
