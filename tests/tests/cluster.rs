@@ -73,6 +73,50 @@ fn files_come_with_the_job_in_every_mode() {
 }
 
 #[test]
+fn executors_come_with_the_tasks_and_go_when_they_are_idle() {
+    let place = Place::new();
+    let cluster = Cluster::new(&place, 2, 1);
+    let dynamic = |key: &str| format!("ingle.dynamicAllocation.{key}");
+    let job = cluster
+        .rsubmit("noop")
+        .flags(["--executor-cores", "1"])
+        .conf(&dynamic("enabled"), "true")
+        .conf(&dynamic("executorIdleTimeout"), "1")
+        .arg("4000000")
+        .spawn();
+    wait_until("two executors", || (0..2).all(|w| cluster.children(w).len() == 1));
+    job.signal(Signal::INT);
+    job.wait().ends_with(130);
+    let small = cluster
+        .rsubmit("noop")
+        .flags(["--executor-cores", "1"])
+        .conf(&dynamic("enabled"), "true")
+        .arg("1")
+        .run()
+        .succeeds();
+    assert!(small.stdout.starts_with("1 tasks"), "{small}");
+    let bad = cluster.rsubmit("noop").conf(&dynamic("maxExecutors"), "0").arg("1").run();
+    bad.ends_with(2).says(&["maxExecutors must be at least 1"]);
+}
+
+#[test]
+fn speculation_and_exclusion_change_no_answer() {
+    let place = Place::new();
+    let expected = text(&place, 4, 5_000);
+    let cluster = Cluster::new(&place, 2, 1);
+    let run = cluster
+        .rsubmit("wordcount")
+        .conf("ingle.speculation", "true")
+        .conf("ingle.speculation.quantile", "0.1")
+        .conf("ingle.speculation.multiplier", "1")
+        .conf("ingle.excludeOnFailure.enabled", "true");
+    run.args(["in", "out"]).run().succeeds();
+    assert_eq!(place.table("out"), expected);
+    let bad = cluster.rsubmit("noop").conf("ingle.speculation.quantile", "2").arg("1").run();
+    bad.ends_with(2).says(&["more than 1"]);
+}
+
+#[test]
 fn a_failing_job_fails_as_it_does_here() {
     let place = Place::new();
     let cluster = Cluster::new(&place, 1, 1);

@@ -57,9 +57,12 @@ fn cores_and_masters_must_make_sense() {
     refused(&["--executor-cores=0"], &["--executor-cores 0", "at least 1"]);
     refused(&["--executor-cores=4x"], &["--executor-cores 4x", "whole number"]);
     refused(&["--master=local[0]"], &["local[0]", "at least 1"]);
-    refused(&["--master=local[4x]"], &["local, local[N] or local[*]"]);
-    refused(&["--master=yarn"], &["--master yarn", "local, local[N] or local[*]"]);
-    refused(&["--master=spark://host:7077"], &["spark://host:7077", "clusters come later"]);
+    refused(&["--master=local[4x]"], &["local, local[N], local[*] or ingle://HOST:PORT"]);
+    refused(
+        &["--master=yarn"],
+        &["--master yarn", "local, local[N], local[*] or ingle://HOST:PORT"],
+    );
+    refused(&["--master=spark://host:7077"], &["spark://host:7077", "Ingle's are ingle://"]);
     refused(&["--master=local[1]", "--executor-cores=2"], &["say different things"]);
     let one = settings(&Place::new(), &[]).flag("--master=local").run().succeeds();
     one.prints("parallelism=1\n");

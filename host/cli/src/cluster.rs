@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ingle_cluster::verbs::{Asker, StatusReply};
-use ingle_cluster::{Compression, Standalone, StandaloneOptions, Submission, Variable};
+use ingle_cluster::{
+    Compression, DynamicPolicy, Exclusion, Policy, Speculation, Standalone, StandaloneOptions,
+    Submission, Variable,
+};
 use ingle_core::size::ByteSize;
 
 use crate::access;
@@ -32,8 +35,61 @@ pub struct Asked {
     pub driver_port: u16,
     pub spread_out: bool,
     pub compression: Compression,
-    pub max_attempts: u32,
+    pub policy: Policy,
+    pub dynamic: Option<DynamicPolicy>,
     pub reuse: bool,
+}
+
+/// What the scheduler decides by.
+fn policy(settings: &Settings) -> Result<Policy, Failure> {
+    let speculation = settings.switch(settings::SPECULATION, false)?;
+    let (quantile, multiplier) =
+        (settings.number(settings::QUANTILE, 0.0)?, settings.number(settings::MULTIPLIER, 1.0)?);
+    if quantile.is_some_and(|quantile| quantile > 1.0) {
+        return Err(Failure::usage(format!("{} is more than 1", settings::QUANTILE)));
+    }
+    let usual = Speculation::default();
+    let speculation = speculation.then(|| Speculation {
+        quantile: quantile.unwrap_or(usual.quantile),
+        multiplier: multiplier.unwrap_or(usual.multiplier),
+        ..usual
+    });
+    let usual = Exclusion::default();
+    // A worker whose disk is full is no use to anybody; that tasks fail may be the job's own fault.
+    let max_task_failures_per_executor = match settings.switch(settings::EXCLUDE, false)? {
+        true => usual.max_task_failures_per_executor,
+        false => u32::MAX,
+    };
+    let timeout = settings.number(settings::EXCLUDE_TIMEOUT, 1.0)?;
+    let timeout = timeout.map_or(usual.timeout, |s| Duration::from_secs_f64(s.min(1e9)));
+    let exclusion = Exclusion { max_task_failures_per_executor, timeout, ..usual };
+    Ok(Policy {
+        max_attempts: settings.count(settings::MAX_FAILURES)?.unwrap_or(4),
+        speculation,
+        exclusion: Some(exclusion),
+        ..Policy::default()
+    })
+}
+
+fn dynamic(settings: &Settings) -> Result<Option<DynamicPolicy>, Failure> {
+    let whole = |key| settings.number(key, 0.0).map(|n| n.map(|n| n.min(1e6) as u32));
+    let usual = DynamicPolicy::default();
+    let idle = settings.number(settings::DYNAMIC_IDLE, 0.1)?;
+    let policy = DynamicPolicy {
+        min: whole(settings::DYNAMIC_MIN)?.unwrap_or(usual.min),
+        max: whole(settings::DYNAMIC_MAX)?.unwrap_or(usual.max),
+        initial: whole(settings::DYNAMIC_INITIAL)?.unwrap_or(usual.initial),
+        idle_timeout: idle.map_or(usual.idle_timeout, |s| Duration::from_secs_f64(s.min(1e9))),
+        ..usual
+    };
+    if policy.max == 0 || policy.min > policy.max {
+        return Err(Failure::usage(format!(
+            "{} must be at least 1, and not less than {}",
+            settings::DYNAMIC_MAX,
+            settings::DYNAMIC_MIN
+        )));
+    }
+    Ok(settings.switch(settings::DYNAMIC, false)?.then_some(policy))
 }
 
 impl Asked {
@@ -83,7 +139,8 @@ impl Asked {
             driver_port: port,
             spread_out: settings.switch(settings::SPREAD_OUT, true)?,
             compression,
-            max_attempts: settings.count(settings::MAX_FAILURES)?.unwrap_or(4),
+            policy: policy(settings)?,
+            dynamic: dynamic(settings)?,
             reuse: settings.switch(settings::REUSE, true)?,
         })
     }
@@ -244,7 +301,8 @@ pub fn standalone(
         driver_memory: asked.driver_memory,
         driver_host: asked.driver_host,
         driver_port: asked.driver_port,
-        max_attempts: asked.max_attempts,
+        policy: asked.policy,
+        dynamic: asked.dynamic,
         reuse: asked.reuse,
         compression: asked.compression,
         settings: settings.into_map(),

@@ -21,6 +21,16 @@ pub const DRIVER_HOST: &str = "ingle.driver.host";
 pub const DRIVER_PORT: &str = "ingle.driver.port";
 pub const SPREAD_OUT: &str = "ingle.deploy.spreadOut";
 pub const COMPRESSION: &str = "ingle.shuffle.compression";
+pub const SPECULATION: &str = "ingle.speculation";
+pub const QUANTILE: &str = "ingle.speculation.quantile";
+pub const MULTIPLIER: &str = "ingle.speculation.multiplier";
+pub const EXCLUDE: &str = "ingle.excludeOnFailure.enabled";
+pub const EXCLUDE_TIMEOUT: &str = "ingle.excludeOnFailure.timeout";
+pub const DYNAMIC: &str = "ingle.dynamicAllocation.enabled";
+pub const DYNAMIC_MIN: &str = "ingle.dynamicAllocation.minExecutors";
+pub const DYNAMIC_MAX: &str = "ingle.dynamicAllocation.maxExecutors";
+pub const DYNAMIC_INITIAL: &str = "ingle.dynamicAllocation.initialExecutors";
+pub const DYNAMIC_IDLE: &str = "ingle.dynamicAllocation.executorIdleTimeout";
 pub const MAX_FAILURES: &str = "ingle.task.maxFailures";
 pub const REUSE: &str = "ingle.task.reuse";
 pub const LOCAL_DIR: &str = "ingle.local.dir";
@@ -47,6 +57,20 @@ const KNOWN: &[(&str, &str)] = &[
         SPREAD_OUT,
         "on a cluster, executors on as many workers as there are, else on as few: true or false [default: true]",
     ),
+    (SPECULATION, "on a cluster, copies of tasks that take long: true or false [default: false]"),
+    (QUANTILE, "the share of a stage's tasks that must be done before any is copied [default: 0.9]"),
+    (MULTIPLIER, "how many times the median of those a task must take to be copied [default: 3]"),
+    (
+        EXCLUDE,
+        "on a cluster, no more tasks for executors on which tasks of 2 partitions failed: true or false [default: false; a \
+         worker whose disk is full is always excluded]",
+    ),
+    (EXCLUDE_TIMEOUT, "for how many seconds [default: 3600]"),
+    (DYNAMIC, "on a cluster, executors come and go as tasks do: true or false [default: false]"),
+    (DYNAMIC_MIN, "how many there are at least [default: 0]"),
+    (DYNAMIC_MAX, "how many there are at most [default: no bound]"),
+    (DYNAMIC_INITIAL, "how many there are at first [default: 0]"),
+    (DYNAMIC_IDLE, "after how many idle seconds one goes [default: 60]"),
     (
         COMPRESSION,
         "how shuffle output is compressed on a cluster: none, lz4 or zstd [default: lz4]",
@@ -152,6 +176,17 @@ impl Settings {
                 "{key} is `{text}`; it is a whole number of at least 1"
             ))),
             Ok(count) => Ok(Some(count)),
+        }
+    }
+
+    /// A setting that is a number of at least `least`.
+    pub fn number(&self, key: &str, least: f64) -> Result<Option<f64>, Failure> {
+        let Some(text) = self.get(key) else { return Ok(None) };
+        match text.parse::<f64>() {
+            Ok(number) if number.is_finite() && number >= least => Ok(Some(number)),
+            _ => Err(Failure::usage(format!(
+                "{key} is `{text}`; it is a number of at least {least}"
+            ))),
         }
     }
 

@@ -140,8 +140,8 @@ pub fn task_end(message: v1::TaskEnd) -> Result<TaskEnd, Malformed> {
     let outcome = match message.outcome.ok_or(Malformed("outcome"))? {
         Message::Succeeded(_) => Outcome::Succeeded,
         Message::Killed(_) => Outcome::Killed,
-        Message::Failed(v1::TaskFailed { message, retryable, .. }) => {
-            Outcome::Failed(TaskFailure { message, retryable })
+        Message::Failed(v1::TaskFailed { message, retryable, executor_at_fault }) => {
+            Outcome::Failed(TaskFailure { message, retryable, executor_at_fault })
         }
         Message::FetchFailed(missed) => Outcome::FetchFailed {
             stage: StageId(missed.stage),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ingle_blocks::BlockStore;
+use ingle_core::dynamic::{DynamicAllocation, DynamicPolicy};
 use ingle_core::ids::{ExecutorId, WorkerId};
 use ingle_core::memory::MemoryPool;
 use ingle_core::scheduler::Policy;
@@ -62,8 +63,10 @@ pub struct StandaloneOptions {
     pub driver_host: String,
     /// 0: any that is free.
     pub driver_port: u16,
-    /// How often a partition is tried before its job fails.
-    pub max_attempts: u32,
+    /// What the scheduler decides by.
+    pub policy: Policy,
+    /// Executors come and go as tasks do, within these bounds; else there are as many as can be.
+    pub dynamic: Option<DynamicPolicy>,
     /// Whether a task's instance is kept for the next task of its stage.
     pub reuse: bool,
     /// How shuffle output is compressed.
@@ -137,10 +140,9 @@ impl Standalone {
         let host_pool = MemoryPool::new(options.driver_memory);
         let results = BlockStore::new(host_pool.clone(), &options.spill_parent)?;
         let opened = Arc::new(Opened::new(access.grants.clone(), driver_pool.clone()));
-        let policy = Policy { max_attempts: options.max_attempts, ..Policy::default() };
         let notes = options.notes.clone();
         let application = Arc::new(Application::new(
-            policy,
+            options.policy,
             opened,
             driver_pool.clone(),
             Box::new(move |note| notes(note)),
@@ -160,7 +162,12 @@ impl Standalone {
             farewell: watch::Sender::new(false),
             known: AtomicBool::new(false),
         });
-        let parallelism = Arc::new(Parallelism::default());
+        // A driver that waits for executors which wait for its tasks would wait for ever.
+        let first = options.dynamic.as_ref().map_or(0, |policy| {
+            options.executor_cores.unwrap_or(1).saturating_mul(policy.initial.max(1))
+        });
+        let parallelism = Arc::new(Parallelism::of(first));
+        let looks = reports.clone();
         let ready = move |executor: ExecutorId| {
             // A master that is away for so long gives the executor up itself.
             let _ = reports.try_send(Report::Registered(executor.0));
@@ -189,7 +196,7 @@ impl Standalone {
             total_executor_cores: options.total_executor_cores,
             num_executors: options.num_executors,
             spread_out: options.spread_out,
-            dynamic: false,
+            dynamic: options.dynamic.is_some(),
             driver: options.driver,
         };
         let connection = Connection {
@@ -199,11 +206,17 @@ impl Standalone {
             link: link.clone(),
             parallelism: parallelism.clone(),
             notes: options.notes,
-            granted: BTreeMap::new(),
             waits: watch::Sender::new(String::new()),
             outgoing,
         };
         runtime.spawn(connection.run());
+        let looker = Looker {
+            hub: hub.clone(),
+            reports: looks,
+            dynamic: options.dynamic.map(DynamicAllocation::new),
+            cores: options.executor_cores.unwrap_or(1),
+        };
+        runtime.spawn(looker.run());
         let driver = Driver {
             application: application.clone(),
             settings: options.settings,
@@ -269,8 +282,6 @@ struct Connection {
     link: Arc<Link>,
     parallelism: Arc<Parallelism>,
     notes: Arc<dyn Fn(&Note) + Send + Sync>,
-    /// Executors that there are, or will be, with their cores.
-    granted: BTreeMap<ExecutorId, u32>,
     /// What is waited for.
     waits: watch::Sender<String>,
     outgoing: mpsc::Receiver<Report>,
@@ -408,15 +419,11 @@ impl Connection {
             }
             Command::Granted(Granted { executor, worker, worker_address, cores }) => {
                 let executor = ExecutorId(executor);
-                self.granted.insert(executor, cores);
                 let grant = Grant { worker: WorkerId(worker), worker_address, cores };
                 self.hub.granted(executor, grant);
             }
             Command::Lost(Lost { executor, reason }) => {
-                let executor = ExecutorId(executor);
-                if self.granted.remove(&executor).is_some() {
-                    self.hub.gone(executor, &reason);
-                }
+                self.hub.gone(ExecutorId(executor), &reason);
                 self.count();
             }
             Command::WorkerLost(WorkerGone { worker, reason }) => {
@@ -432,9 +439,54 @@ impl Connection {
 
     /// Lets the driver know how many tasks run at once.
     fn count(&self) {
-        let slots = self.granted.values().sum();
+        let slots = self.hub.slots();
         if slots > 0 {
             self.parallelism.set(slots);
+        }
+    }
+}
+
+/// Looks at the application from time to time: for what time alone changes, and for how many executors it wants.
+struct Looker {
+    hub: Arc<Hub>,
+    reports: mpsc::Sender<Report>,
+    dynamic: Option<DynamicAllocation>,
+    /// Of each executor.
+    cores: u32,
+}
+
+/// How often it is looked.
+const LOOK: Duration = Duration::from_millis(100);
+
+impl Looker {
+    async fn run(mut self) {
+        let started = Instant::now();
+        let mut ticks = tokio::time::interval(LOOK);
+        let (mut wanted, mut excluded) = (None, Vec::new());
+        loop {
+            ticks.tick().await;
+            self.hub.application.tick();
+            let now_excluded = self.hub.application.excluded_workers();
+            if now_excluded != excluded {
+                let workers = now_excluded.iter().map(|worker| worker.0).collect();
+                let exclude = v1::application_report::Exclude { workers };
+                // One that the master doesn't hear of now is told when it changes next.
+                let _ = self.reports.try_send(Report::Exclude(exclude));
+                excluded = now_excluded;
+            }
+            let Some(dynamic) = &mut self.dynamic else { continue };
+            let (backlog, executors) = self.hub.application.load();
+            let decision = dynamic.update(started.elapsed(), backlog, self.cores, executors);
+            if wanted != Some(decision.target)
+                && self.reports.try_send(Report::Wants(decision.target)).is_ok()
+            {
+                wanted = Some(decision.target);
+            }
+            for executor in decision.release {
+                if self.reports.try_send(Report::Releases(executor.0)).is_ok() {
+                    self.hub.gone(executor, "it was idle for long");
+                }
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use ingle_core::ids::{ExecutorId, JobId, StageId};
+use ingle_core::ids::{ExecutorId, JobId, StageId, WorkerId};
 use ingle_core::scheduler::{
     Action, Event, Outcome, Policy, Scheduler, StageOutput, StageSpec, TaskEnd,
 };
@@ -27,9 +27,10 @@ fn rate(what: &str, executors: u32, slots: u32, run_time: Duration) {
     let mut tell =
         |event, actions: &mut Vec<Action>| scheduler.handle(start.elapsed(), event, actions);
     for id in 0..executors {
-        let worker = ingle_core::ids::WorkerId(id);
-        let added = Event::ExecutorAdded { executor: ExecutorId(id), slots, worker };
-        tell(added, &mut actions);
+        tell(
+            Event::ExecutorAdded { executor: ExecutorId(id), slots, worker: WorkerId(id) },
+            &mut actions,
+        );
     }
     let (name, output) = ("no-op".to_owned(), StageOutput::Results);
     let spec = StageSpec { name, tasks: TASKS, parents: Vec::new(), output };

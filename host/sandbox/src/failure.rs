@@ -27,6 +27,8 @@ pub enum FailureKind {
     Exit(i32),
     /// It needs the output of this stage and partition again.
     FetchFailed { stage: u32, partition: u32, attempt: u32, whole: bool },
+    /// The machine couldn't do what it asked: any guest would have failed here.
+    Machine,
     /// It gave up, or did what can't be done.
     Failed,
 }
@@ -58,6 +60,7 @@ impl GuestFailure {
         let mut message = if let Some(stop) = error.downcast_ref::<Stop>() {
             match stop {
                 Stop::Cancelled => kind = FailureKind::Cancelled,
+                Stop::Machine(_) => kind = FailureKind::Machine,
                 &Stop::FetchFailed { stage, partition, attempt, whole } => {
                     kind = FailureKind::FetchFailed { stage, partition, attempt, whole };
                 }

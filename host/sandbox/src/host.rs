@@ -17,6 +17,9 @@ pub enum Stop {
     /// The host couldn't do what was asked: memory, disk.
     #[error("{0}")]
     Host(String),
+    /// The machine is to blame, and no guest would do better here: its disk is full.
+    #[error("{0}")]
+    Machine(String),
     /// Some of a shuffle's output, which the task reads, is gone: the stage that made it must run again.
     #[error("the output of stage {stage}, partition {partition}, is lost")]
     FetchFailed { stage: u32, partition: u32, attempt: u32, whole: bool },

@@ -184,6 +184,26 @@ impl Application {
         self.handle(core, Event::ExecutorLost { executor, reason, outputs_lost: false });
     }
 
+    /// Lets time pass, if the scheduler waits for that.
+    pub fn tick(&self) {
+        let core = self.core.lock();
+        if core.scheduler.next_tick().is_some_and(|at| at <= self.started.elapsed()) {
+            self.handle(core, Event::Tick);
+        }
+    }
+
+    /// The workers that this application wants nothing from, for now.
+    pub fn excluded_workers(&self) -> Vec<WorkerId> {
+        self.core.lock().scheduler.excluded_workers().collect()
+    }
+
+    /// Tasks that run or could, and the executors that are there, each with whether it is idle.
+    pub fn load(&self) -> (u64, Vec<(ExecutorId, bool)>) {
+        let core = self.core.lock();
+        let idle = |id: &ExecutorId| (*id, core.scheduler.is_idle(*id));
+        (core.scheduler.backlog(), core.executors.keys().map(idle).collect())
+    }
+
     /// An executor gets no new tasks.
     pub fn drain_executor(&self, executor: ExecutorId) {
         self.handle(self.core.lock(), Event::ExecutorDraining { executor });
@@ -442,6 +462,12 @@ impl Core {
             Action::TaskRetried { task, executor, failure } => {
                 let (name, message) = (self.name(task.stage), failure.message);
                 self.notes.push(Note::TaskRetried { task, name, executor, message });
+            }
+            Action::Excluded { what, reason, .. } => {
+                self.notes.push(Note::Cluster(format!("{what} gets no more tasks: {reason}")));
+            }
+            Action::Included { what } => {
+                self.notes.push(Note::Cluster(format!("{what} gets tasks again")));
             }
             Action::JobFinished { job, .. } => return self.end(job, Over::Finished),
             Action::JobFailed { failure } => {

@@ -106,6 +106,11 @@ impl Hub {
         drop(attached);
     }
 
+    /// Slots of all executors that there are, or will be.
+    pub fn slots(&self) -> u32 {
+        self.executors.lock().granted.values().map(|grant| grant.cores).sum()
+    }
+
     /// The executors on a worker get no new tasks.
     pub fn drain(&self, worker: WorkerId) {
         let executors = self.executors.lock();

@@ -141,6 +141,7 @@ fn stopped(error: Error) -> Stop {
             Stop::Host(format!("{error}; raise --executor-memory, or use more partitions"))
         }
         Error::Invalid(text) => Stop::Misuse(text),
+        error if error.is_disk_full() => Stop::Machine(error.to_string()),
         error => Stop::Host(error.to_string()),
     }
 }
@@ -149,6 +150,7 @@ fn stopped(error: Error) -> Stop {
 fn told(error: Error) -> Result<String, Stop> {
     match error {
         Error::MissingOutput { .. } | Error::Memory(_) | Error::Invalid(_) => Err(stopped(error)),
+        error if error.is_disk_full() => Err(stopped(error)),
         error => Ok(error.to_string()),
     }
 }

@@ -64,8 +64,16 @@ impl Ended {
     }
 
     fn failed(message: impl Into<String>) -> Self {
-        let message = message.into();
-        let failed = v1::TaskFailed { message, retryable: true, executor_at_fault: false };
+        Self::because(message.into(), false)
+    }
+
+    /// Any task would have failed here.
+    fn at_fault(message: String) -> Self {
+        Self::because(message, true)
+    }
+
+    fn because(message: String, executor_at_fault: bool) -> Self {
+        let failed = v1::TaskFailed { message, retryable: true, executor_at_fault };
         Self { outcome: Outcome::Failed(failed), made: Made::default() }
     }
 }
@@ -126,6 +134,7 @@ impl Slot<'_> {
                     self.keep(stage, instance);
                     Ended { outcome: Outcome::Succeeded(v1::Succeeded {}), made }
                 }
+                Err(error) if error.is_disk_full() => Ended::at_fault(error.to_string()),
                 Err(error) => Ended::failed(error.to_string()),
             },
             (Ok(()), None) => Ended::failed("the executor itself failed: it lost a task's host"),
@@ -173,6 +182,7 @@ impl Slot<'_> {
                 let missed = v1::FetchFailed { stage, partition, executor, attempt, whole };
                 Ended { outcome: Outcome::FetchFailed(missed), made: Made::default() }
             }
+            FailureKind::Machine => Ended::at_fault(failure.to_string()),
             FailureKind::Exit(_) | FailureKind::Failed => Ended::failed(failure.to_string()),
         }
     }

@@ -47,7 +47,8 @@ impl Master {
     /// How many executors, and cores, an application may still be given; none if it wants none.
     pub(super) fn wanted(&self, app: &App) -> Option<(usize, u32)> {
         let spec = &app.spec;
-        let most = [spec.num_executors, app.wants.filter(|_| spec.dynamic)];
+        // A dynamic application gets nothing before it says how many.
+        let most = [spec.num_executors, spec.dynamic.then_some(app.wants.unwrap_or(0))];
         let most = most.into_iter().flatten().min().map_or(usize::MAX, |most| most as usize);
         let executors = most.min(self.policy.max_executors).saturating_sub(app.executors.len());
         let cores = spec.total_executor_cores.unwrap_or(u32::MAX).saturating_sub(app.cores());

@@ -33,14 +33,16 @@ impl Scheduler {
         for (id, executor) in self.executors.iter() {
             let most = u64::from(executor.slots()) * (u64::from(self.policy.max_lookahead) + 1);
             assert!(executor.load() as u64 <= most, "{id} has {} tasks", executor.load());
-            for (position, task) in (0..).zip(executor.running()) {
+            for (position, (task, launched)) in (0..).zip(executor.running()) {
+                assert!(*launched <= self.now, "{task} is from the future");
                 let stage = self.stages.get(&task.stage);
                 let at = stage.and_then(|s| s.partitions.running_at(task.partition, task.attempt));
                 assert_eq!(at, Some((id, position)), "{task} runs on {id}");
                 listed += 1;
             }
         }
-        let running: u64 = self.stages.values().map(|s| u64::from(s.partitions.running())).sum();
+        let tasks = |s: &Stage| s.partitions.running() as usize + s.partitions.copies();
+        let running: usize = self.stages.values().map(tasks).sum();
         assert_eq!(running, listed, "tasks that run, and those that executors have");
     }
 
@@ -84,7 +86,7 @@ impl Scheduler {
     fn check_ready(&self) {
         let ready: BTreeSet<_> = self.stages.iter().filter_map(|(id, s)| s.rank(*id)).collect();
         assert_eq!(self.ready, ready, "ready stages");
-        let alone = self.executors.count() == 1;
+        let alone = self.executors.usable() == 1;
         let mut idle = self.executors.idle_after(None);
         while let Some(executor) = idle {
             for (_, _, id) in &ready {
@@ -104,7 +106,9 @@ impl Scheduler {
             Waits::Turn(other) => *other < job && self.jobs.contains_key(other),
             Waits::Executors => self.executors.count() == 0,
             Waits::Slots => self.executors.iter().any(|(_, executor)| executor.load() > 0),
-            Waits::OtherExecutor => self.executors.count() > 1,
+            Waits::OtherExecutor => self.executors.usable() > 1,
+            Waits::Excluded => self.executors.usable() == 0,
+            Waits::Draining => self.executors.count() > 0 && self.executors.usable() == 0,
             Waits::Inputs(_) => false,
         });
         assert!(moves, "{job} is stuck: {explanation:?}");
@@ -114,20 +118,31 @@ impl Scheduler {
 /// The counts are those of the states, and what waits is queued once.
 fn check_partitions(id: StageId, stage: &Stage) {
     let partitions = &stage.partitions;
-    let (mut running, mut done, mut waiting) = (0, 0, Vec::new());
+    let (mut running, mut done, mut waiting) = (0, Vec::new(), Vec::new());
     for (partition, _, state) in partitions.states() {
         match state {
             State::Waiting => waiting.push(partition),
             State::Running { .. } => running += 1,
-            State::Done { .. } => done += 1,
+            State::Done { .. } => done.push(partition),
         }
     }
     assert_eq!(partitions.running(), running, "running tasks of {id}");
-    assert_eq!(partitions.done(), done, "finished tasks of {id}");
+    assert_eq!(partitions.done() as usize, done.len(), "finished tasks of {id}");
+    let mut chained: Vec<_> = partitions.chained().collect();
+    chained.sort_unstable();
+    assert_eq!(chained, done, "finished tasks of {id}, by their makers");
+    for (partition, copy) in partitions.copies_running() {
+        let of = partitions.states().find(|(p, ..)| *p == partition);
+        let apart = of.is_some_and(|(_, attempt, state)| match state {
+            State::Running { executor, .. } => executor != copy.executor && attempt != copy.attempt,
+            State::Waiting | State::Done { .. } => false,
+        });
+        assert!(apart, "the copy of partition {partition} of {id} is no second task of it");
+    }
     let mut queued: Vec<_> = partitions.queued().collect();
     queued.sort_unstable();
     assert_eq!(queued, waiting, "queued partitions of {id}");
     assert!(running == 0 || !stage.needs.is_empty(), "{id} runs for nobody");
     let between_runs = stage.output == StageOutput::Results && stage.needs.is_empty();
-    assert!(!between_runs || done == 0, "{id} keeps results of a run that is over");
+    assert!(!between_runs || done.is_empty(), "{id} keeps results of a run that is over");
 }

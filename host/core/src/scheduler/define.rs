@@ -94,9 +94,9 @@ impl Scheduler {
                 out.push(Action::DropOutput { stage: id });
             }
             self.output_lost(id, |partitions| {
-                let any = partitions.done() > 0;
+                let lost = partitions.done() as usize;
                 partitions.reset();
-                any
+                lost
             });
             work.extend(self.forget_if_unread(id, out));
         }

@@ -7,7 +7,10 @@ use crate::ids::{ExecutorId, StageId, TaskId};
 impl Scheduler {
     /// Launches what can be. `refill` has just reported, and may be given tasks ahead.
     pub(super) fn dispatch(&mut self, refill: Option<ExecutorId>, out: &mut Vec<Action>) {
+        let first = self.ready.first().copied();
+        self.launch_copies(first);
         self.fill_idle_slots(out);
+        self.launch_copies(None);
         if let Some(executor) = refill {
             self.look_ahead(executor, out);
         }
@@ -38,7 +41,7 @@ impl Scheduler {
         let (Some(stage), Some(to)) = (self.stages.get(&id), self.executors.get(executor)) else {
             return;
         };
-        if to.is_draining() {
+        if !to.is_usable() {
             return;
         }
         let (target, max) = (self.policy.queue_target, self.policy.max_lookahead);
@@ -50,7 +53,7 @@ impl Scheduler {
 
     /// Launches one task of the first stage that has one for this executor.
     fn launch_any(&mut self, executor: ExecutorId, out: &mut Vec<Action>) -> bool {
-        let alone = self.executors.count() == 1;
+        let alone = self.executors.usable() == 1;
         let mut ready = self.ready.iter();
         let has_work = |id| {
             let stage = self.stages.get(id);
@@ -70,7 +73,7 @@ impl Scheduler {
         count: usize,
         out: &mut Vec<Action>,
     ) -> usize {
-        let alone = self.executors.count() == 1;
+        let alone = self.executors.usable() == 1;
         let Some(stage) = self.stages.get_mut(&id) else { return 0 };
         let Some(job) = stage.first_job() else { return 0 };
         let partitions = &mut stage.partitions;
@@ -82,7 +85,7 @@ impl Scheduler {
                 break;
             };
             let task = TaskId { stage: id, partition, attempt };
-            self.executors.launch(executor, TaskLaunch { job, task });
+            self.executors.launch(executor, TaskLaunch { job, task }, self.now);
             launched += 1;
         }
         if launched > 0 && partitions.started.is_none() {
@@ -92,6 +95,7 @@ impl Scheduler {
         if partitions.pending() == 0 {
             self.rank(id);
         }
+        self.note_straggling(id);
         launched
     }
 }

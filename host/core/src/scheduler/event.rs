@@ -1,5 +1,6 @@
 //! What the scheduler is told, and what it asks for.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::failure::{JobFailure, Refusal};
@@ -14,20 +15,8 @@ pub enum Event {
         executor: ExecutorId,
         /// How many tasks it runs at a time.
         slots: u32,
-        /// The machine that it is on.
+        /// Where it runs, and where what it makes stays.
         worker: WorkerId,
-    },
-    /// An executor shall get no new tasks; those that it has may end.
-    ExecutorDraining {
-        /// The executor.
-        executor: ExecutorId,
-    },
-    /// A machine is gone, with all executors on it and all map outputs that were ever made there.
-    WorkerLost {
-        /// The machine.
-        worker: WorkerId,
-        /// For people.
-        reason: String,
     },
     /// An executor is gone, and the tasks it ran. Its map outputs belong to the worker and stay where they are, unless
     /// `outputs_lost`.
@@ -38,6 +27,18 @@ pub enum Event {
         reason: String,
         /// Whether what it stored went with it.
         outputs_lost: bool,
+    },
+    /// An executor is given no more tasks; those that it has may finish.
+    ExecutorDraining {
+        /// The executor.
+        executor: ExecutorId,
+    },
+    /// A worker is gone: all executors on it, and all that any executor that was ever on it made.
+    WorkerLost {
+        /// The worker.
+        worker: WorkerId,
+        /// For people.
+        reason: String,
     },
     /// The driver described a stage. Ids ascend.
     StageDefined {
@@ -71,6 +72,8 @@ pub enum Event {
         /// In any order.
         ended: Vec<TaskEnd>,
     },
+    /// Time passed: see [`Scheduler::next_tick`](super::Scheduler::next_tick).
+    Tick,
     /// Map outputs are gone.
     OutputLost {
         /// The stage that made them.
@@ -128,11 +131,12 @@ pub enum Outcome {
         stage: StageId,
         /// The partition of that stage.
         partition: u32,
-        /// The attempt that made it.
+        /// The attempt that made it, as the task was told.
         attempt: u32,
-        /// The executor that made it.
+        /// The executor that made it, as the task was told.
         executor: ExecutorId,
-        /// Nothing that this executor made can be reached, not only this.
+        /// Whether nothing of that stage can be had from there, as when the worker doesn't answer; else it is only this
+        /// output that is missing or damaged.
         whole: bool,
     },
 }
@@ -144,6 +148,9 @@ pub struct TaskFailure {
     pub message: String,
     /// Whether another try might end otherwise.
     pub retryable: bool,
+    /// Whether any task would have failed there, as with a full disk. Then it doesn't count as the partition's failure but as
+    /// an interruption, is always retried, and excludes the executor's worker.
+    pub executor_at_fault: bool,
 }
 
 /// What to do.
@@ -169,7 +176,7 @@ pub enum Action {
         job: JobId,
         /// The task.
         task: TaskId,
-        /// Who made it.
+        /// The executor that ran it, and on whose worker its output is.
         executor: ExecutorId,
     },
     /// Throw away what this task made: it came too late. Never one that was accepted, unless its output got lost since.
@@ -216,6 +223,20 @@ pub enum Action {
         /// Why.
         failure: TaskFailure,
     },
+    /// An executor or all of a worker gets no more tasks for a time: for the log.
+    Excluded {
+        /// Which.
+        what: Excluded,
+        /// Why.
+        reason: String,
+        /// Until when, as `now` counts.
+        until: Duration,
+    },
+    /// What was excluded gets tasks again: for the log.
+    Included {
+        /// Which.
+        what: Excluded,
+    },
     /// All of a job's results are accepted.
     JobFinished {
         /// The job.
@@ -230,6 +251,24 @@ pub enum Action {
     },
     /// A definition or a submission has no effect.
     Refused(Refusal),
+}
+
+/// What gets no tasks for a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Excluded {
+    /// One executor.
+    Executor(ExecutorId),
+    /// All executors on a worker, and those that come.
+    Worker(WorkerId),
+}
+
+impl fmt::Display for Excluded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Executor(executor) => executor.fmt(f),
+            Self::Worker(worker) => worker.fmt(f),
+        }
+    }
 }
 
 /// A task to run.

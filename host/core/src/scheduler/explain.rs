@@ -6,7 +6,7 @@ use std::fmt;
 use super::Scheduler;
 use super::event::StageOutput;
 use super::stage::Stage;
-use crate::ids::{ExecutorId, JobId, StageId};
+use crate::ids::{JobId, StageId};
 
 /// A stage that a job needs, for a progress line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,10 @@ pub enum Waits {
     Turn(JobId),
     /// An executor, since there is none.
     Executors,
+    /// An executor, since all that there are finish what they have and are given nothing more.
+    Draining,
+    /// An executor, since all that there are, or may be, are excluded after failures of tasks there.
+    Excluded,
     /// A free slot.
     Slots,
     /// An executor other than the one with free slots, where its partitions failed.
@@ -64,20 +68,6 @@ impl Scheduler {
         let stages =
             lacking.map(|(id, stage)| (progress(job, id, stage), self.waits(job, stage))).collect();
         Some(Explanation { job, stages })
-    }
-
-    /// The shuffle outputs of a stage that are there: partition, attempt and who made it, by partition.
-    pub fn outputs(
-        &self,
-        stage: StageId,
-    ) -> Option<impl Iterator<Item = (u32, u32, ExecutorId)> + '_> {
-        let stage = self.stages.get(&stage).filter(|s| s.output == StageOutput::Shuffle)?;
-        Some(stage.partitions.outputs())
-    }
-
-    /// A number that changes with each change of a stage's outputs.
-    pub fn outputs_version(&self, stage: StageId) -> u64 {
-        self.stages.get(&stage).map_or(0, |s| s.partitions.version())
     }
 
     fn needed(&self, job: JobId) -> impl Iterator<Item = (StageId, &Stage)> {
@@ -104,7 +94,9 @@ impl Scheduler {
                 Waits::Inputs(stage.parents.iter().filter(lacks_output).copied().collect())
             }
             _ if stage.partitions.pending() == 0 => Waits::Tasks,
+            _ if self.all_are_excluded() => Waits::Excluded,
             _ if self.executors.count() == 0 => Waits::Executors,
+            _ if self.executors.usable() == 0 => Waits::Draining,
             _ if self.executors.idle_after(None).is_some() => Waits::OtherExecutor,
             _ => Waits::Slots,
         }
@@ -152,6 +144,10 @@ impl fmt::Display for Waits {
             }
             Self::Turn(job) => write!(f, "{job}, which runs the same stage first"),
             Self::Executors => f.write_str("an executor: there is none"),
+            Self::Draining => f.write_str("an executor: all that there are get no more tasks"),
+            Self::Excluded => {
+                f.write_str("an executor: all are excluded for a time, since tasks failed there")
+            }
             Self::Slots => f.write_str("a free slot"),
             Self::OtherExecutor => f.write_str("a free slot on an executor where it hasn't failed"),
         }

@@ -1,6 +1,7 @@
 //! Why a job failed or a request was refused: data first, then words.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::event::TaskFailure;
 use crate::ids::{ExecutorId, JobId, StageId, TaskId};
@@ -60,6 +61,15 @@ pub enum FailureCause {
         /// How often in a row.
         times: u32,
     },
+    /// All executors were excluded, for too long.
+    Excluded {
+        /// A stage that had tasks to launch.
+        stage: StageId,
+        /// The name of that stage.
+        name: String,
+        /// How long the job waited.
+        waited: Duration,
+    },
 }
 
 impl fmt::Display for JobFailure {
@@ -87,6 +97,13 @@ impl fmt::Display for JobFailure {
                 "{job} failed: {} ({name}) missed output of {input} ({input_name}) {times} times \
                  in a row, last in partition {}, attempt {}, looking on {executor}",
                 task.stage, task.partition, task.attempt
+            ),
+            FailureCause::Excluded { stage, name, waited } => write!(
+                f,
+                "{job} failed: {stage} ({name}) found no executor for {} s, since all are excluded \
+                 after failures of tasks there; the log says which failures, and for how long; \
+                 add workers, or mend those",
+                waited.as_secs()
             ),
         }
     }

@@ -13,21 +13,27 @@
 //! | `stage`, `partitions`, `executors` | the state, each part sound by itself |
 //! | `define` | stages and jobs come and go |
 //! | `needs` | which job needs which stage |
-//! | `outcome` | what the end of a task means |
-//! | `dispatch` | who runs what |
+//! | `outcome`, `loss` | what the end of a task means, and of an executor |
+//! | `outputs` | which shuffle output is there |
+//! | `dispatch`, `speculate` | who runs what, and what twice |
+//! | `exclude` | who runs nothing for a time |
 //! | `explain`, `check` | what a person asks; what must always hold |
 
 mod check;
 mod define;
 mod dispatch;
 mod event;
+mod exclude;
 mod executors;
 mod explain;
 mod failure;
+mod loss;
 mod needs;
 mod outcome;
+mod outputs;
 mod partitions;
 mod policy;
+mod speculate;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -35,13 +41,17 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-pub use event::{Action, Event, Outcome, StageOutput, StageSpec, TaskEnd, TaskFailure, TaskLaunch};
+pub use event::{
+    Action, Event, Excluded, Outcome, StageOutput, StageSpec, TaskEnd, TaskFailure, TaskLaunch,
+};
 pub use explain::{Explanation, StageProgress, Waits};
 pub use failure::{FailureCause, JobFailure, Refusal};
-pub use policy::Policy;
+pub use policy::{Exclusion, Policy, Speculation};
 
-use crate::ids::{JobId, StageId};
+use crate::ids::{ExecutorId, JobId, StageId};
+use exclude::Exclusions;
 use executors::Executors;
+use speculate::Stragglers;
 use stage::{Rank, Stage};
 
 /// The scheduler of one application.
@@ -55,6 +65,8 @@ pub struct Scheduler {
     jobs: BTreeMap<JobId, Job>,
     /// Stages with tasks to launch.
     ready: BTreeSet<Rank>,
+    stragglers: Stragglers,
+    exclusions: Exclusions,
     last_stage: Option<StageId>,
     last_job: Option<JobId>,
     /// Of all stages.
@@ -77,25 +89,48 @@ impl Scheduler {
             stages: BTreeMap::new(),
             jobs: BTreeMap::new(),
             ready: BTreeSet::new(),
+            stragglers: Stragglers::default(),
+            exclusions: Exclusions::default(),
             last_stage: None,
             last_job: None,
             inputs: 0,
         }
     }
 
+    /// Whether an executor is there and has no tasks, not even ones that were told to stop.
+    pub fn is_idle(&self, executor: ExecutorId) -> bool {
+        self.executors.get(executor).is_some_and(|e| e.load() == 0)
+    }
+
+    /// How many tasks could run now, if there were slots enough: those that executors have, those that are ready, and copies
+    /// of late ones. What [`DynamicAllocation`](crate::dynamic::DynamicAllocation) wants to know. Looks at ready stages only.
+    pub fn backlog(&self) -> u64 {
+        let pending = |rank: &Rank| self.stages.get(&rank.2).map_or(0, |s| s.partitions.pending());
+        let ready: u64 = self.ready.iter().map(|rank| u64::from(pending(rank))).sum();
+        ready + (self.executors.tasks() + self.late()) as u64
+    }
+
+    /// When the scheduler wants an [`Event::Tick`], as `now` counts; none as long as time alone changes nothing. Ask again
+    /// after each event.
+    pub fn next_tick(&self) -> Option<Duration> {
+        self.next_look().into_iter().chain(self.next_exclusion()).min()
+    }
+
     /// Takes note of an event and appends what is to be done. `now` is the time since the scheduler's start.
     pub fn handle(&mut self, now: Duration, event: Event, actions: &mut Vec<Action>) {
         self.now = self.now.max(now);
+        self.include(actions);
         let mut refill = None;
         match event {
             Event::ExecutorAdded { executor, slots, worker } => {
-                self.executors.add(executor, slots, worker);
+                let excluded = self.exclusions.has_worker(worker);
+                self.executors.add(executor, slots, worker, excluded);
             }
-            Event::ExecutorDraining { executor } => self.executors.drain(executor),
-            Event::WorkerLost { worker, reason } => self.worker_lost(worker, &reason, actions),
             Event::ExecutorLost { executor, reason, outputs_lost } => {
                 self.executor_lost(executor, &reason, outputs_lost, actions);
             }
+            Event::ExecutorDraining { executor } => self.executors.drain(executor),
+            Event::WorkerLost { worker, reason } => self.worker_lost(worker, &reason, actions),
             Event::StageDefined { stage, spec } => self.define(stage, spec, actions),
             Event::StageDropped { stage } => self.drop_stage(stage, actions),
             Event::JobSubmitted { job, stage } => self.submit(job, stage, actions),
@@ -108,10 +143,13 @@ impl Scheduler {
                 }
                 refill = Some(executor);
             }
+            Event::Tick => self.look_for_stragglers(),
             Event::OutputLost { stage, partitions } => {
                 self.output_lost(stage, |parts| parts.lose_these(&partitions));
             }
         }
+        self.give_up_stuck(actions);
         self.dispatch(refill, actions);
+        self.note_stuck();
     }
 }

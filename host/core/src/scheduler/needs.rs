@@ -6,7 +6,7 @@
 
 use super::Scheduler;
 use super::event::{Action, StageOutput};
-use super::partitions::Partitions;
+use super::partitions::Twin;
 use super::stage::Stage;
 use crate::ids::{JobId, StageId, TaskId};
 
@@ -61,13 +61,18 @@ impl Scheduler {
         if stage.output == StageOutput::Results {
             stage.partitions.reset();
         }
-        stopped.sort_unstable_by_key(|&(.., executor, place)| (executor, std::cmp::Reverse(place)));
-        for (partition, attempt, executor, position) in stopped {
-            let task = TaskId { stage: id, partition, attempt };
-            let moved = self.executors.stop(executor, position);
-            self.moved(moved, position);
-            out.push(Action::Kill { executor, task });
+        stopped.sort_unstable_by_key(|(_, at)| (at.executor, std::cmp::Reverse(at.position)));
+        for (partition, at) in stopped {
+            self.kill(id, partition, at, out);
         }
+    }
+
+    /// Stops a task that its stage doesn't know any more.
+    pub(super) fn kill(&mut self, stage: StageId, partition: u32, at: Twin, out: &mut Vec<Action>) {
+        let moved = self.executors.stop(at.executor, at.position);
+        self.moved(moved, at.position);
+        let task = TaskId { stage, partition, attempt: at.attempt };
+        out.push(Action::Kill { executor: at.executor, task });
     }
 
     /// A task took another place in its executor's list.
@@ -75,7 +80,7 @@ impl Scheduler {
         if let Some(task) = task
             && let Some(stage) = self.stages.get_mut(&task.stage)
         {
-            stage.partitions.moved(task.partition, position);
+            stage.partitions.moved(task.partition, task.attempt, position);
         }
     }
 
@@ -105,35 +110,6 @@ impl Scheduler {
             }
         }
         self.rank(id);
-    }
-
-    /// Takes output of a shuffle stage away. Says whether there was any.
-    pub(super) fn output_lost(
-        &mut self,
-        id: StageId,
-        lose: impl FnOnce(&mut Partitions) -> bool,
-    ) -> bool {
-        let Some(stage) = self.stages.get_mut(&id) else { return false };
-        if stage.output != StageOutput::Shuffle {
-            return false;
-        }
-        let had_output = stage.has_output();
-        let lost = lose(&mut stage.partitions);
-        if had_output && !stage.has_output() {
-            let jobs: Vec<_> = stage.needs.keys().copied().collect();
-            let (parents, children) = (stage.parents.clone(), stage.children.clone());
-            for child in children {
-                if let Some(stage) = self.stages.get_mut(&child) {
-                    stage.missing_parents += 1;
-                    self.rank(child);
-                }
-            }
-            for job in jobs {
-                parents.iter().for_each(|&parent| self.need(job, parent));
-            }
-        }
-        self.rank(id);
-        lost
     }
 
     /// Brings a stage's entry in the queue of ready stages up to date.

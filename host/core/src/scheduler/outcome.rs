@@ -1,9 +1,9 @@
 //! What the end of a task means.
 
 use super::Scheduler;
-use super::event::{Action, Outcome, TaskEnd, TaskFailure};
+use super::event::{Action, Outcome, StageOutput, TaskEnd, TaskFailure};
 use super::failure::FailureCause;
-use crate::ids::{ExecutorId, StageId, TaskId, WorkerId};
+use crate::ids::{ExecutorId, StageId, TaskId};
 
 /// A map output that a task missed.
 #[derive(Clone, Copy)]
@@ -30,9 +30,18 @@ impl Scheduler {
             Outcome::Succeeded => {
                 let Some(stage) = self.stages.get_mut(&task.stage) else { return };
                 let Some(job) = stage.first_job() else { return };
-                stage.partitions.finish(task.partition, run_time);
+                let loser = stage.partitions.finish(task.partition, task.attempt, run_time);
+                stage.outputs_version += u64::from(stage.output == StageOutput::Shuffle);
+                if self.policy.speculation.is_some() {
+                    stage.partitions.sample(run_time);
+                }
+                let complete = stage.partitions.is_complete();
                 out.push(Action::Accept { job, task, executor });
-                if stage.partitions.is_complete() {
+                if let Some(loser) = loser {
+                    self.kill(task.stage, task.partition, loser, out);
+                }
+                self.note_straggling(task.stage);
+                if complete {
                     self.stage_complete(task.stage, out);
                 }
             }
@@ -70,10 +79,18 @@ impl Scheduler {
         failure: TaskFailure,
         out: &mut Vec<Action>,
     ) {
+        if failure.executor_at_fault {
+            self.executor_failed(executor, task, failure, out);
+            return;
+        }
+        if failure.retryable {
+            self.note_failure(executor, task, out);
+        }
         let Some(stage) = self.stages.get_mut(&task.stage) else { return };
         let failures = stage.partitions.charge_failure(task.partition);
-        stage.partitions.give_back(task.partition, Some(executor));
-        if failure.retryable && failures < self.policy.max_attempts {
+        stage.partitions.give_back(task.partition, task.attempt, Some(executor));
+        let another = stage.partitions.is_running(task.partition);
+        if failure.retryable && (another || failures < self.policy.max_attempts) {
             out.push(Action::TaskRetried { task, executor, failure });
             self.rank(task.stage);
         } else {
@@ -83,23 +100,51 @@ impl Scheduler {
         }
     }
 
+    /// A task failed where any would have.
+    fn executor_failed(
+        &mut self,
+        executor: ExecutorId,
+        task: TaskId,
+        failure: TaskFailure,
+        out: &mut Vec<Action>,
+    ) {
+        self.note_fault(executor, &failure.message, out);
+        if self.interrupted(executor, task, Some(executor), &failure.message, out) {
+            out.push(Action::TaskRetried { task, executor, failure });
+        }
+    }
+
     /// A task came to nothing through no fault that is known to be its own.
-    fn task_interrupted(
+    pub(super) fn task_interrupted(
         &mut self,
         executor: ExecutorId,
         task: TaskId,
         reason: &str,
         out: &mut Vec<Action>,
     ) {
-        let Some(stage) = self.stages.get_mut(&task.stage) else { return };
+        self.interrupted(executor, task, None, reason, out);
+    }
+
+    /// Counts an interruption. Says whether the task is to be tried again.
+    fn interrupted(
+        &mut self,
+        executor: ExecutorId,
+        task: TaskId,
+        avoid: Option<ExecutorId>,
+        reason: &str,
+        out: &mut Vec<Action>,
+    ) -> bool {
+        let Some(stage) = self.stages.get_mut(&task.stage) else { return false };
         let times = stage.partitions.charge_interruption(task.partition);
-        stage.partitions.give_back(task.partition, None);
-        if times < self.policy.max_interruptions {
+        stage.partitions.give_back(task.partition, task.attempt, avoid);
+        if times < self.policy.max_interruptions || stage.partitions.is_running(task.partition) {
             self.rank(task.stage);
+            true
         } else {
             let (name, reason) = (stage.name.clone(), reason.to_owned());
             let cause = FailureCause::Interrupted { task, name, executor, times, reason };
             self.fail_stage(task.stage, &cause, out);
+            false
         }
     }
 
@@ -114,38 +159,31 @@ impl Scheduler {
         if !stage.parents.contains(&missed.stage) {
             let message =
                 format!("it missed output of {}, which is none of its inputs", missed.stage);
-            self.task_failed(executor, task, TaskFailure { message, retryable: true }, out);
+            self.task_failed(executor, task, input_trouble(message), out);
             return;
         }
         let inputs_were_there = stage.missing_parents == 0;
-        let made_at =
-            self.stages.get(&missed.stage).and_then(|s| s.partitions.output_at(missed.partition));
-        if made_at != Some((missed.executor, missed.attempt)) {
+        let input = self.stages.get(&missed.stage);
+        let made = input.and_then(|s| s.partitions.output(missed.partition));
+        if made != Some((missed.attempt, missed.executor)) {
             // Old news: it was lost before, and is or will be made elsewhere.
             self.task_interrupted(executor, task, "it looked for an input that had moved", out);
             return;
         }
-        self.output_lost(missed.stage, |partitions| {
-            if missed.whole {
-                partitions.lose(|_, at| at == missed.executor)
-            } else {
-                partitions.lose_these(&[missed.partition])
-            }
+        self.output_lost(missed.stage, |partitions| match missed.whole {
+            true => partitions.lose_all_of(missed.executor),
+            false => partitions.lose_these(&[missed.partition]),
         });
         let input_name = self.stages.get(&missed.stage).map(|s| s.name.clone()).unwrap_or_default();
         let Some(stage) = self.stages.get_mut(&task.stage) else { return };
-        stage.partitions.give_back(task.partition, None);
+        stage.partitions.give_back(task.partition, task.attempt, None);
         stage.reruns += u32::from(inputs_were_there);
         if stage.reruns <= self.policy.max_stage_reruns {
             let message = format!(
                 "the output of {} ({input_name}), partition {}, is gone from {}",
                 missed.stage, missed.partition, missed.executor
             );
-            out.push(Action::TaskRetried {
-                task,
-                executor,
-                failure: TaskFailure { message, retryable: true },
-            });
+            out.push(Action::TaskRetried { task, executor, failure: input_trouble(message) });
             self.rank(task.stage);
         } else {
             let cause = FailureCause::InputLost {
@@ -159,47 +197,8 @@ impl Scheduler {
             self.fail_stage(task.stage, &cause, out);
         }
     }
+}
 
-    /// All outputs that were made on it go with it, also those of executors that ended long ago.
-    pub(super) fn worker_lost(&mut self, worker: WorkerId, reason: &str, out: &mut Vec<Action>) {
-        let stages: Vec<_> = self.stages.keys().copied().collect();
-        for stage in stages {
-            let Some(outputs) = self.outputs(stage) else { continue };
-            let lost: Vec<_> = outputs
-                .filter(|(_, _, at)| self.executors.was_on(*at, worker))
-                .map(|(partition, ..)| partition)
-                .collect();
-            if !lost.is_empty() {
-                self.output_lost(stage, |partitions| partitions.lose_these(&lost));
-            }
-        }
-        for executor in self.executors.on(worker) {
-            self.executor_lost(executor, reason, false, out);
-        }
-    }
-
-    pub(super) fn executor_lost(
-        &mut self,
-        executor: ExecutorId,
-        reason: &str,
-        outputs_lost: bool,
-        out: &mut Vec<Action>,
-    ) {
-        if outputs_lost {
-            let stages: Vec<_> = self.stages.keys().copied().collect();
-            for stage in stages {
-                self.output_lost(stage, |partitions| partitions.lose(|_, at| at == executor));
-            }
-        }
-        let tasks = self.executors.remove(executor).unwrap_or_default();
-        // All of them first: a job that fails for one of them must not kill the others on an executor that is gone.
-        for task in &tasks {
-            if let Some(stage) = self.stages.get_mut(&task.stage) {
-                stage.partitions.give_back(task.partition, None);
-            }
-        }
-        for task in tasks {
-            self.task_interrupted(executor, task, reason, out);
-        }
-    }
+fn input_trouble(message: String) -> TaskFailure {
+    TaskFailure { message, retryable: true, executor_at_fault: false }
 }

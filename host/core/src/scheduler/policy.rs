@@ -16,6 +16,10 @@ pub struct Policy {
     pub queue_target: Duration,
     /// How many tasks an executor may have queued for each of its slots.
     pub max_lookahead: u32,
+    /// When tasks that take long get a copy, if ever.
+    pub speculation: Option<Speculation>,
+    /// When executors on which tasks fail get no more tasks for a time, if ever.
+    pub exclusion: Option<Exclusion>,
     /// Stages defined and not yet gone.
     pub max_stages: usize,
     /// Tasks of one stage.
@@ -28,6 +32,47 @@ pub struct Policy {
     pub max_jobs: usize,
 }
 
+/// When a task takes so long that another executor is asked to compute the same.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Speculation {
+    /// The share of a stage's tasks that must be done, from 0 to 1.
+    pub quantile: f64,
+    /// How many times as long as the median of those a task must run.
+    pub multiplier: f64,
+    /// How long a task must run at least.
+    pub min_run_time: Duration,
+}
+
+impl Default for Speculation {
+    fn default() -> Self {
+        Self { quantile: 0.9, multiplier: 3.0, min_run_time: Duration::from_millis(100) }
+    }
+}
+
+/// When executors on which tasks fail get no more tasks for a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exclusion {
+    /// How many partitions' tasks may fail on an executor until it is excluded. Failures for good are the task's own.
+    pub max_task_failures_per_executor: u32,
+    /// How many of a worker's executors may be excluded until all of it is.
+    pub max_excluded_executors_per_worker: u32,
+    /// For how long, and how long failures are remembered.
+    pub timeout: Duration,
+    /// How long a job waits when all executors are excluded, until it fails.
+    pub abort_after: Duration,
+}
+
+impl Default for Exclusion {
+    fn default() -> Self {
+        Self {
+            max_task_failures_per_executor: 2,
+            max_excluded_executors_per_worker: 2,
+            timeout: Duration::from_secs(3600),
+            abort_after: Duration::from_secs(120),
+        }
+    }
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self {
@@ -36,6 +81,8 @@ impl Default for Policy {
             max_interruptions: 16,
             queue_target: Duration::from_millis(5),
             max_lookahead: 64,
+            speculation: None,
+            exclusion: None,
             max_stages: 100_000,
             max_tasks_per_stage: 4_000_000,
             max_inputs: 1_000_000,

@@ -24,6 +24,8 @@ pub(super) struct Stage {
     /// this one, and the job itself if it asked for this stage.
     pub needs: BTreeMap<JobId, usize>,
     pub partitions: Partitions,
+    /// Grows with each change of which shuffle output is there.
+    pub outputs_version: u64,
     /// How often in a row its tasks missed their input.
     pub reruns: u32,
     /// The driver dropped it: its output goes as soon as no job needs it.
@@ -44,6 +46,7 @@ impl Stage {
             depth,
             needs: BTreeMap::new(),
             partitions: Partitions::new(spec.tasks),
+            outputs_version: 0,
             reruns: 0,
             dropped: false,
             queued: None,

@@ -8,6 +8,15 @@ use ingle_core::scheduler::{Action, FailureCause, Policy, StageOutput, StageSpec
 /// Where a partition of shuffle output is, and which attempt made it.
 pub type Location = (ExecutorId, u32);
 
+/// What a task says of output that it missed.
+pub struct Missed {
+    pub stage: StageId,
+    pub partition: u32,
+    pub at: Location,
+    /// And all that this executor made of the stage.
+    pub whole: bool,
+}
+
 /// How a simulation ended.
 #[derive(Debug, Default)]
 pub struct End {
@@ -80,11 +89,16 @@ impl Audit {
     }
 
     /// A task says that output which an executor made isn't there.
-    pub fn missed(&mut self, stage: StageId, executor: ExecutorId) {
-        let of = |(key, at): (&(StageId, u32), &Location)| {
-            (key.0 == stage && at.0 == executor).then_some(*key)
+    pub fn missed(&mut self, missed: &Missed) {
+        let Missed { stage, partition, at, whole } = *missed;
+        if self.outputs.get(&(stage, partition)) != Some(&at) {
+            return;
+        }
+        let is_of = |key: &(StageId, u32), location: &Location| {
+            key.0 == stage && if whole { location.0 == at.0 } else { key.1 == partition }
         };
-        self.doubtful.extend(self.outputs.iter().filter_map(of));
+        let of = self.outputs.iter().filter(|(key, location)| is_of(key, location));
+        self.doubtful.extend(of.map(|(key, _)| *key));
     }
 
     /// The scheduler is told that output isn't there.
@@ -120,7 +134,10 @@ impl Audit {
                 assert_eq!(self.launched.get(task), Some(executor), "kill of {task}");
                 assert!(!self.accepted.contains(task), "kill of {task}, which was accepted");
             }
-            Action::Accept { job, task, .. } => self.accept(*job, *task),
+            Action::Accept { job, task, executor } => {
+                assert_eq!(self.launched.get(task), Some(executor), "where {task} ran");
+                self.accept(*job, *task);
+            }
             Action::Discard { task, .. } => {
                 let key = (task.stage, task.partition);
                 let current = self.outputs.get(&key).is_some_and(|at| at.1 == task.attempt);
@@ -147,6 +164,7 @@ impl Audit {
                 assert!((1..=self.spec(*stage).tasks).contains(tasks));
             }
             Action::StageFinished { job, stage, .. } => self.stage_finished(*job, *stage),
+            Action::Excluded { .. } | Action::Included { .. } => {}
             Action::TaskRetried { .. } => self.end.retried += 1,
             Action::JobFinished { job, .. } => self.job_finished(*job),
             Action::JobFailed { failure } => self.job_failed(failure.job, &failure.cause),
@@ -211,6 +229,7 @@ impl Audit {
             FailureCause::Interrupted { times, .. } => {
                 assert_eq!(*times, self.policy.max_interruptions);
             }
+            FailureCause::Excluded { .. } => panic!("nothing is excluded"),
             FailureCause::InputLost { times, .. } => {
                 assert_eq!(*times, self.policy.max_stage_reruns + 1);
             }

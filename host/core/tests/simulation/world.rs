@@ -10,7 +10,7 @@ use ingle_core::scheduler::{
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::audit::{Audit, End, Location};
+use crate::audit::{Audit, End, Location, Missed};
 use crate::plan::{self, Weather};
 
 /// How long misfortune lasts; later, everything has to come to its end.
@@ -120,7 +120,7 @@ impl World {
         let executor = self.new_executor();
         self.at(
             STORM_MICROS,
-            Next::Tell(Event::ExecutorAdded { executor, slots: 2, worker: on(executor) }),
+            Next::Tell(Event::ExecutorAdded { executor, slots: 2, worker: WorkerId(executor.0) }),
         );
     }
 
@@ -132,7 +132,10 @@ impl World {
     fn plan_executor(&mut self, time: u64) {
         let executor = self.new_executor();
         let slots = self.rng.random_range(1..5);
-        self.at(time, Next::Tell(Event::ExecutorAdded { executor, slots, worker: on(executor) }));
+        self.at(
+            time,
+            Next::Tell(Event::ExecutorAdded { executor, slots, worker: WorkerId(executor.0) }),
+        );
         if time < STORM_MICROS && self.rng.random_bool(self.weather.lost) {
             let lost = time + self.rng.random_range(0..50_000);
             self.at(lost, Next::Lose(executor));
@@ -187,9 +190,6 @@ impl World {
             Event::ExecutorLost { executor, outputs_lost: true, .. } => {
                 self.audit.lost(|_, _, at| at.0 == *executor);
             }
-            Event::WorkerLost { worker, .. } => {
-                self.audit.lost(|_, _, at| on(at.0) == *worker);
-            }
             Event::JobSubmitted { job, stage } => self.submit(*job, *stage),
             Event::JobCancelled { job } => self.audit.cancelled(*job),
             Event::StageDropped { stage } => self.audit.dropped(*stage),
@@ -203,7 +203,7 @@ impl World {
             _ => {}
         }
         let missed = missed(&event);
-        missed.iter().for_each(|&(stage, executor)| self.audit.missed(stage, executor));
+        missed.iter().for_each(|missed| self.audit.missed(missed));
         let mut actions = Vec::new();
         self.scheduler.handle(self.now, event, &mut actions);
         self.scheduler.check();
@@ -217,7 +217,7 @@ impl World {
             self.carry_out(action);
         }
         // Output may have been accepted and missed in one report.
-        missed.iter().for_each(|&(stage, executor)| self.audit.missed(stage, executor));
+        missed.iter().for_each(|missed| self.audit.missed(missed));
     }
 
     fn submit(&mut self, job: JobId, stage: StageId) {
@@ -283,11 +283,16 @@ impl World {
             queued.inputs.iter().find(|i| is_gone(i)).copied()
         {
             let whole = self.rng.random_bool(0.5);
-            return (Outcome::FetchFailed { stage, partition, attempt, executor, whole }, micros);
+            let missed = Outcome::FetchFailed { stage, partition, attempt, executor, whole };
+            return (missed, micros);
         }
         let for_good = self.rng.random_bool(self.weather.fails_for_good);
         if for_good || self.rng.random_bool(self.weather.fails) {
-            let failure = TaskFailure { message: "bad luck".into(), retryable: !for_good };
+            let failure = TaskFailure {
+                message: "bad luck".into(),
+                retryable: !for_good,
+                executor_at_fault: false,
+            };
             return (Outcome::Failed(failure), micros);
         }
         (Outcome::Succeeded, micros)
@@ -343,18 +348,6 @@ impl World {
             self.rotten.extend(gone.map(|(stage, partition, at)| (stage, partition, at.1)));
         }
         let reason = "lost in the storm".into();
-        if outputs_lost && self.rng.random_bool(0.5) {
-            let worker = on(id);
-            let others: Vec<_> =
-                self.executors.keys().copied().filter(|e| on(*e) == worker).collect();
-            for other in others {
-                self.executors.remove(&other);
-            }
-            let gone = self.audit.outputs().filter(|(.., at)| on(at.0) == worker);
-            self.rotten.extend(gone.map(|(stage, partition, at)| (stage, partition, at.1)));
-            self.tell(Event::WorkerLost { worker, reason });
-            return;
-        }
         self.tell(Event::ExecutorLost { executor: id, reason, outputs_lost });
     }
 
@@ -401,16 +394,13 @@ impl World {
     }
 }
 
-/// The machine that an executor is on: a few on each.
-fn on(executor: ExecutorId) -> WorkerId {
-    WorkerId(executor.0 / 3)
-}
-
-/// The stages and executors that an event says output is missing of.
-fn missed(event: &Event) -> Vec<(StageId, ExecutorId)> {
+/// The outputs that an event says are missing.
+fn missed(event: &Event) -> Vec<Missed> {
     let Event::TasksEnded { ended, .. } = event else { return Vec::new() };
     let missed = ended.iter().filter_map(|end| match end.outcome {
-        Outcome::FetchFailed { stage, executor, .. } => Some((stage, executor)),
+        Outcome::FetchFailed { stage, partition, attempt, executor, whole } => {
+            Some(Missed { stage, partition, at: (executor, attempt), whole })
+        }
         _ => None,
     });
     missed.collect()

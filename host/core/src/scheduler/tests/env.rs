@@ -10,6 +10,8 @@ use crate::scheduler::{
 /// Ids are given in order, from 0.
 pub struct TestEnv {
     pub scheduler: Scheduler,
+    /// What the clock says.
+    pub now: Duration,
     stages: u32,
     jobs: u32,
     executors: u32,
@@ -29,12 +31,21 @@ impl TestEnv {
     pub fn with(policy: Policy) -> Self {
         let scheduler = Scheduler::new(policy);
         let (running, killed, said) = (Vec::new(), Vec::new(), Vec::new());
-        Self { scheduler, stages: 0, jobs: 0, executors: 0, running, killed, said }
+        Self {
+            scheduler,
+            now: Duration::ZERO,
+            stages: 0,
+            jobs: 0,
+            executors: 0,
+            running,
+            killed,
+            said,
+        }
     }
 
     pub fn tell(&mut self, event: Event) {
         let mut actions = Vec::new();
-        self.scheduler.handle(Duration::ZERO, event, &mut actions);
+        self.scheduler.handle(self.now, event, &mut actions);
         self.scheduler.check();
         for action in actions {
             match action {
@@ -50,12 +61,32 @@ impl TestEnv {
         }
     }
 
+    /// Lets time pass, and tells so if the scheduler wants to know.
+    pub fn wait(&mut self, time: Duration) {
+        self.now += time;
+        if self.scheduler.next_tick().is_some_and(|at| at <= self.now) {
+            self.tell(Event::Tick);
+        }
+    }
+
     pub fn executor(&mut self, slots: u32) -> ExecutorId {
         let executor = ExecutorId(self.executors);
         self.executors += 1;
-        let worker = WorkerId(executor.0 / 2);
-        self.tell(Event::ExecutorAdded { executor, slots, worker });
+        self.tell(Event::ExecutorAdded { executor, slots, worker: WorkerId(executor.0) });
         executor
+    }
+
+    /// An executor on a worker of this number.
+    pub fn executor_on(&mut self, slots: u32, worker: u32) -> ExecutorId {
+        let executor = ExecutorId(self.executors);
+        self.executors += 1;
+        self.tell(Event::ExecutorAdded { executor, slots, worker: WorkerId(worker) });
+        executor
+    }
+
+    pub fn lose_worker(&mut self, worker: u32, executors: &[ExecutorId]) {
+        self.running.retain(|(at, _)| !executors.contains(at));
+        self.tell(Event::WorkerLost { worker: WorkerId(worker), reason: "fire".into() });
     }
 
     pub fn lose(&mut self, executor: ExecutorId, outputs_lost: bool) {
@@ -125,7 +156,16 @@ impl TestEnv {
 }
 
 pub fn failed(retryable: bool) -> Outcome {
-    Outcome::Failed(TaskFailure { message: "boom".into(), retryable })
+    Outcome::Failed(TaskFailure { message: "boom".into(), retryable, executor_at_fault: false })
+}
+
+/// The failure of an executor, not of its task.
+pub fn disk_full() -> Outcome {
+    Outcome::Failed(TaskFailure {
+        message: "the disk is full".into(),
+        retryable: true,
+        executor_at_fault: true,
+    })
 }
 
 fn words(action: Action) -> String {
@@ -139,6 +179,10 @@ fn words(action: Action) -> String {
         Action::TaskRetried { task, executor, failure } => {
             format!("retry {task} on {executor}: {}", failure.message)
         }
+        Action::Excluded { what, reason, until } => {
+            format!("exclude {what} until {} s: {reason}", until.as_secs())
+        }
+        Action::Included { what } => format!("include {what}"),
         Action::JobFinished { job, .. } => format!("{job} finished"),
         Action::JobFailed { failure } => failure.to_string(),
         Action::Refused(refusal) => refusal.to_string(),

@@ -1,15 +1,12 @@
 //! Tasks that fail, executors that go, output that is lost, jobs that are given up.
 
 use super::env::{TestEnv, failed};
-use crate::ids::{ExecutorId, StageId, TaskId, WorkerId};
+use crate::ids::{ExecutorId, StageId, TaskId};
 use crate::scheduler::{Event, Outcome, Policy};
 
-fn fetch_failed(stage: StageId, executor: ExecutorId) -> Outcome {
-    missed(stage, 0, executor, true)
-}
-
-fn missed(stage: StageId, attempt: u32, executor: ExecutorId, whole: bool) -> Outcome {
-    Outcome::FetchFailed { stage, partition: 0, attempt, executor, whole }
+/// All that the executor made can't be had; partition 0 of this attempt was looked for.
+fn fetch_failed(stage: StageId, attempt: u32, executor: ExecutorId) -> Outcome {
+    Outcome::FetchFailed { stage, partition: 0, attempt, executor, whole: true }
 }
 
 #[test]
@@ -166,7 +163,7 @@ fn a_missed_input_is_made_again_where_it_is_missing_and_only_there() {
         env.first_ends(Outcome::Succeeded);
     }
     env.said();
-    env.first_ends(fetch_failed(map, first));
+    env.first_ends(fetch_failed(map, 0, first));
     assert_eq!(env.runs(), [(0, 0, 0, 1), (1, 0, 2, 1)], "what the first executor had made");
     env.drain();
     assert_eq!(env.said().last().unwrap(), "job 0 finished");
@@ -181,7 +178,7 @@ fn an_input_that_is_missed_again_and_again_fails_the_job() {
     env.submit(reduce);
     for attempt in 0..2 {
         env.first_ends(Outcome::Succeeded);
-        env.first_ends(missed(map, attempt, executor, true));
+        env.first_ends(fetch_failed(map, attempt, executor));
     }
     assert_eq!(
         env.said().last().unwrap(),
@@ -203,7 +200,7 @@ fn a_fetch_from_where_output_no_longer_is_takes_no_output_away() {
     env.lose(first, true);
     let map_again = TaskId { stage: map, partition: 0, attempt: 1 };
     env.end(second, map_again, Outcome::Succeeded);
-    assert_eq!(env.first_ends(fetch_failed(map, first)).1.partition, 1);
+    assert_eq!(env.first_ends(fetch_failed(map, 0, first)).1.partition, 1);
     assert_eq!(env.runs(), [(1, 1, 0, 1), (1, 1, 1, 1)]);
 }
 
@@ -280,71 +277,4 @@ fn a_second_report_of_an_accepted_task_changes_nothing() {
     env.said();
     env.end(executor, task, Outcome::Succeeded);
     assert_eq!(env.said(), [""; 0], "not even when another run is under way");
-}
-
-/// Four map tasks, made by two executors on one machine, and a task that reads them.
-fn mapped() -> (TestEnv, StageId, ExecutorId) {
-    let mut env = TestEnv::with(Policy { max_attempts: 1, ..Policy::default() });
-    let map = env.shuffle(4, &[]);
-    let reduce = env.results(1, &[map]);
-    let first = env.executor(1);
-    env.executor(1);
-    env.submit(reduce);
-    for _ in 0..4 {
-        env.first_ends(Outcome::Succeeded);
-    }
-    env.said();
-    (env, map, first)
-}
-
-#[test]
-fn one_damaged_output_is_made_again_alone() {
-    let (mut env, map, first) = mapped();
-    env.first_ends(missed(map, 0, first, false));
-    assert_eq!(env.runs().len(), 1, "partition 0 alone");
-    env.drain();
-    assert_eq!(env.said().last().unwrap(), "job 0 finished");
-}
-
-#[test]
-fn a_miss_of_an_attempt_that_counts_no_more_loses_nothing() {
-    let (mut env, map, first) = mapped();
-    let before = env.scheduler.outputs_version(map);
-    env.first_ends(missed(map, 7, first, true));
-    assert_eq!(env.scheduler.outputs_version(map), before);
-    env.drain();
-    assert_eq!(env.said().last().unwrap(), "job 0 finished");
-}
-
-#[test]
-fn a_lost_machine_takes_all_that_was_ever_made_on_it() {
-    let (mut env, map, first) = mapped();
-    // It ended long before, and its outputs stayed.
-    env.lose(first, false);
-    assert_eq!(env.scheduler.outputs(map).unwrap().count(), 4);
-    env.executor(1);
-    env.running.clear();
-    env.tell(Event::WorkerLost { worker: WorkerId(0), reason: "fire".into() });
-    assert_eq!(env.scheduler.outputs(map).unwrap().count(), 0);
-    env.drain();
-    assert_eq!(env.said().last().unwrap(), "job 0 finished");
-}
-
-#[test]
-fn an_executor_that_drains_gets_nothing_new_and_may_end_what_it_has() {
-    let mut env = TestEnv::new();
-    let stage = env.results(4, &[]);
-    let draining = env.executor(2);
-    let job = env.submit(stage);
-    env.tell(Event::ExecutorDraining { executor: draining });
-    env.first_ends(Outcome::Succeeded);
-    env.first_ends(Outcome::Succeeded);
-    assert!(env.running.is_empty());
-    assert_eq!(
-        env.explain(job),
-        "stage 0 (s0): 2 of 4 tasks done; waits for an executor: there is none"
-    );
-    env.executor(1);
-    env.drain();
-    assert_eq!(env.said().last().unwrap(), "job 0 finished");
 }

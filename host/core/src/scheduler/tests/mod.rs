@@ -1,5 +1,9 @@
 //! The scheduler's behaviour, one rule a test. What no one thought of is for the simulation.
 
 mod env;
+mod exclusion;
 mod failures;
+mod outputs;
+mod speculation;
 mod stages;
+mod workers;

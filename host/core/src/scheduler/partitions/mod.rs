@@ -1,9 +1,15 @@
 //! What became of each partition of a stage. Compact, since a stage may have millions of them.
 
+mod copies;
+mod made;
+mod run_time;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::ids::ExecutorId;
+pub(super) use copies::Twin;
+use run_time::RunTime;
 
 /// Where a partition is in its life. One that was never launched has no state at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,14 +18,17 @@ pub(super) enum State {
     Waiting,
     /// Launched; `position` is its place in the executor's list of tasks.
     Running { executor: ExecutorId, position: u32 },
-    /// Accepted; its output is where it was made.
-    Done { executor: ExecutorId },
+    /// Accepted; its output is where it was made. `next` is the partition of the same executor that was accepted before.
+    Done { executor: ExecutorId, next: u32 },
 }
+
+/// No partition has this number, since it is the highest count of them.
+const NONE: u32 = u32::MAX;
 
 #[derive(Clone, Copy, Debug)]
 struct Part {
     state: State,
-    /// The latest.
+    /// The latest, but for copies; of one that is done, that which was accepted.
     attempt: u32,
     failures: u16,
     interruptions: u16,
@@ -33,14 +42,19 @@ pub(super) struct Partitions {
     parts: Vec<Part>,
     /// Those to be launched again, by the executor that they should stay away from.
     waiting: BTreeMap<Option<ExecutorId>, VecDeque<u32>>,
+    /// The partition of each executor that was accepted last; the others follow from it. What is lost with an executor is
+    /// found without a look at anything else.
+    made: BTreeMap<ExecutorId, u32>,
+    /// Copies that run, of partitions that run.
+    copies: BTreeMap<u32, Twin>,
+    /// The last copy's attempt of each partition that ever had one, so that no attempt comes twice.
+    copied: BTreeMap<u32, u32>,
     running: u32,
     done: u32,
     failed: u64,
     /// The number of a partition's first try. Above 0 once the stage was reset, so that no attempt comes twice.
     first_attempt: u32,
     run_time: RunTime,
-    /// Changes with each output that is accepted or lost.
-    version: u64,
     /// When its first task was launched since it last lacked output.
     pub started: Option<Duration>,
 }
@@ -51,19 +65,16 @@ impl Partitions {
             tasks,
             parts: Vec::new(),
             waiting: BTreeMap::new(),
+            made: BTreeMap::new(),
+            copies: BTreeMap::new(),
+            copied: BTreeMap::new(),
             running: 0,
             done: 0,
             failed: 0,
             first_attempt: 0,
             run_time: RunTime::default(),
-            version: 0,
             started: None,
         }
-    }
-
-    /// Changes with each output that is accepted or lost.
-    pub fn version(&self) -> u64 {
-        self.version
     }
 
     pub fn running(&self) -> u32 {
@@ -106,10 +117,10 @@ impl Partitions {
     ) -> Option<(u32, u32)> {
         let state = State::Running { executor, position };
         let launched = if let Some(partition) = self.take_waiting(executor, alone) {
+            let attempt = self.highest_attempt(partition)? + 1;
             let part = self.parts.get_mut(partition as usize)?;
-            part.state = state;
-            part.attempt += 1;
-            (partition, part.attempt)
+            (part.state, part.attempt) = (state, attempt);
+            (partition, attempt)
         } else {
             let partition = u32::try_from(self.parts.len()).ok().filter(|p| *p < self.tasks)?;
             let attempt = self.first_attempt;
@@ -132,60 +143,90 @@ impl Partitions {
 
     /// Where an attempt is running, with its place there; none if it isn't.
     pub fn running_at(&self, partition: u32, attempt: u32) -> Option<(ExecutorId, u32)> {
-        let part = self.parts.get(partition as usize).filter(|p| p.attempt == attempt)?;
+        let part = self.parts.get(partition as usize)?;
         match part.state {
-            State::Running { executor, position } => Some((executor, position)),
+            State::Running { executor, position } if part.attempt == attempt => {
+                Some((executor, position))
+            }
+            State::Running { .. } => {
+                let copy = self.copies.get(&partition).filter(|c| c.attempt == attempt)?;
+                Some((copy.executor, copy.position))
+            }
             State::Waiting | State::Done { .. } => None,
         }
+    }
+
+    /// Whether any attempt is running.
+    pub fn is_running(&self, partition: u32) -> bool {
+        let part = self.parts.get(partition as usize);
+        part.is_some_and(|p| matches!(p.state, State::Running { .. }))
     }
 
     /// Whether what an attempt of this run made doesn't count, or not any more.
     pub fn is_superseded(&self, partition: u32, attempt: u32) -> bool {
         let Some(part) = self.parts.get(partition as usize) else { return false };
-        let given_up = attempt == part.attempt && part.state == State::Waiting;
-        attempt >= self.first_attempt && (attempt < part.attempt || given_up)
-    }
-
-    /// Who made a partition's output, and in which attempt.
-    pub fn output_at(&self, partition: u32) -> Option<(ExecutorId, u32)> {
-        let part = self.parts.get(partition as usize)?;
-        match part.state {
-            State::Done { executor } => Some((executor, part.attempt)),
-            State::Waiting | State::Running { .. } => None,
-        }
+        let launched = self.highest_attempt(partition).is_some_and(|highest| attempt <= highest);
+        let current = part.state != State::Waiting && part.attempt == attempt;
+        let copy = self.copies.get(&partition).is_some_and(|copy| copy.attempt == attempt);
+        attempt >= self.first_attempt && launched && !current && !copy
     }
 
     /// A running task moved within its executor's list.
-    pub fn moved(&mut self, partition: u32, to: u32) {
-        if let Some(Part { state: State::Running { position, .. }, .. }) =
-            self.parts.get_mut(partition as usize)
-        {
-            *position = to;
+    pub fn moved(&mut self, partition: u32, attempt: u32, to: u32) {
+        let Some(part) = self.parts.get_mut(partition as usize) else { return };
+        if part.attempt == attempt {
+            if let State::Running { position, .. } = &mut part.state {
+                *position = to;
+            }
+        } else if let Some(copy) = self.copies.get_mut(&partition) {
+            copy.position = to;
         }
     }
 
-    /// A running partition's output is accepted.
-    pub fn finish(&mut self, partition: u32, run_time: Duration) {
-        if let Some(part) = self.parts.get_mut(partition as usize)
-            && let State::Running { executor, .. } = part.state
-        {
-            part.state = State::Done { executor };
-            self.running -= 1;
-            self.done += 1;
-            self.version += 1;
-            self.run_time.record(run_time);
-        }
+    /// A running attempt's output is accepted. Gives the other that runs and isn't wanted now.
+    pub fn finish(&mut self, partition: u32, attempt: u32, run_time: Duration) -> Option<Twin> {
+        let part = self.parts.get_mut(partition as usize)?;
+        let State::Running { executor, position } = part.state else { return None };
+        let first = Twin { attempt: part.attempt, executor, position };
+        let (winner, loser) = match self.copies.remove(&partition) {
+            Some(copy) if copy.attempt == attempt => (copy, Some(first)),
+            copy => (first, copy),
+        };
+        let next = self.made.insert(winner.executor, partition).unwrap_or(NONE);
+        part.state = State::Done { executor: winner.executor, next };
+        part.attempt = winner.attempt;
+        self.running -= 1;
+        self.done += 1;
+        self.run_time.record(run_time);
+        loser
     }
 
-    /// A running partition goes back into the queue, if possible not for that executor.
-    pub fn give_back(&mut self, partition: u32, avoid: Option<ExecutorId>) {
-        if let Some(part) = self.parts.get_mut(partition as usize)
-            && let State::Running { .. } = part.state
-        {
+    /// A running attempt came to nothing: unless another runs, its partition goes back into the queue, if possible not for
+    /// that executor.
+    pub fn give_back(&mut self, partition: u32, attempt: u32, avoid: Option<ExecutorId>) {
+        let Some(part) = self.parts.get_mut(partition as usize) else { return };
+        let State::Running { .. } = part.state else { return };
+        if part.attempt != attempt {
+            if self.copies.get(&partition).is_some_and(|copy| copy.attempt == attempt) {
+                self.copies.remove(&partition);
+            }
+        } else if let Some(Twin { attempt, executor, position }) = self.copies.remove(&partition) {
+            (part.state, part.attempt) = (State::Running { executor, position }, attempt);
+        } else {
             part.state = State::Waiting;
             self.running -= 1;
             self.waiting.entry(avoid).or_default().push_back(partition);
         }
+    }
+
+    /// Remembers a run time for the median.
+    pub fn sample(&mut self, run_time: Duration) {
+        self.run_time.sample(run_time);
+    }
+
+    /// Of the run times that were sampled.
+    pub fn median_run_time(&self) -> Option<Duration> {
+        self.run_time.median()
     }
 
     /// Counts a failure of a partition; gives how many there were.
@@ -206,14 +247,15 @@ impl Partitions {
         })
     }
 
-    /// Nobody needs the stage for now: gives running tasks back (partition, attempt, executor, position) and forgets
+    /// Nobody needs the stage for now: gives running tasks back, by their partition, and forgets
     /// failures, so that a later job starts afresh.
-    pub fn stop(&mut self) -> Vec<(u32, u32, ExecutorId, u32)> {
+    pub fn stop(&mut self) -> Vec<(u32, Twin)> {
+        let copies = std::mem::take(&mut self.copies);
         let mut stopped = Vec::new();
         if self.running > 0 {
             for (partition, part) in (0..).zip(&mut self.parts) {
                 if let State::Running { executor, position } = part.state {
-                    stopped.push((partition, part.attempt, executor, position));
+                    stopped.push((partition, Twin { attempt: part.attempt, executor, position }));
                     part.state = State::Waiting;
                 }
             }
@@ -234,48 +276,17 @@ impl Partitions {
             self.waiting.insert(None, waiting.into());
         }
         self.started = None;
+        stopped.extend(copies);
         stopped
-    }
-
-    /// Output is lost where `lost` says so. Says whether any was.
-    pub fn lose(&mut self, lost: impl Fn(u32, ExecutorId) -> bool) -> bool {
-        let before = self.done;
-        for (partition, part) in (0..).zip(&mut self.parts) {
-            if let State::Done { executor } = part.state
-                && lost(partition, executor)
-            {
-                part.state = State::Waiting;
-                self.done -= 1;
-                self.version += 1;
-                self.waiting.entry(None).or_default().push_back(partition);
-            }
-        }
-        before > self.done
-    }
-
-    /// Loses the output of these partitions. Says whether there was any.
-    pub fn lose_these(&mut self, partitions: &[u32]) -> bool {
-        let before = self.done;
-        for &partition in partitions {
-            if let Some(part) = self.parts.get_mut(partition as usize)
-                && let State::Done { .. } = part.state
-            {
-                part.state = State::Waiting;
-                self.done -= 1;
-                self.version += 1;
-                self.waiting.entry(None).or_default().push_back(partition);
-            }
-        }
-        before > self.done
     }
 
     /// As new, but for the numbers of attempts. Nothing may be running.
     pub fn reset(&mut self) {
-        let used = self.parts.iter().map(|p| p.attempt + 1).max();
+        let attempts = self.parts.iter().map(|p| p.attempt);
+        let used = attempts.chain(self.copied.values().copied()).max().map(|last| last + 1);
         let run_time = std::mem::take(&mut self.run_time);
         let first_attempt = used.unwrap_or(self.first_attempt);
-        let version = self.version + 1;
-        *self = Self { first_attempt, run_time, version, ..Self::new(self.tasks) };
+        *self = Self { first_attempt, run_time, ..Self::new(self.tasks) };
     }
 
     /// How many tasks an executor may have queued for each slot, beyond the one that runs.
@@ -290,41 +301,9 @@ impl Partitions {
         (0..).zip(&self.parts).map(|(partition, part)| (partition, part.attempt, part.state))
     }
 
-    /// Accepted outputs: the partition, the attempt that made it, and where.
-    pub fn outputs(&self) -> impl Iterator<Item = (u32, u32, ExecutorId)> {
-        self.states().filter_map(|(partition, attempt, state)| match state {
-            State::Done { executor } => Some((partition, attempt, executor)),
-            State::Waiting | State::Running { .. } => None,
-        })
-    }
-
     /// Partitions in the queue of those to be launched again.
     pub fn queued(&self) -> impl Iterator<Item = u32> {
         self.waiting.values().flatten().copied()
-    }
-}
-
-/// The run time of a stage's tasks, smoothed.
-#[derive(Debug, Default)]
-struct RunTime {
-    mean: u64,
-    samples: u32,
-}
-
-impl RunTime {
-    fn record(&mut self, time: Duration) {
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.samples = self.samples.saturating_add(1);
-        self.mean = match self.samples {
-            1 => nanos,
-            _ => self.mean - self.mean / 8 + nanos / 8,
-        };
-    }
-
-    /// How many tasks fit into a time; not more than were seen, so that trust grows with knowledge.
-    fn fitting(&self, time: Duration) -> u32 {
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        u32::try_from(nanos / self.mean.max(1)).unwrap_or(u32::MAX).min(self.samples)
     }
 }
 
@@ -336,8 +315,8 @@ mod tests {
     const THERE: ExecutorId = ExecutorId(1);
 
     fn run(parts: &mut Partitions, nanos: u64) {
-        let (partition, _) = parts.launch(HERE, 0, true).unwrap();
-        parts.finish(partition, Duration::from_nanos(nanos));
+        let (partition, attempt) = parts.launch(HERE, 0, true).unwrap();
+        parts.finish(partition, attempt, Duration::from_nanos(nanos));
     }
 
     fn lookahead(parts: &Partitions) -> u32 {
@@ -368,11 +347,11 @@ mod tests {
     fn a_partition_that_failed_goes_elsewhere_unless_there_is_no_other() {
         let mut parts = Partitions::new(1);
         assert_eq!(parts.launch(HERE, 0, false), Some((0, 0)));
-        parts.give_back(0, Some(HERE));
+        parts.give_back(0, 0, Some(HERE));
         assert!(!parts.has_work_for(HERE, false));
         assert_eq!(parts.launch(HERE, 0, false), None);
         assert_eq!(parts.launch(THERE, 0, false), Some((0, 1)));
-        parts.give_back(0, Some(THERE));
+        parts.give_back(0, 1, Some(THERE));
         assert_eq!(parts.launch(THERE, 0, true), Some((0, 2)));
     }
 
@@ -380,9 +359,9 @@ mod tests {
     fn attempts_go_on_counting_after_a_reset() {
         let mut parts = Partitions::new(2);
         parts.launch(HERE, 0, true);
-        parts.give_back(0, None);
+        parts.give_back(0, 0, None);
         parts.launch(HERE, 0, true);
-        parts.finish(0, Duration::ZERO);
+        parts.finish(0, 1, Duration::ZERO);
         parts.reset();
         assert_eq!((parts.pending(), parts.launch(HERE, 0, true)), (2, Some((0, 2))));
     }
