@@ -58,7 +58,10 @@ const KNOWN: &[(&str, &str)] = &[
         "on a cluster, executors on as many workers as there are, else on as few: true or false [default: true]",
     ),
     (SPECULATION, "on a cluster, copies of tasks that take long: true or false [default: false]"),
-    (QUANTILE, "the share of a stage's tasks that must be done before any is copied [default: 0.9]"),
+    (
+        QUANTILE,
+        "the share of a stage's tasks that must be done before any is copied [default: 0.9]",
+    ),
     (MULTIPLIER, "how many times the median of those a task must take to be copied [default: 3]"),
     (
         EXCLUDE,

@@ -137,8 +137,10 @@ impl Master {
             actions.push(order(WorkerOrder::KillDriver(driver)));
         }
         for app in hello.applications {
-            if !self.apps.contains_key(&app) {
-                actions.push(order(WorkerOrder::ForgetApp(app)));
+            match self.apps.get_mut(&app) {
+                // It may have been another worker to us, and must hear of the end.
+                Some(app) => drop(app.workers.insert(id)),
+                None => actions.push(order(WorkerOrder::ForgetApp(app))),
             }
         }
         for &name in should.difference(&runs) {
