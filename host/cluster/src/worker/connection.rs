@@ -178,8 +178,7 @@ impl Connection {
             }
             Command::KillDriver(driver) => self.processes.kill(&Name::Driver(driver)),
             Command::ForgetApplication(id) => {
-                let processes = self.processes.clone();
-                tokio::task::spawn_blocking(move || processes.forget(&id));
+                tokio::spawn(self.processes.clone().forget(id));
             }
         }
         Ok(())

@@ -96,10 +96,19 @@ impl Processes {
         self.secrets.lock().get(application).cloned()
     }
 
-    /// An application is over.
-    pub fn forget(&self, application: &str) {
-        self.secrets.lock().remove(application);
-        self.folders.forget(application);
+    /// An application is over: its files go once nobody writes them.
+    pub async fn forget(self: Arc<Self>, application: String) {
+        self.secrets.lock().remove(&application);
+        loop {
+            let changed = self.changed.notified();
+            if !self.runs_any_of(&application) {
+                break;
+            }
+            changed.await;
+        }
+        let folders = self.folders.clone();
+        // If the runtime ends now, so does the worker, which removes them all.
+        let _ = tokio::task::spawn_blocking(move || folders.forget(&application)).await;
     }
 
     /// Applications that have something here.
