@@ -107,7 +107,7 @@ impl Scheduler {
             Waits::Executors => self.executors.count() == 0,
             Waits::Slots => self.executors.iter().any(|(_, executor)| executor.load() > 0),
             Waits::OtherExecutor => self.executors.usable() > 1,
-            Waits::Excluded => self.executors.usable() == 0,
+            Waits::Excluded => self.executors.usable() == 0 && self.next_tick().is_some(),
             Waits::Draining => self.executors.count() > 0 && self.executors.usable() == 0,
             Waits::Inputs(_) => false,
         });

@@ -154,24 +154,19 @@ impl Scheduler {
             stuck.then(|| self.exclusions.stuck_since.unwrap_or(self.now));
     }
 
-    /// Fails the jobs that waited too long for an executor that isn't excluded.
+    /// Fails the jobs that waited too long for an executor that isn't excluded, also those whose turn comes by that.
     pub(super) fn give_up_stuck(&mut self, out: &mut Vec<Action>) {
-        if self.next_abort().is_none_or(|at| at > self.now) || !self.all_are_excluded() {
+        if self.exclusions.stuck_since.is_none() || !self.all_are_excluded() {
             return;
         }
-        let over: Vec<_> = self.aborts().filter(|(at, ..)| *at <= self.now).collect();
-        for (_, stage, job) in over {
-            let Some((since, name)) = self.exclusions.stuck_since.zip(self.name(stage)) else {
-                continue;
-            };
-            let Some(submitted) = self.jobs.get(&job).map(|j| j.submitted) else { continue };
-            let waited = self.now - since.max(submitted);
+        while let Some((at, stage, job)) = self.next_abort()
+            && at <= self.now
+            && let Some(exclusion) = self.policy.exclusion
+        {
+            let name = self.stages.get(&stage).map(|s| s.name.clone()).unwrap_or_default();
+            let waited = (self.now - at).saturating_add(exclusion.abort_after);
             self.fail_job(job, FailureCause::Excluded { stage, name, waited }, out);
         }
-    }
-
-    fn name(&self, stage: StageId) -> Option<String> {
-        self.stages.get(&stage).map(|s| s.name.clone())
     }
 
     /// When jobs will have waited too long, and with which stage.
@@ -189,13 +184,13 @@ impl Scheduler {
         })
     }
 
-    fn next_abort(&self) -> Option<Duration> {
-        self.aborts().map(|(at, ..)| at).min()
+    fn next_abort(&self) -> Option<(Duration, StageId, JobId)> {
+        self.aborts().min()
     }
 
     /// When exclusion changes something by itself.
     pub(super) fn next_exclusion(&self) -> Option<Duration> {
         let included = self.exclusions.until.first().map(|(until, _)| *until);
-        included.into_iter().chain(self.next_abort()).min()
+        included.into_iter().chain(self.next_abort().map(|(at, ..)| at)).min()
     }
 }

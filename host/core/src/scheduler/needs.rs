@@ -7,7 +7,7 @@
 use super::Scheduler;
 use super::event::{Action, StageOutput};
 use super::partitions::Twin;
-use super::stage::Stage;
+use super::stage::{Misses, Stage};
 use crate::ids::{JobId, StageId, TaskId};
 
 impl Scheduler {
@@ -54,7 +54,7 @@ impl Scheduler {
     /// Ends the run of a stage that nobody needs now.
     fn stop_stage(&mut self, id: StageId, out: &mut Vec<Action>) {
         let Some(stage) = self.stages.get_mut(&id) else { return };
-        stage.reruns = 0;
+        stage.misses = Misses::default();
         // Highest place first: the last task of an executor's list takes the place of one that leaves, and so is never one
         // that is still to be stopped under its old place.
         let mut stopped = stage.partitions.stop();
@@ -88,7 +88,7 @@ impl Scheduler {
     pub(super) fn stage_complete(&mut self, id: StageId, out: &mut Vec<Action>) {
         let Some(stage) = self.stages.get_mut(&id) else { return };
         let Some(job) = stage.first_job() else { return };
-        stage.reruns = 0;
+        stage.misses = Misses::default();
         let started = stage.partitions.started.take().unwrap_or(self.now);
         out.push(Action::StageFinished { job, stage: id, elapsed: self.now - started });
         match stage.output {

@@ -35,6 +35,7 @@ impl Scheduler {
                 if self.policy.speculation.is_some() {
                     stage.partitions.sample(run_time);
                 }
+                stage.misses.succeeded(task.partition);
                 let complete = stage.partitions.is_complete();
                 out.push(Action::Accept { job, task, executor });
                 if let Some(loser) = loser {
@@ -177,8 +178,8 @@ impl Scheduler {
         let input_name = self.stages.get(&missed.stage).map(|s| s.name.clone()).unwrap_or_default();
         let Some(stage) = self.stages.get_mut(&task.stage) else { return };
         stage.partitions.give_back(task.partition, task.attempt, None);
-        stage.reruns += u32::from(inputs_were_there);
-        if stage.reruns <= self.policy.max_stage_reruns {
+        let times = if inputs_were_there { stage.misses.count(task.partition) } else { 0 };
+        if times <= self.policy.max_stage_reruns {
             let message = format!(
                 "the output of {} ({input_name}), partition {}, is gone from {}",
                 missed.stage, missed.partition, missed.executor
@@ -192,7 +193,7 @@ impl Scheduler {
                 input: missed.stage,
                 input_name,
                 executor: missed.executor,
-                times: stage.reruns,
+                times,
             };
             self.fail_stage(task.stage, &cause, out);
         }

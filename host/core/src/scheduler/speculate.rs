@@ -10,8 +10,10 @@ use super::policy::Speculation;
 use super::stage::{Rank, Stage};
 use crate::ids::{ExecutorId, StageId, TaskId};
 
-/// How often at most running tasks are looked at.
-const INTERVAL: Duration = Duration::from_millis(100);
+/// How often at most running tasks are looked at: no more often than one can become late.
+fn interval(speculation: Speculation) -> Duration {
+    speculation.min_run_time.clamp(Duration::from_millis(1), Duration::from_millis(100))
+}
 
 /// Tasks that take long.
 #[derive(Debug, Default)]
@@ -35,16 +37,21 @@ impl Scheduler {
 
     pub(super) fn next_look(&self) -> Option<Duration> {
         let speculation = self.policy.speculation?;
-        let passed =
-            |id| self.stages.get(id).is_some_and(|s| s.partitions.passed(speculation.quantile));
+        let passed = |id| {
+            self.stages.get(id).is_some_and(|stage| {
+                stage.missing_parents == 0 && stage.partitions.passed(speculation.quantile)
+            })
+        };
         let any = self.stragglers.stages.iter().any(passed);
-        any.then(|| self.stragglers.looked.map_or(self.now, |looked| looked + INTERVAL))
+        any.then(|| {
+            self.stragglers.looked.map_or(self.now, |looked| looked + interval(speculation))
+        })
     }
 
     /// Finds the tasks that run too long. Looks at running tasks only, and at none unless a stage has enough that are done.
     pub(super) fn look_for_stragglers(&mut self) {
         let Some(speculation) = self.policy.speculation else { return };
-        if self.stragglers.looked.is_some_and(|looked| self.now < looked + INTERVAL) {
+        if self.stragglers.looked.is_some_and(|looked| self.now < looked + interval(speculation)) {
             return;
         }
         self.stragglers.looked = Some(self.now);
@@ -54,7 +61,7 @@ impl Scheduler {
             stages.get(id).is_some_and(|stage| stage.partitions.passed(speculation.quantile))
         });
         let limit = |id: &StageId| {
-            let stage = stages.get(id)?;
+            let stage = stages.get(id).filter(|stage| stage.missing_parents == 0)?;
             let rank = (stage.first_job()?, stage.depth, *id);
             Some((*id, (stage, rank, too_long(stage, speculation)?)))
         };
@@ -79,7 +86,10 @@ impl Scheduler {
     }
 
     fn copyable(&self, stage: &Stage, partition: u32, attempt: u32) -> Option<ExecutorId> {
-        stage.partitions.copyable(partition, attempt, self.policy.max_attempts)
+        // Without all of its inputs a copy could only miss some.
+        let max_failures = self.policy.max_attempts;
+        let at = stage.partitions.copyable(partition, attempt, max_failures);
+        at.filter(|_| stage.missing_parents == 0)
     }
 
     /// Launches copies of late tasks on executors with idle slots, as far as their stages come before `until`.

@@ -9,6 +9,33 @@ use crate::ids::{JobId, StageId};
 /// The order in which stages are served: jobs first come, first served; within a job parents first.
 pub(super) type Rank = (JobId, u32, StageId);
 
+/// How often in a row tasks missed input, and were the first to do so.
+#[derive(Debug, Default)]
+pub(super) struct Misses {
+    /// Any of the stage, since one succeeded: all inputs are lost time and again.
+    any: u32,
+    /// Those of a partition: it alone has bad luck, while others succeed. Only of partitions that missed any.
+    of: BTreeMap<u32, u32>,
+}
+
+impl Misses {
+    /// One more; gives how many there were in a row.
+    pub fn count(&mut self, partition: u32) -> u32 {
+        let of = self.of.entry(partition).or_default();
+        *of += 1;
+        self.any += 1;
+        self.any.max(*of)
+    }
+
+    /// A partition's task succeeded.
+    pub fn succeeded(&mut self, partition: u32) {
+        self.any = 0;
+        if !self.of.is_empty() {
+            self.of.remove(&partition);
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Stage {
     pub name: String,
@@ -26,8 +53,8 @@ pub(super) struct Stage {
     pub partitions: Partitions,
     /// Grows with each change of which shuffle output is there.
     pub outputs_version: u64,
-    /// How often in a row its tasks missed their input.
-    pub reruns: u32,
+    /// How often in a row its tasks missed input.
+    pub misses: Misses,
     /// The driver dropped it: its output goes as soon as no job needs it.
     pub dropped: bool,
     /// Its entry in the queue of stages that have tasks to launch.
@@ -47,7 +74,7 @@ impl Stage {
             needs: BTreeMap::new(),
             partitions: Partitions::new(spec.tasks),
             outputs_version: 0,
-            reruns: 0,
+            misses: Misses::default(),
             dropped: false,
             queued: None,
         }

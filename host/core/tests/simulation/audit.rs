@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ingle_core::ids::{ExecutorId, JobId, StageId, TaskId};
-use ingle_core::scheduler::{Action, FailureCause, Policy, StageOutput, StageSpec, TaskLaunch};
+use ingle_core::ids::{ExecutorId, JobId, StageId, TaskId, WorkerId};
+use ingle_core::scheduler::{
+    Action, Excluded, FailureCause, Policy, Scheduler, StageOutput, StageSpec, TaskLaunch,
+};
 
 /// Where a partition of shuffle output is, and which attempt made it.
 pub type Location = (ExecutorId, u32);
@@ -25,7 +27,19 @@ pub struct End {
     pub cancelled: usize,
     pub retried: usize,
     pub discarded: usize,
+    /// Copies of running tasks.
+    pub copied: usize,
+    pub excluded: usize,
+    pub drained: usize,
+    pub workers_lost: usize,
     pub log: Vec<String>,
+}
+
+/// What is known of an executor.
+struct Books {
+    slots: u32,
+    worker: WorkerId,
+    held: BTreeSet<TaskId>,
 }
 
 /// The shell's books.
@@ -37,6 +51,12 @@ pub struct Audit {
     dropped: BTreeSet<StageId>,
     forgotten: BTreeSet<StageId>,
     launched: BTreeMap<TaskId, ExecutorId>,
+    /// Launched and not yet reported, by executor, with its slots and its worker.
+    executors: BTreeMap<ExecutorId, Books>,
+    /// Neither ended nor told to stop.
+    wanted: BTreeMap<(StageId, u32), Vec<TaskId>>,
+    draining: BTreeSet<ExecutorId>,
+    excluded: BTreeSet<Excluded>,
     /// Reported as a success, and neither accepted nor discarded yet.
     succeeded: BTreeSet<TaskId>,
     accepted: BTreeSet<TaskId>,
@@ -44,6 +64,8 @@ pub struct Audit {
     outputs: BTreeMap<(StageId, u32), Location>,
     /// Outputs that the scheduler has reason to hold for lost.
     doubtful: BTreeSet<(StageId, u32)>,
+    /// The outputs of each stage when last looked at, by their version.
+    tables: BTreeMap<StageId, (u64, BTreeSet<(u32, Location)>)>,
     pub end: End,
 }
 
@@ -57,11 +79,16 @@ impl Audit {
             dropped: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             launched: BTreeMap::new(),
+            executors: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            draining: BTreeSet::new(),
+            excluded: BTreeSet::new(),
             succeeded: BTreeSet::new(),
             accepted: BTreeSet::new(),
             results: BTreeSet::new(),
             outputs: BTreeMap::new(),
             doubtful: BTreeSet::new(),
+            tables: BTreeMap::new(),
             end: End::default(),
         }
     }
@@ -72,6 +99,40 @@ impl Audit {
 
     pub fn submitted(&mut self, job: JobId, stage: StageId) {
         self.live.insert(job, stage);
+    }
+
+    pub fn executor_added(&mut self, id: ExecutorId, slots: u32, worker: WorkerId) {
+        self.executors.insert(id, Books { slots, worker, held: BTreeSet::new() });
+    }
+
+    pub fn executor_gone(&mut self, id: ExecutorId) {
+        let held = self.executors.remove(&id).map(|books| books.held);
+        held.into_iter().flatten().for_each(|task| self.unwanted(task));
+        // An exclusion of one that is gone just ends.
+        self.excluded.remove(&Excluded::Executor(id));
+    }
+
+    pub fn worker_gone(&mut self, worker: WorkerId) {
+        self.excluded.remove(&Excluded::Worker(worker));
+        self.end.workers_lost += 1;
+    }
+
+    pub fn drained(&mut self, id: ExecutorId) {
+        self.draining.insert(id);
+        self.end.drained += 1;
+    }
+
+    /// An executor reports the end of a task.
+    pub fn ended(&mut self, executor: ExecutorId, task: TaskId) {
+        if self.executors.get_mut(&executor).is_some_and(|books| books.held.remove(&task)) {
+            self.unwanted(task);
+        }
+    }
+
+    fn unwanted(&mut self, task: TaskId) {
+        if let Some(wanted) = self.wanted.get_mut(&(task.stage, task.partition)) {
+            wanted.retain(|t| *t != task);
+        }
     }
 
     pub fn cancelled(&mut self, job: JobId) {
@@ -107,16 +168,41 @@ impl Audit {
     }
 
     /// The inputs of a stage's tasks as they are told where to look.
-    pub fn inputs(&self, stage: StageId) -> Vec<(StageId, u32, Location)> {
-        let parents = self.spec(stage).parents.iter();
-        let parts =
-            parents.flat_map(|&parent| (0..self.spec(parent).tasks).map(move |p| (parent, p)));
-        parts
-            .map(|key| {
-                let at = self.outputs.get(&key);
-                (key.0, key.1, *at.unwrap_or_else(|| panic!("{stage} runs without {key:?}")))
-            })
-            .collect()
+    pub fn inputs(&self, scheduler: &Scheduler, stage: StageId) -> Vec<(StageId, u32, Location)> {
+        let mut inputs = Vec::new();
+        for &parent in &self.spec(stage).parents {
+            let outputs = scheduler.outputs(parent).expect("inputs are there");
+            inputs
+                .extend(outputs.map(|(partition, attempt, at)| (parent, partition, (at, attempt))));
+            let partitions = inputs.iter().filter(|i| i.0 == parent).map(|i| i.1);
+            let partitions: BTreeSet<u32> = partitions.collect();
+            let all = self.spec(parent).tasks as usize;
+            assert_eq!(partitions.len(), all, "{stage} runs without all of {parent}");
+        }
+        inputs
+    }
+
+    /// The outputs that the scheduler tells of are those that it accepted and didn't hold for lost, and their version says
+    /// when they change.
+    pub fn check_outputs(&mut self, scheduler: &Scheduler) {
+        for id in 0..self.stages.len() as u32 {
+            let stage = StageId(id);
+            let Some(outputs) = scheduler.outputs(stage) else { continue };
+            let outputs: BTreeSet<_> = outputs.map(|(p, attempt, at)| (p, (at, attempt))).collect();
+            let ours = self.outputs.range((stage, 0)..=(stage, u32::MAX));
+            let ours: BTreeSet<_> = ours.map(|(key, at)| (key.1, *at)).collect();
+            for (partition, at) in ours.difference(&outputs) {
+                let doubtful = self.doubtful.contains(&(stage, *partition));
+                assert!(doubtful, "{stage} misses {partition}, which is {at:?}");
+            }
+            let invented: Vec<_> = outputs.difference(&ours).collect();
+            assert!(invented.is_empty(), "{stage} has {invented:?}");
+            let version = scheduler.outputs_version(stage);
+            if let Some((before, table)) = self.tables.get(&stage) {
+                assert!(*before < version || (*before == version && *table == outputs), "{stage}");
+            }
+            self.tables.insert(stage, (version, outputs));
+        }
     }
 
     pub fn outputs(&self) -> impl Iterator<Item = (StageId, u32, Location)> {
@@ -133,6 +219,7 @@ impl Audit {
             Action::Kill { executor, task } => {
                 assert_eq!(self.launched.get(task), Some(executor), "kill of {task}");
                 assert!(!self.accepted.contains(task), "kill of {task}, which was accepted");
+                self.unwanted(*task);
             }
             Action::Accept { job, task, executor } => {
                 assert_eq!(self.launched.get(task), Some(executor), "where {task} ran");
@@ -164,7 +251,18 @@ impl Audit {
                 assert!((1..=self.spec(*stage).tasks).contains(tasks));
             }
             Action::StageFinished { job, stage, .. } => self.stage_finished(*job, *stage),
-            Action::Excluded { .. } | Action::Included { .. } => {}
+            Action::Excluded { what, .. } => {
+                assert!(self.policy.exclusion.is_some(), "{what} is excluded");
+                assert!(self.excluded.insert(*what), "{what} was excluded before");
+                self.end.excluded += 1;
+            }
+            Action::Included { what } => {
+                let is_gone = match what {
+                    Excluded::Executor(executor) => !self.executors.contains_key(executor),
+                    Excluded::Worker(_) => self.end.workers_lost > 0,
+                };
+                assert!(self.excluded.remove(what) || is_gone, "{what} wasn't excluded");
+            }
             Action::TaskRetried { .. } => self.end.retried += 1,
             Action::JobFinished { job, .. } => self.job_finished(*job),
             Action::JobFailed { failure } => self.job_failed(failure.job, &failure.cause),
@@ -178,6 +276,28 @@ impl Audit {
         assert!(!self.forgotten.contains(&task.stage), "{task} is of a stage that is gone");
         assert!(task.partition < self.spec(task.stage).tasks);
         assert_eq!(self.launched.insert(task, executor), None, "{task} runs twice");
+
+        let books = self.executors.get_mut(&executor).expect("a launch goes to a live executor");
+        books.held.insert(task);
+        let most = books.slots as usize * (1 + self.policy.max_lookahead as usize);
+        assert!(books.held.len() <= most, "{executor} has {} tasks", books.held.len());
+        assert!(!self.draining.contains(&executor), "{task} goes to {executor}, which drains");
+        for what in [Excluded::Executor(executor), Excluded::Worker(books.worker)] {
+            assert!(
+                !self.excluded.contains(&what),
+                "{task} goes to {executor}; {what} is excluded"
+            );
+        }
+
+        let wanted = self.wanted.entry((task.stage, task.partition)).or_default();
+        if let [other] = wanted[..] {
+            assert!(self.policy.speculation.is_some(), "{task} runs beside {other}");
+            assert_ne!(self.launched[&other], executor, "{task} is with {other}");
+            self.end.copied += 1;
+        } else {
+            assert_eq!(*wanted, [], "{task} runs beside two others");
+        }
+        wanted.push(task);
     }
 
     fn accept(&mut self, job: JobId, task: TaskId) {
@@ -223,13 +343,21 @@ impl Audit {
                 return;
             }
             FailureCause::Task { failures, failure, .. } => {
-                assert!(!failure.retryable || *failures == self.policy.max_attempts);
-                assert!(*failures <= self.policy.max_attempts);
+                // A failure while another runs counts, but decides nothing.
+                let extra = u32::from(self.policy.speculation.is_some());
+                assert!(!failure.retryable || *failures >= self.policy.max_attempts);
+                assert!(*failures <= self.policy.max_attempts + extra);
+                assert!(!failure.executor_at_fault);
             }
-            FailureCause::Interrupted { times, .. } => {
-                assert_eq!(*times, self.policy.max_interruptions);
+            FailureCause::Interrupted { times, .. } => match self.policy.speculation {
+                Some(_) => assert!(*times >= self.policy.max_interruptions),
+                None => assert_eq!(*times, self.policy.max_interruptions),
+            },
+            FailureCause::Excluded { waited, .. } => {
+                let exclusion = self.policy.exclusion.expect("nothing is excluded");
+                assert!(*waited >= exclusion.abort_after);
+                assert!(!self.excluded.is_empty());
             }
-            FailureCause::Excluded { .. } => panic!("nothing is excluded"),
             FailureCause::InputLost { times, .. } => {
                 assert_eq!(*times, self.policy.max_stage_reruns + 1);
             }

@@ -43,7 +43,7 @@ fn every_job_ends_once_and_with_cause_in_any_weather() {
 #[test]
 fn bad_weather_is_bad_enough_to_end_jobs_in_every_way() {
     let ends: Vec<_> =
-        (1000..1100).map(|seed| World::new(seed, Weather::of(seed), false).run()).collect();
+        (1000..1400).map(|seed| World::new(seed, Weather::of(seed), false).run()).collect();
     let sum = |count: fn(&audit::End) -> usize| ends.iter().map(count).sum::<usize>();
     let (finished, failed) = (sum(|e| e.finished), sum(|e| e.failed));
     let (cancelled, retried, discarded) =
@@ -53,6 +53,12 @@ fn bad_weather_is_bad_enough_to_end_jobs_in_every_way() {
     assert!(cancelled > 10, "{cancelled} cancelled");
     assert!(retried > 500, "{retried} retried");
     assert!(discarded > 10, "{discarded} discarded");
+    let (copied, excluded) = (sum(|e| e.copied), sum(|e| e.excluded));
+    let (drained, workers_lost) = (sum(|e| e.drained), sum(|e| e.workers_lost));
+    assert!(copied > 50, "{copied} copied");
+    assert!(excluded > 50, "{excluded} excluded");
+    assert!(drained > 50, "{drained} drained");
+    assert!(workers_lost > 50, "{workers_lost} workers lost");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! What a seed means: the weather, and the stages and jobs of a driver.
 
+use std::time::Duration;
+
 use ingle_core::ids::StageId;
-use ingle_core::scheduler::{StageOutput, StageSpec};
+use ingle_core::scheduler::{Exclusion, Policy, Speculation, StageOutput, StageSpec};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -22,6 +24,14 @@ pub struct Weather {
     pub lost: f64,
     /// Output disappears with its executor, or without.
     pub rots: f64,
+    /// A worker disappears within the time of the simulation.
+    pub worker_lost: f64,
+    /// An executor is drained within the time of the simulation, and goes when it is idle.
+    pub drained: f64,
+    /// An executor is such that most tasks fail there.
+    pub bad_executor: f64,
+    /// A task fails through the executor's fault.
+    pub disk_full: f64,
     /// A job is cancelled.
     pub cancelled: f64,
     /// An event makes no sense.
@@ -39,6 +49,10 @@ impl Weather {
             doubled: 0.0,
             lost: 0.0,
             rots: 0.0,
+            worker_lost: 0.0,
+            drained: 0.0,
+            bad_executor: 0.0,
+            disk_full: 0.0,
             cancelled: 0.0,
             nonsense: 0.0,
         }
@@ -57,9 +71,33 @@ impl Weather {
             doubled: upto(0.3),
             lost: upto(0.9),
             rots: upto(0.5),
+            worker_lost: upto(0.5),
+            drained: upto(0.5),
+            bad_executor: upto(0.4),
+            disk_full: upto(0.02),
             cancelled: upto(0.4),
             nonsense: upto(0.2),
         }
+    }
+}
+
+/// What the scheduler may do, in the small times of a simulation.
+pub fn policy(rng: &mut SmallRng) -> Policy {
+    let speculation = Speculation {
+        quantile: rng.random_range(0.0..1.0),
+        multiplier: rng.random_range(1.0..4.0),
+        min_run_time: Duration::from_millis(rng.random_range(1..5)),
+    };
+    let exclusion = Exclusion {
+        max_task_failures_per_executor: rng.random_range(1..4),
+        max_excluded_executors_per_worker: rng.random_range(1..3),
+        timeout: Duration::from_millis(rng.random_range(1..60)),
+        abort_after: Duration::from_millis(rng.random_range(1..60)),
+    };
+    Policy {
+        speculation: rng.random_bool(0.6).then_some(speculation),
+        exclusion: rng.random_bool(0.6).then_some(exclusion),
+        ..Policy::default()
     }
 }
 

@@ -1,11 +1,13 @@
 //! Executors, a network between them and the scheduler, and a clock.
 
+mod misfortune;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use ingle_core::ids::{ExecutorId, JobId, StageId, TaskId, WorkerId};
 use ingle_core::scheduler::{
-    Action, Event, Outcome, Policy, Refusal, Scheduler, StageSpec, TaskEnd, TaskFailure,
+    Action, Event, Outcome, Refusal, Scheduler, StageSpec, TaskEnd, TaskFailure,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -28,6 +30,8 @@ struct Executor {
     queue: VecDeque<QueuedTask>,
     running: BTreeMap<TaskId, Outcome>,
     outbox: Vec<TaskEnd>,
+    /// Most tasks fail here.
+    bad: bool,
 }
 
 /// Something that will happen.
@@ -37,6 +41,11 @@ enum Next {
     KillArrives(ExecutorId, TaskId),
     Report(ExecutorId),
     Lose(ExecutorId),
+    LoseWorker(WorkerId),
+    Drain(ExecutorId),
+    /// One that drains goes, if it is idle.
+    Retire(ExecutorId),
+    Tick,
     Rot,
 }
 
@@ -51,6 +60,12 @@ pub struct World {
     entries: u64,
     executors: BTreeMap<ExecutorId, Executor>,
     executors_ever: u32,
+    workers_ever: u32,
+    /// Where executors are or were.
+    homes: BTreeMap<ExecutorId, WorkerId>,
+    bad: BTreeSet<ExecutorId>,
+    /// When the next tick comes.
+    tick_at: Option<Duration>,
     /// Outputs that are gone, whether anyone knows or not.
     rotten: BTreeSet<(StageId, u32, u32)>,
 }
@@ -58,7 +73,7 @@ pub struct World {
 impl World {
     pub fn new(seed: u64, weather: Weather, print: bool) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
-        let policy = Policy::default();
+        let policy = plan::policy(&mut rng);
         let stages = plan::stages(&mut rng);
         let mut world = Self {
             rng,
@@ -71,6 +86,10 @@ impl World {
             entries: 0,
             executors: BTreeMap::new(),
             executors_ever: 0,
+            workers_ever: 3,
+            homes: BTreeMap::new(),
+            bad: BTreeSet::new(),
+            tick_at: None,
             rotten: BTreeSet::new(),
         };
         world.plan_driver(&stages);
@@ -111,6 +130,10 @@ impl World {
             if self.rng.random_bool(self.weather.rots) {
                 self.at(time, Next::Rot);
             }
+            if self.rng.random_bool(self.weather.worker_lost / 10.0) {
+                let worker = WorkerId(self.rng.random_range(1..=self.workers_ever));
+                self.at(time, Next::LoseWorker(worker));
+            }
             if self.rng.random_bool(self.weather.nonsense) {
                 let event = self.nonsense();
                 self.at(time, Next::Tell(event));
@@ -118,10 +141,8 @@ impl World {
         }
         // Whatever happens, someone is there in the end.
         let executor = self.new_executor();
-        self.at(
-            STORM_MICROS,
-            Next::Tell(Event::ExecutorAdded { executor, slots: 2, worker: WorkerId(executor.0) }),
-        );
+        let worker = self.new_worker();
+        self.at(STORM_MICROS, Next::Tell(Event::ExecutorAdded { executor, slots: 2, worker }));
     }
 
     fn new_executor(&mut self) -> ExecutorId {
@@ -129,18 +150,32 @@ impl World {
         ExecutorId(self.executors_ever)
     }
 
+    fn new_worker(&mut self) -> WorkerId {
+        self.workers_ever += 1;
+        WorkerId(self.workers_ever)
+    }
+
     fn plan_executor(&mut self, time: u64) {
         let executor = self.new_executor();
         let slots = self.rng.random_range(1..5);
-        self.at(
-            time,
-            Next::Tell(Event::ExecutorAdded { executor, slots, worker: WorkerId(executor.0) }),
-        );
+        let worker = match self.rng.random_bool(0.2) {
+            true => self.new_worker(),
+            false => WorkerId(self.rng.random_range(1..=self.workers_ever)),
+        };
+        if self.rng.random_bool(self.weather.bad_executor) {
+            self.bad.insert(executor);
+        }
+        self.at(time, Next::Tell(Event::ExecutorAdded { executor, slots, worker }));
         if time < STORM_MICROS && self.rng.random_bool(self.weather.lost) {
             let lost = time + self.rng.random_range(0..50_000);
             self.at(lost, Next::Lose(executor));
             let again = lost + self.rng.random_range(0..20_000);
             self.plan_executor(again);
+        }
+        if time < STORM_MICROS && self.rng.random_bool(self.weather.drained) {
+            let drained = time + self.rng.random_range(0..50_000);
+            self.at(drained, Next::Drain(executor));
+            self.plan_executor(drained);
         }
     }
 
@@ -167,7 +202,11 @@ impl World {
                 Next::KillArrives(executor, task) => self.kill(executor, task),
                 Next::Report(executor) => self.report(executor),
                 Next::Lose(executor) => self.lose(executor),
+                Next::LoseWorker(worker) => self.lose_worker(worker),
+                Next::Drain(executor) => self.drain(executor),
+                Next::Retire(executor) => self.retire(executor),
                 Next::Rot => self.rot(),
+                Next::Tick => self.tick(),
             }
         }
         assert_eq!(self.audit.live_jobs(), [], "jobs without end");
@@ -183,17 +222,26 @@ impl World {
             println!("{:?} {event:?}", self.now);
         }
         match &event {
-            Event::ExecutorAdded { executor, slots, .. } => {
-                let slots = *slots as usize;
-                self.executors.insert(*executor, Executor { slots, ..Executor::default() });
+            Event::ExecutorAdded { executor, slots, worker } => {
+                self.audit.executor_added(*executor, *slots, *worker);
+                self.homes.insert(*executor, *worker);
+                let (slots, bad) = (*slots as usize, self.bad.contains(executor));
+                self.executors.insert(*executor, Executor { slots, bad, ..Executor::default() });
             }
+            Event::WorkerLost { worker, .. } => {
+                let homes = &self.homes;
+                self.audit.lost(|_, _, at| homes.get(&at.0) == Some(worker));
+                self.audit.worker_gone(*worker);
+            }
+            Event::ExecutorDraining { executor } => self.audit.drained(*executor),
             Event::ExecutorLost { executor, outputs_lost: true, .. } => {
                 self.audit.lost(|_, _, at| at.0 == *executor);
             }
             Event::JobSubmitted { job, stage } => self.submit(*job, *stage),
             Event::JobCancelled { job } => self.audit.cancelled(*job),
             Event::StageDropped { stage } => self.audit.dropped(*stage),
-            Event::TasksEnded { ended, .. } => {
+            Event::TasksEnded { executor, ended } => {
+                ended.iter().for_each(|end| self.audit.ended(*executor, end.task));
                 let successes = ended.iter().filter(|e| matches!(e.outcome, Outcome::Succeeded));
                 successes.for_each(|end| self.audit.succeeded(end.task));
             }
@@ -218,6 +266,31 @@ impl World {
         }
         // Output may have been accepted and missed in one report.
         missed.iter().for_each(|missed| self.audit.missed(missed));
+        if self.entries.is_multiple_of(4) {
+            self.audit.check_outputs(&self.scheduler);
+        }
+        self.plan_tick();
+    }
+
+    /// Ticks when the scheduler wants it.
+    fn plan_tick(&mut self) {
+        if let Some(at) = self.scheduler.next_tick()
+            && self.tick_at.is_none_or(|planned| at < planned)
+        {
+            self.tick_at = Some(at.max(self.now));
+            self.at(at.as_nanos().div_ceil(1_000) as u64, Next::Tick);
+        }
+    }
+
+    fn tick(&mut self) {
+        self.tick_at = None;
+        self.tell(Event::Tick);
+        let next = self.scheduler.next_tick();
+        assert!(
+            next.is_none_or(|at| at > self.now),
+            "a tick at {:?} doesn't help: {next:?}",
+            self.now
+        );
     }
 
     fn submit(&mut self, job: JobId, stage: StageId) {
@@ -237,7 +310,7 @@ impl World {
             Action::Launch { executor, tasks } => {
                 for launch in tasks {
                     let task = launch.task;
-                    let inputs = self.audit.inputs(task.stage);
+                    let inputs = self.audit.inputs(&self.scheduler, task.stage);
                     let at = self
                         .executors
                         .get_mut(&executor)
@@ -259,7 +332,8 @@ impl World {
             && executor.running.len() < executor.slots
             && let Some(queued) = executor.queue.pop_front()
         {
-            let (outcome, micros) = self.fate(&queued);
+            let bad = executor.bad;
+            let (outcome, micros) = self.fate(&queued, bad);
             let storm = self.now.as_micros() < u128::from(STORM_MICROS);
             if storm && self.rng.random_bool(self.weather.kills_executor) {
                 self.after(micros / 2, Next::Lose(id));
@@ -273,7 +347,7 @@ impl World {
         }
     }
 
-    fn fate(&mut self, queued: &QueuedTask) -> (Outcome, u64) {
+    fn fate(&mut self, queued: &QueuedTask, bad: bool) -> (Outcome, u64) {
         let slow = self.rng.random_bool(self.weather.slow);
         let micros = self.rng.random_range(1..300) * if slow { 100 } else { 1 };
         let is_gone = |&(stage, partition, (_, attempt)): &(StageId, u32, Location)| {
@@ -286,8 +360,14 @@ impl World {
             let missed = Outcome::FetchFailed { stage, partition, attempt, executor, whole };
             return (missed, micros);
         }
+        if self.rng.random_bool(self.weather.disk_full) {
+            let message = "the disk is full".into();
+            let failure = TaskFailure { message, retryable: true, executor_at_fault: true };
+            return (Outcome::Failed(failure), micros);
+        }
         let for_good = self.rng.random_bool(self.weather.fails_for_good);
-        if for_good || self.rng.random_bool(self.weather.fails) {
+        let fails = if bad { 0.8 } else { self.weather.fails };
+        if for_good || self.rng.random_bool(fails) {
             let failure = TaskFailure {
                 message: "bad luck".into(),
                 retryable: !for_good,
@@ -335,62 +415,6 @@ impl World {
             self.after(delay, Next::Tell(event));
         }
         self.tell(Event::TasksEnded { executor: id, ended });
-    }
-
-    fn lose(&mut self, id: ExecutorId) {
-        let Some(executor) = self.executors.remove(&id) else { return };
-        // What it last said may still be under way.
-        let delay = self.rng.random_range(0..10_000);
-        self.after(delay, Next::Tell(Event::TasksEnded { executor: id, ended: executor.outbox }));
-        let outputs_lost = self.rng.random_bool(self.weather.rots);
-        if outputs_lost || self.rng.random_bool(self.weather.rots) {
-            let gone = self.audit.outputs().filter(|(.., at)| at.0 == id);
-            self.rotten.extend(gone.map(|(stage, partition, at)| (stage, partition, at.1)));
-        }
-        let reason = "lost in the storm".into();
-        self.tell(Event::ExecutorLost { executor: id, reason, outputs_lost });
-    }
-
-    /// One stage's output at one executor goes bad; sometimes the executor says so.
-    fn rot(&mut self) {
-        let outputs: Vec<_> = self.audit.outputs().collect();
-        if outputs.is_empty() {
-            return;
-        }
-        let (stage, _, (executor, _)) = outputs[self.rng.random_range(0..outputs.len())];
-        let gone = outputs.iter().filter(|(of, _, at)| *of == stage && at.0 == executor);
-        self.rotten.extend(gone.clone().map(|(of, partition, at)| (*of, *partition, at.1)));
-        if self.rng.random_bool(0.3) {
-            let partitions = gone.map(|(_, partition, _)| *partition).collect();
-            self.tell(Event::OutputLost { stage, partitions });
-        }
-    }
-
-    /// An event about things that don't exist, or not so.
-    fn nonsense(&mut self) -> Event {
-        const FAR: u32 = u32::MAX;
-        let near = self.rng.random_range(0..12);
-        match self.rng.random_range(0..8) {
-            0 => Event::JobCancelled { job: JobId(FAR) },
-            1 => Event::StageDropped { stage: StageId(FAR) },
-            2 => Event::OutputLost { stage: StageId(near), partitions: vec![FAR] },
-            3 => Event::OutputLost { stage: StageId(FAR), partitions: vec![0] },
-            4 => Event::ExecutorLost {
-                executor: ExecutorId(FAR),
-                reason: String::new(),
-                outputs_lost: true,
-            },
-            5 => Event::JobSubmitted { job: JobId(0), stage: StageId(near) },
-            6 => Event::StageDefined {
-                stage: StageId(0),
-                spec: plan::stages(&mut self.rng).remove(0),
-            },
-            _ => {
-                let task = TaskId { stage: StageId(near), partition: near, attempt: FAR };
-                let end = TaskEnd { task, run_time: Duration::MAX, outcome: Outcome::Killed };
-                Event::TasksEnded { executor: ExecutorId(near), ended: vec![end] }
-            }
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::env::{TestEnv, failed};
 use crate::ids::{ExecutorId, StageId};
-use crate::scheduler::{Event, Outcome};
+use crate::scheduler::{Event, Outcome, Policy};
 
 fn damaged(stage: StageId, partition: u32, attempt: u32, executor: ExecutorId) -> Outcome {
     Outcome::FetchFailed { stage, partition, attempt, executor, whole: false }
@@ -82,4 +82,41 @@ fn results_and_unknown_stages_have_no_outputs() {
     assert!(env.scheduler.outputs(results).is_none());
     assert!(env.scheduler.outputs(StageId(9)).is_none());
     assert_eq!(env.scheduler.outputs_version(StageId(9)), 0);
+}
+
+#[test]
+fn losses_among_tasks_that_succeed_fail_nothing() {
+    let mut env = TestEnv::with(Policy { max_stage_reruns: 1, ..Policy::default() });
+    let map = env.shuffle(1, &[]);
+    let reduce = env.results(9, &[map]);
+    let executor = env.executor(1);
+    env.submit(reduce);
+    env.first_ends(Outcome::Succeeded);
+    for attempt in 0..9 {
+        env.first_ends(damaged(map, 0, attempt, executor));
+        env.first_ends(Outcome::Succeeded);
+        env.first_ends(Outcome::Succeeded);
+    }
+    assert_eq!(env.said().last().unwrap(), "job 0 finished");
+}
+
+#[test]
+fn a_partition_that_misses_its_input_again_and_again_fails_though_others_succeed() {
+    let mut env = TestEnv::with(Policy { max_stage_reruns: 1, ..Policy::default() });
+    let map = env.shuffle(1, &[]);
+    let reduce = env.results(9, &[map]);
+    let executor = env.executor(2);
+    env.submit(reduce);
+    env.first_ends(Outcome::Succeeded);
+    for attempt in 0..2 {
+        let unlucky = env.running.iter().find(|(_, task)| task.partition == 0).unwrap().1;
+        env.end(executor, unlucky, damaged(map, 0, attempt, executor));
+        if attempt == 0 {
+            // The other, and then the input.
+            env.first_ends(Outcome::Succeeded);
+            env.first_ends(Outcome::Succeeded);
+        }
+    }
+    let said = env.said();
+    assert!(said.iter().any(|s| s.contains("2 times in a row, last in partition 0")), "{said:?}");
 }
