@@ -271,7 +271,8 @@ fn what_can_never_be_is_refused_at_once_and_what_must_wait_says_for_what() {
     let second = cluster.rsubmit("noop").flags(["--executor-cores", "1"]).arg("1").spawn();
     second.wait_for("waits for 1 core and 1.0 GiB free on one worker");
     let apps = cluster.ask(&["apps"]).succeeds().stdout;
-    let waiting = apps.lines().find(|line| line.contains("WAITING")).expect("one that waits");
+    let waiting = apps.lines().find(|line| line.contains("free on one worker"));
+    let waiting = waiting.expect("one that waits");
     let id = waiting.split_whitespace().next().expect("its name");
     let why = cluster.ask(&["explain", id]).succeeds().stdout;
     assert!(why.contains("is WAITING") && why.contains("before it came app-"), "{why}");
