@@ -2,8 +2,8 @@
 
 use ingle_core::ids::{ExecutorId, WorkerId};
 use ingle_core::master::{
-    AppId, AppNews, AppSpec, AppState, AppStatus, DriverId, DriverSpec, DriverStatus, Event,
-    ExecutorName, WorkerHello, WorkerOrder, WorkerStatus,
+    AppId, AppNews, AppSpec, AppState, AppStatus, DriverId, DriverSpec, DriverStatus, DriverTry,
+    Event, ExecutorName, Room, WorkerHello, WorkerOrder, WorkerStatus,
 };
 use ingle_proto::v1;
 use ingle_proto::v1::application_command::{self, Command as AppCommand};
@@ -33,6 +33,20 @@ fn executor_name(name: Option<v1::ExecutorName>) -> Result<ExecutorName, Status>
     Ok((app_id(&name.application)?, ExecutorId(name.executor)))
 }
 
+fn driver_try(driver: Option<v1::DriverTry>) -> Result<DriverTry, Status> {
+    let driver = driver.ok_or_else(|| bad("driver"))?;
+    Ok((driver_id(&driver.driver)?, driver.attempt))
+}
+
+fn driver_message((driver, attempt): DriverTry) -> v1::DriverTry {
+    v1::DriverTry { driver: driver.to_string(), attempt }
+}
+
+fn room(room: Option<v1::Room>) -> Room {
+    let v1::Room { cores, memory } = room.unwrap_or_default();
+    Room { cores, memory }
+}
+
 fn executor_message((app, executor): ExecutorName) -> v1::ExecutorName {
     v1::ExecutorName { application: app.to_string(), executor: executor.0 }
 }
@@ -42,17 +56,16 @@ pub fn worker_hello(hello: v1::WorkerHello) -> Result<WorkerHello, Status> {
     if names > MAX_NAMES {
         return Err(Status::invalid_argument("that is more than a worker can run"));
     }
+    let executor =
+        |running: v1::RunningExecutor| Ok((executor_name(running.executor)?, room(running.room)));
+    let driver = |running: v1::RunningDriver| Ok((driver_try(running.driver)?, room(running.room)));
     Ok(WorkerHello {
         address: hello.address,
         cores: hello.cores,
         memory: hello.memory,
         instance: hello.instance,
-        executors: hello
-            .executors
-            .into_iter()
-            .map(|n| executor_name(Some(n)))
-            .collect::<Result<_, _>>()?,
-        drivers: hello.drivers.iter().map(|d| driver_id(d)).collect::<Result<_, _>>()?,
+        executors: hello.executors.into_iter().map(executor).collect::<Result<_, Status>>()?,
+        drivers: hello.drivers.into_iter().map(driver).collect::<Result<_, Status>>()?,
         applications: hello.applications.iter().map(|a| app_id(a)).collect::<Result<_, _>>()?,
     })
 }
@@ -65,10 +78,10 @@ pub fn worker_event(worker: WorkerId, report: WorkerReport) -> Result<Option<Eve
             Event::ExecutorEnded { worker, executor: executor_name(executor)?, reason }
         }
         WorkerReport::DriverEnded(v1::DriverEnded { driver, finished, reason }) => {
-            Event::DriverEnded { worker, driver: driver_id(&driver)?, finished, reason }
+            Event::DriverEnded { worker, driver: driver_try(driver)?, finished, reason }
         }
         WorkerReport::Draining(_) => Event::WorkerDraining { worker },
-        WorkerReport::Hello(_) | WorkerReport::ExecutorStarted(_) => return Ok(None),
+        WorkerReport::Hello(_) => return Ok(None),
     }))
 }
 
@@ -87,14 +100,14 @@ pub fn worker_command(order: WorkerOrder) -> v1::WorkerCommand {
         WorkerOrder::KillExecutor(name) => WorkerCommand::KillExecutor(executor_message(name)),
         WorkerOrder::LaunchDriver { driver, spec } => {
             WorkerCommand::LaunchDriver(v1::LaunchDriver {
-                driver: driver.to_string(),
+                driver: Some(driver_message(driver)),
                 cores: spec.cores,
                 memory: spec.memory,
                 component: spec.component,
                 submission: spec.submission,
             })
         }
-        WorkerOrder::KillDriver(driver) => WorkerCommand::KillDriver(driver.to_string()),
+        WorkerOrder::KillDriver(driver) => WorkerCommand::KillDriver(driver_message(driver)),
         WorkerOrder::ForgetApp(app) => WorkerCommand::ForgetApplication(app.to_string()),
     };
     v1::WorkerCommand { command: Some(command) }
@@ -136,7 +149,7 @@ pub fn app_event(app: AppId, report: AppReport) -> Option<Event> {
         AppReport::Ended(ended) => {
             Event::AppEnded { app, failure: Some(ended.failure).filter(|text| !text.is_empty()) }
         }
-        AppReport::Hello(_) | AppReport::Heartbeat(_) => return None,
+        AppReport::Hello(_) => return None,
     })
 }
 

@@ -137,7 +137,11 @@ impl v1::master_server::Master for Service {
             while let Ok(Some(v1::WorkerReport { report: Some(report) })) = reports.message().await
             {
                 match convert::worker_event(worker, report) {
-                    Ok(Some(event)) => shell.tell(event),
+                    Ok(Some(event)) => {
+                        if !shell.hear(connection, event) {
+                            break;
+                        }
+                    }
                     Ok(None) => {}
                     Err(status) => {
                         tracing::warn!("{worker} said what makes no sense: {}", status.message());
@@ -185,8 +189,10 @@ impl v1::master_server::Master for Service {
             while let Ok(Some(v1::ApplicationReport { report: Some(report) })) =
                 reports.message().await
             {
-                if let Some(event) = convert::app_event(app, report) {
-                    shell.tell(event);
+                if let Some(event) = convert::app_event(app, report)
+                    && !shell.hear(connection, event)
+                {
+                    break;
                 }
             }
         });

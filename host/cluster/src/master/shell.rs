@@ -85,6 +85,15 @@ impl Shell {
         }
     }
 
+    /// A peer says something. False if the core doesn't hold its connection any more: then nothing of it counts.
+    pub fn hear(&self, connection: ConnectionId, event: Event) -> bool {
+        let held = self.look(|core| core.holds(connection));
+        if held {
+            self.tell(event);
+        }
+        held
+    }
+
     /// Something is wanted, and waited for.
     pub async fn ask(&self, event: impl FnOnce(RequestId) -> Event) -> Result<Reply, Status> {
         let request = RequestId(self.requests.fetch_add(1, Ordering::Relaxed));

@@ -85,12 +85,16 @@ impl Connection {
             drivers: Vec::new(),
             applications: self.processes.applications(),
         };
-        for name in self.processes.names() {
+        for (name, room) in self.processes.all() {
             match name {
                 Name::Executor { application, executor } => {
-                    hello.executors.push(v1::ExecutorName { application, executor });
+                    let executor = Some(v1::ExecutorName { application, executor });
+                    hello.executors.push(v1::RunningExecutor { executor, room: Some(room) });
                 }
-                Name::Driver(driver) => hello.drivers.push(driver),
+                Name::Driver { driver, attempt } => {
+                    let driver = Some(v1::DriverTry { driver, attempt });
+                    hello.drivers.push(v1::RunningDriver { driver, room: Some(room) });
+                }
             }
         }
         hello
@@ -153,35 +157,41 @@ impl Connection {
     ) -> Result<(), String> {
         match command {
             Command::Welcome(_) => {}
-            Command::LaunchExecutor(launch) => {
-                let started = launch.executor.clone();
-                self.processes.start_executor(launch);
-                if let Some(started) = started {
-                    tell(send, Report::ExecutorStarted(started)).await?;
-                }
-            }
+            Command::LaunchExecutor(launch) => self.processes.start_executor(launch),
             Command::KillExecutor(v1::ExecutorName { application, executor }) => {
-                self.processes.kill(&Name::Executor { application, executor });
+                self.kill(Name::Executor { application, executor }, send).await?;
             }
             Command::LaunchDriver(launch) => {
-                let (processes, master) = (self.processes.clone(), master.clone());
-                // It may have to be fetched: meanwhile the connection goes on.
-                tokio::spawn(async move {
+                let (components, master) = (self.processes.components(), master.clone());
+                let component = launch.component.clone();
+                // Meanwhile the connection goes on.
+                let fetched = async move {
                     // Without it the driver says so itself.
-                    if let Err(why) =
-                        fetch(&processes.components(), &launch.component, master).await
-                    {
-                        tracing::warn!("the job of {}: {why}", launch.driver);
+                    if let Err(why) = fetch(&components, &component, master).await {
+                        tracing::warn!("a driver's job: {why}");
                     }
-                    processes.start_driver(launch);
-                });
+                };
+                self.processes.start_driver(launch, fetched);
             }
-            Command::KillDriver(driver) => self.processes.kill(&Name::Driver(driver)),
+            Command::KillDriver(v1::DriverTry { driver, attempt }) => {
+                self.kill(Name::Driver { driver, attempt }, send).await?;
+            }
             Command::ForgetApplication(id) => {
                 tokio::spawn(self.processes.clone().forget(id));
             }
         }
         Ok(())
+    }
+}
+
+impl Connection {
+    /// Ends a process, which is told when it has; at once if it isn't there.
+    async fn kill(&self, name: Name, send: &mpsc::Sender<v1::WorkerReport>) -> Result<(), String> {
+        if self.processes.kill(&name) {
+            return Ok(());
+        }
+        let reason = "it wasn't there".to_owned();
+        tell(send, report(Ended { name, finished: false, reason })).await
     }
 }
 
@@ -197,7 +207,11 @@ fn report(ended: Ended) -> Report {
             executor: Some(v1::ExecutorName { application, executor }),
             reason,
         }),
-        Name::Driver(driver) => Report::DriverEnded(v1::DriverEnded { driver, finished, reason }),
+        Name::Driver { driver, attempt } => Report::DriverEnded(v1::DriverEnded {
+            driver: Some(v1::DriverTry { driver, attempt }),
+            finished,
+            reason,
+        }),
     }
 }
 

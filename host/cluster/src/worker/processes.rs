@@ -30,8 +30,15 @@ const GRACE: Duration = Duration::from_secs(3);
 /// What a process is to its worker.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Name {
-    Executor { application: String, executor: u32 },
-    Driver(String),
+    Executor {
+        application: String,
+        executor: u32,
+    },
+    /// How often it was started again before tells its processes apart.
+    Driver {
+        driver: String,
+        attempt: u32,
+    },
 }
 
 /// A process came to its end.
@@ -47,7 +54,12 @@ pub struct Ended {
 struct Running {
     /// Dropped or sent to: the process is killed.
     kill: oneshot::Sender<()>,
+    /// What it was granted.
+    room: v1::Room,
 }
+
+/// What a process is started with: its configuration, where its logs go, and their names.
+type Config = (Vec<u8>, PathBuf, String);
 
 /// All processes of a worker.
 pub struct Processes {
@@ -121,15 +133,16 @@ impl Processes {
         self.folders.components()
     }
 
-    pub fn names(&self) -> Vec<Name> {
-        self.running.lock().keys().cloned().collect()
+    /// What runs, and what it was granted.
+    pub fn all(&self) -> Vec<(Name, v1::Room)> {
+        self.running.lock().iter().map(|(name, process)| (name.clone(), process.room)).collect()
     }
 
     /// Whether anything of an application or a driver runs here.
     pub fn runs_any_of(&self, id: &str) -> bool {
         self.running.lock().keys().any(|name| match name {
             Name::Executor { application, .. } => application == id,
-            Name::Driver(driver) => driver == id,
+            Name::Driver { driver, .. } => driver == id,
         })
     }
 
@@ -168,17 +181,23 @@ impl Processes {
             let logs = self.folders.new_logs(&application)?;
             Ok((config.encode_length_delimited_to_vec(), logs, format!("executor-{executor}")))
         };
-        self.start(name, "executor", config());
+        let room = v1::Room { cores: launch.cores, memory: launch.memory };
+        self.start(name, "executor", room, std::future::ready(()), config());
     }
 
-    /// Starts a driver.
-    pub fn start_driver(self: &Arc<Self>, launch: v1::LaunchDriver) {
-        let name = Name::Driver(launch.driver.clone());
+    /// Starts a driver, once `prepared`.
+    pub fn start_driver(
+        self: &Arc<Self>,
+        launch: v1::LaunchDriver,
+        prepared: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let Some(v1::DriverTry { driver, attempt }) = launch.driver else { return };
+        let name = Name::Driver { driver: driver.clone(), attempt };
         let config = || {
             let submission = v1::Submission::decode(launch.submission.as_slice())
                 .map_err(|e| format!("its submission can't be read: {e}"))?;
             let config = v1::DriverConfig {
-                driver: launch.driver.clone(),
+                driver: driver.clone(),
                 memory: launch.memory,
                 cores: launch.cores,
                 master: self.master.clone(),
@@ -189,46 +208,40 @@ impl Processes {
                 spill_dir: text(&self.folders.spill())?,
                 submission: Some(submission),
             };
-            let logs = self.folders.new_logs(&launch.driver)?;
+            let logs = self.folders.new_logs(&driver)?;
             Ok((config.encode_length_delimited_to_vec(), logs, "driver".to_owned()))
         };
-        self.start(name, "driver", config());
+        let room = v1::Room { cores: launch.cores, memory: launch.memory };
+        self.start(name, "driver", room, prepared, config());
     }
 
     fn start(
         self: &Arc<Self>,
         name: Name,
         verb: &'static str,
-        config: Result<(Vec<u8>, PathBuf, String), String>,
+        room: v1::Room,
+        prepared: impl Future<Output = ()> + Send + 'static,
+        config: Result<Config, String>,
     ) {
-        let (kill, killed) = oneshot::channel();
+        let (kill, mut killed) = oneshot::channel();
         let mut running = self.running.lock();
         if running.contains_key(&name) {
             return;
         }
-        running.insert(name.clone(), Running { kill });
+        running.insert(name.clone(), Running { kill, room });
         drop(running);
-        let spawned = config.and_then(|(config, logs, file)| {
-            let (stdout, stderr) =
-                (logs.join(format!("{file}.out")), logs.join(format!("{file}.err")));
-            let mut command = Command::new(&self.program);
-            command
-                .arg(verb)
-                .current_dir("/")
-                .stdin(Stdio::piped())
-                .stdout(append(&stdout)?)
-                .stderr(append(&stderr)?)
-                .kill_on_drop(true);
-            let child = command.spawn();
-            let child = child.map_err(|e| format!("starting {}: {e}", self.program.display()))?;
-            Ok((child, config, stderr))
-        });
         let this = self.clone();
         tokio::spawn(async move {
-            let (finished, reason) = match spawned {
+            let begun = tokio::select! {
+                () = prepared => true,
+                _ = &mut killed => false,
+            };
+            let gently = matches!(name, Name::Driver { .. });
+            let config =
+                if begun { config } else { Err("it was killed before it began".to_owned()) };
+            let (finished, reason) = match config.and_then(|config| this.spawn(verb, config)) {
                 Ok((child, config, stderr)) => {
-                    let gently = matches!(name, Name::Driver(_));
-                    watch_child(child, config, &stderr, killed, gently).await
+                    watch_child(child, config, &stderr, &mut killed, gently).await
                 }
                 Err(why) => (false, why),
             };
@@ -239,16 +252,33 @@ impl Processes {
         });
     }
 
-    /// Ends a process.
-    pub fn kill(&self, name: &Name) {
+    /// The child, its configuration, and where it says what goes wrong.
+    fn spawn(&self, verb: &str, config: Config) -> Result<(Child, Vec<u8>, PathBuf), String> {
+        let (config, logs, file) = config;
+        let (stdout, stderr) = (logs.join(format!("{file}.out")), logs.join(format!("{file}.err")));
+        let mut command = Command::new(&self.program);
+        command
+            .arg(verb)
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(append(&stdout)?)
+            .stderr(append(&stderr)?)
+            .kill_on_drop(true);
+        let child = command.spawn();
+        let child = child.map_err(|e| format!("starting {}: {e}", self.program.display()))?;
+        Ok((child, config, stderr))
+    }
+
+    /// Ends a process. False if there is none of that name.
+    pub fn kill(&self, name: &Name) -> bool {
         let mut running = self.running.lock();
-        if let Some(process) = running.get_mut(name) {
-            // It stays in the list until it is gone.
-            let (gone, _) = oneshot::channel();
-            let kill = std::mem::replace(&mut process.kill, gone);
-            // It may have ended this very moment.
-            let _ = kill.send(());
-        }
+        let Some(process) = running.get_mut(name) else { return false };
+        // It stays in the list until it is gone.
+        let (gone, _) = oneshot::channel();
+        let kill = std::mem::replace(&mut process.kill, gone);
+        // It may have ended this very moment.
+        let _ = kill.send(());
+        true
     }
 
     /// Waits until nothing runs.
@@ -264,7 +294,9 @@ impl Processes {
 
     /// Ends everything.
     pub async fn kill_all(&self) {
-        self.names().iter().for_each(|name| self.kill(name));
+        for (name, _) in self.all() {
+            self.kill(&name);
+        }
         self.all_ended().await;
     }
 }
@@ -287,7 +319,7 @@ async fn watch_child(
     mut child: Child,
     config: Vec<u8>,
     stderr: &Path,
-    killed: oneshot::Receiver<()>,
+    killed: &mut oneshot::Receiver<()>,
     gently: bool,
 ) -> (bool, String) {
     let input = child.stdin.take();

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::event::{Action, AppNews, WorkerOrder};
+use super::event::{Action, AppNews, Room, WorkerOrder};
 use super::ids::{AppId, DriverId};
 use super::{App, Executor, Master};
 use crate::ids::{ExecutorId, WorkerId};
@@ -35,13 +35,13 @@ impl Master {
         else {
             return;
         };
-        worker.drivers.insert(id);
-        worker.cores_used += cores;
-        worker.memory_used += memory;
+        let this = (id, driver.restarts);
+        worker.drivers.insert(this);
+        worker.take(driver.room());
         driver.worker = Some(at);
         let spec = driver.spec.clone();
         self.persist_driver(id, actions);
-        self.tell_worker(at, WorkerOrder::LaunchDriver { driver: id, spec }, actions);
+        self.tell_worker(at, WorkerOrder::LaunchDriver { driver: this, spec }, actions);
     }
 
     /// How many executors, and cores, an application may still be given; none if it wants none.
@@ -151,8 +151,7 @@ impl Master {
         app.executors.insert(executor, Executor { worker: at, cores, registered: false });
         app.workers.insert(at);
         worker.executors.insert((id, executor));
-        worker.cores_used += cores;
-        worker.memory_used += app.spec.executor_memory;
+        worker.take(Room { cores, memory: app.spec.executor_memory });
         let order = WorkerOrder::LaunchExecutor {
             executor: (id, executor),
             cores,

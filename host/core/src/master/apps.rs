@@ -8,7 +8,7 @@ use super::event::{
 };
 use super::explain::AppState;
 use super::ids::AppId;
-use super::{App, Master, Peer};
+use super::{App, Master, Peer, Process, clean, has_control};
 use crate::ids::WorkerId;
 
 impl App {
@@ -107,6 +107,19 @@ impl Master {
         if is_long(&spec.name) || is_long(&spec.driver_address) || is_long_secret(&spec.secret) {
             return Some(format!("a name of more than {} bytes is too long", policy.max_name));
         }
+        if has_control(&spec.name) || has_control(&spec.driver_address) {
+            return Some("a name must not have control characters".into());
+        }
+        if let Some(id) = spec.driver {
+            // Else a kill of the driver, or its end, would hit another's application.
+            let taken =
+                |driver: &super::Driver| driver.app.filter(|app| self.apps.contains_key(app));
+            match self.drivers.get(&id).map(|driver| (driver.worker, taken(driver))) {
+                Some((Some(_), None)) => {}
+                Some((_, Some(app))) => return Some(format!("{id} has an application: {app}")),
+                Some((None, None)) | None => return Some(format!("{id} runs on no worker")),
+            }
+        }
         if self.apps.len() >= policy.max_apps {
             return Some(format!("there are {} applications, and no more can be", policy.max_apps));
         }
@@ -178,14 +191,17 @@ impl Master {
         }
     }
 
-    /// An executor's cores and memory are free again; gives whether it had found its driver.
-    fn free_executor(&mut self, name: ExecutorName) -> Option<(WorkerId, bool)> {
+    /// An executor isn't its application's any more: its process `ended`, or is told to. Gives whether it had found its driver.
+    fn free_executor(&mut self, name: ExecutorName, ended: bool) -> Option<(WorkerId, bool)> {
         let app = self.apps.get_mut(&name.0)?;
         let executor = app.executors.remove(&name.1)?;
+        let room = app.room(&executor);
         if let Some(worker) = self.workers.get_mut(&executor.worker) {
             worker.executors.remove(&name);
-            worker.cores_used -= executor.cores;
-            worker.memory_used -= app.spec.executor_memory;
+            match ended {
+                true => worker.give_back(room),
+                false => worker.is_ending(Process::Executor(name), room),
+            }
         }
         Some((executor.worker, executor.registered))
     }
@@ -195,20 +211,26 @@ impl Master {
         at: WorkerId,
         name: ExecutorName,
         reason: &str,
+        worker_lost: bool,
         actions: &mut Vec<Action>,
     ) {
+        if let Some(worker) = self.workers.get_mut(&at) {
+            worker.has_ended(Process::Executor(name));
+        }
         let (id, executor) = name;
+        let reason = &clean(reason);
         let found = self.apps.get(&id).and_then(|app| app.executors.get(&executor));
         if found.is_none_or(|e| e.worker != at) {
             return;
         }
-        let Some((_, registered)) = self.free_executor(name) else { return };
+        let Some((_, registered)) = self.free_executor(name, true) else { return };
         let lost = AppNews::Lost { executor, reason: reason.to_owned() };
         self.tell_app(id, lost, actions);
         self.persist_app(id, actions);
         let (max, now) = (self.policy.max_executor_failures, self.now);
         let Some(app) = self.apps.get_mut(&id) else { return };
-        if registered {
+        // That its worker went is no sign of what the application is like.
+        if registered || worker_lost {
             return;
         }
         app.failures += 1;
@@ -230,7 +252,7 @@ impl Master {
 
     /// An application needs an executor no more.
     pub(super) fn release(&mut self, name: ExecutorName, actions: &mut Vec<Action>) {
-        if let Some((worker, _)) = self.free_executor(name) {
+        if let Some((worker, _)) = self.free_executor(name, false) {
             self.tell_worker(worker, WorkerOrder::KillExecutor(name), actions);
             self.persist_app(name.0, actions);
         }
@@ -246,11 +268,12 @@ impl Master {
     ) {
         let Some(app) = self.apps.get(&id) else { return };
         let mut status = self.app_status(id, app);
+        let text = &*clean(text);
         (status.state, status.text) = (state, text.to_owned());
         let executors: Vec<_> = app.executors.keys().copied().collect();
         let (workers, connection) = (app.workers.clone(), app.connection);
         for executor in executors {
-            if let Some((worker, _)) = self.free_executor((id, executor)) {
+            if let Some((worker, _)) = self.free_executor((id, executor), false) {
                 let kill = WorkerOrder::KillExecutor((id, executor));
                 self.tell_worker(worker, kill, actions);
             }

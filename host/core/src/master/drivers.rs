@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use super::event::{Action, DriverSpec, Key, Record, Reply, RequestId, WorkerOrder};
+use super::event::{
+    Action, DriverSpec, DriverTry, Key, Record, Reply, RequestId, Room, WorkerOrder,
+};
 use super::explain::AppState;
 use super::ids::DriverId;
-use super::{Driver, Master};
+use super::{Driver, Master, Process, clean, has_control};
 use crate::ids::WorkerId;
 
 /// A submission larger than this is none.
@@ -24,6 +26,10 @@ impl Driver {
             last: String::new(),
         }
     }
+
+    pub(super) fn room(&self) -> Room {
+        Room { cores: self.spec.cores, memory: self.spec.memory }
+    }
 }
 
 impl Master {
@@ -38,6 +44,8 @@ impl Master {
             Some("a driver must have at least 1 core and some memory".into())
         } else if spec.name.len() > self.policy.max_name || spec.submission.len() > MAX_SUBMISSION {
             Some("its name or its arguments are too long".into())
+        } else if has_control(&spec.name) {
+            Some("a name must not have control characters".into())
         } else if self.drivers.len() >= self.policy.max_apps {
             Some(format!("there are {} drivers, and no more can be", self.policy.max_apps))
         } else {
@@ -66,29 +74,38 @@ impl Master {
         }
     }
 
-    fn free_driver(&mut self, id: DriverId) -> Option<WorkerId> {
+    /// A driver runs nowhere any more, as far as it is wanted: its process `ended`, or is told to.
+    fn free_driver(&mut self, id: DriverId, ended: bool) -> Option<(WorkerId, DriverTry)> {
         let driver = self.drivers.get_mut(&id)?;
         let at = driver.worker.take()?;
         driver.last_worker = Some(at);
+        let this = (id, driver.restarts);
         if let Some(worker) = self.workers.get_mut(&at) {
-            worker.drivers.remove(&id);
-            worker.cores_used -= driver.spec.cores;
-            worker.memory_used -= driver.spec.memory;
+            worker.drivers.remove(&this);
+            match ended {
+                true => worker.give_back(driver.room()),
+                false => worker.is_ending(Process::Driver(this), driver.room()),
+            }
         }
-        Some(at)
+        Some((at, this))
     }
 
     pub(super) fn driver_ended(
         &mut self,
         at: WorkerId,
-        id: DriverId,
+        (id, attempt): DriverTry,
         finished: bool,
         reason: &str,
         actions: &mut Vec<Action>,
     ) {
-        let Some(driver) = self.drivers.get(&id).filter(|d| d.worker == Some(at)) else { return };
+        if let Some(worker) = self.workers.get_mut(&at) {
+            worker.has_ended(Process::Driver((id, attempt)));
+        }
+        let is_this = |d: &&Driver| d.worker == Some(at) && d.restarts == attempt;
+        let Some(driver) = self.drivers.get(&id).filter(is_this) else { return };
         let (supervised, app) = (driver.spec.supervise, driver.app);
-        self.free_driver(id);
+        let reason = &clean(reason);
+        self.free_driver(id, true);
         if let Some(app) = app {
             // It may have said so itself.
             let (state, text) = match finished {
@@ -126,11 +143,12 @@ impl Master {
         text: &str,
         actions: &mut Vec<Action>,
     ) {
-        if let Some(worker) = self.free_driver(id) {
-            self.tell_worker(worker, WorkerOrder::KillDriver(id), actions);
+        if let Some((worker, this)) = self.free_driver(id, false) {
+            self.tell_worker(worker, WorkerOrder::KillDriver(this), actions);
         }
         let Some(driver) = self.drivers.get(&id) else { return };
         let mut status = self.driver_status(id, driver);
+        let text = &*clean(text);
         (status.state, status.text) = (state, text.to_owned());
         self.drivers.remove(&id);
         let text = if text.is_empty() { String::new() } else { format!(": {text}") };

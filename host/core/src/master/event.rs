@@ -19,6 +19,18 @@ pub struct RequestId(pub u64);
 /// An executor of an application.
 pub type ExecutorName = (AppId, ExecutorId);
 
+/// A driver, and how often it was started again: a later try is another process.
+pub type DriverTry = (DriverId, u32);
+
+/// What something takes of a worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// Cores.
+    pub cores: u32,
+    /// Bytes.
+    pub memory: u64,
+}
+
 /// What a worker says first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerHello {
@@ -30,10 +42,10 @@ pub struct WorkerHello {
     pub memory: u64,
     /// Chosen at each start of its process.
     pub instance: u64,
-    /// What runs on it.
-    pub executors: Vec<ExecutorName>,
-    /// What runs on it.
-    pub drivers: Vec<DriverId>,
+    /// What runs on it, and what it takes.
+    pub executors: Vec<(ExecutorName, Room)>,
+    /// What runs on it, and what it takes.
+    pub drivers: Vec<(DriverTry, Room)>,
     /// Applications that it has files of.
     pub applications: Vec<AppId>,
 }
@@ -114,7 +126,7 @@ pub enum Event {
         /// Where it ran.
         worker: WorkerId,
         /// The driver.
-        driver: DriverId,
+        driver: DriverTry,
         /// Else it failed.
         finished: bool,
         /// For people.
@@ -254,12 +266,12 @@ pub enum WorkerOrder {
     /// Start a driver.
     LaunchDriver {
         /// Its name.
-        driver: DriverId,
+        driver: DriverTry,
         /// What it is.
         spec: DriverSpec,
     },
-    /// End a driver.
-    KillDriver(DriverId),
+    /// End a driver. Its end is reported, unless it isn't there.
+    KillDriver(DriverTry),
     /// Remove the files of an application.
     ForgetApp(AppId),
 }

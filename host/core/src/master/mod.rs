@@ -24,8 +24,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 pub use event::{
-    Action, AppNews, AppSpec, ConnectionId, DriverSpec, Event, ExecutorName, Key, Policy, Record,
-    Reply, RequestId, Target, WorkerHello, WorkerOrder,
+    Action, AppNews, AppSpec, ConnectionId, DriverSpec, DriverTry, Event, ExecutorName, Key,
+    Policy, Record, Reply, RequestId, Room, Target, WorkerHello, WorkerOrder,
 };
 pub use explain::{AppState, AppStatus, DriverStatus, WorkerStatus};
 pub use ids::{AppId, DriverId};
@@ -66,9 +66,18 @@ struct Worker {
     seen: Duration,
     draining: bool,
     executors: BTreeSet<ExecutorName>,
-    drivers: BTreeSet<DriverId>,
+    drivers: BTreeSet<DriverTry>,
+    /// What nobody wants any more, and is there until the worker says otherwise: it takes room until then.
+    ending: BTreeMap<Process, Room>,
     cores_used: u32,
     memory_used: u64,
+}
+
+/// What runs on a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Process {
+    Executor(ExecutorName),
+    Driver(DriverTry),
 }
 
 impl Worker {
@@ -78,6 +87,28 @@ impl Worker {
 
     fn free_memory(&self) -> u64 {
         self.memory.saturating_sub(self.memory_used)
+    }
+
+    fn take(&mut self, room: Room) {
+        self.cores_used += room.cores;
+        self.memory_used += room.memory;
+    }
+
+    fn give_back(&mut self, room: Room) {
+        self.cores_used -= room.cores;
+        self.memory_used -= room.memory;
+    }
+
+    /// Something that it ran is told to end; its room is taken already.
+    fn is_ending(&mut self, process: Process, room: Room) {
+        self.ending.insert(process, room);
+    }
+
+    /// Something that was told to end has.
+    fn has_ended(&mut self, process: Process) {
+        if let Some(room) = self.ending.remove(&process) {
+            self.give_back(room);
+        }
     }
 
     /// Whether it gets new work.
@@ -114,6 +145,10 @@ struct App {
 impl App {
     fn cores(&self) -> u32 {
         self.executors.values().map(|e| e.cores).sum()
+    }
+
+    fn room(&self, executor: &Executor) -> Room {
+        Room { cores: executor.cores, memory: self.spec.executor_memory }
     }
 }
 
@@ -177,6 +212,7 @@ impl Master {
                         draining,
                         executors: BTreeSet::new(),
                         drivers: BTreeSet::new(),
+                        ending: BTreeMap::new(),
                         cores_used: 0,
                         memory_used: 0,
                     };
@@ -213,8 +249,7 @@ impl Master {
             app.executors.retain(|executor, e| {
                 let Some(worker) = workers.get_mut(&e.worker) else { return false };
                 worker.executors.insert((*id, *executor));
-                worker.cores_used += e.cores;
-                worker.memory_used += app.spec.executor_memory;
+                worker.take(Room { cores: e.cores, memory: app.spec.executor_memory });
                 true
             });
             if let Some(driver) = app.spec.driver.and_then(|d| self.drivers.get_mut(&d)) {
@@ -224,9 +259,8 @@ impl Master {
         for (id, driver) in &mut self.drivers {
             match driver.worker.and_then(|w| self.workers.get_mut(&w)) {
                 Some(worker) => {
-                    worker.drivers.insert(*id);
-                    worker.cores_used += driver.spec.cores;
-                    worker.memory_used += driver.spec.memory;
+                    worker.drivers.insert((*id, driver.restarts));
+                    worker.take(driver.room());
                 }
                 None => driver.worker = None,
             }
@@ -235,6 +269,7 @@ impl Master {
 
     /// Takes note of an event and appends what is to be done. `now` is a time that doesn't go back.
     pub fn handle(&mut self, now: Duration, event: Event, actions: &mut Vec<Action>) {
+        self.notice_sleep(now);
         self.now = self.now.max(now);
         let first = actions.len();
         let mut allocate = true;
@@ -250,7 +285,7 @@ impl Master {
             }
             Event::WorkerDraining { worker } => self.drain_worker(worker, actions),
             Event::ExecutorEnded { worker, executor, reason } => {
-                self.executor_ended(worker, executor, &reason, actions);
+                self.executor_ended(worker, executor, &reason, false, actions);
             }
             Event::DriverEnded { worker, driver, finished, reason } => {
                 self.driver_ended(worker, driver, finished, &reason, actions);
@@ -294,12 +329,34 @@ impl Master {
             .sort_by_key(|action| !matches!(action, Action::Persist(_) | Action::Forget(_)));
     }
 
-    /// When something ends by itself, if nothing happens before.
+    /// When to tick, if nothing happens before: while there is anybody, well before any lease ends.
     pub fn next_deadline(&self) -> Option<Duration> {
-        let workers = self.workers.values().map(|w| w.seen + self.policy.worker_lease);
-        let apps = self.apps.values().filter(|app| app.connection.is_none());
-        let apps = apps.map(|app| app.lost + self.policy.app_lease);
-        workers.chain(apps).chain(self.looks.first().copied()).min()
+        let anybody = !self.workers.is_empty() || !self.apps.is_empty();
+        let regular = anybody.then(|| self.now + self.lease() / 4);
+        regular.into_iter().chain(self.looks.first().copied()).min()
+    }
+
+    /// The shorter of the leases.
+    fn lease(&self) -> Duration {
+        self.policy.worker_lease.min(self.policy.app_lease)
+    }
+
+    /// A master that was itself stopped for longer than a lease can't hold the others' silence against them.
+    fn notice_sleep(&mut self, now: Duration) {
+        if now.saturating_sub(self.now) <= self.lease() {
+            return;
+        }
+        for worker in self.workers.values_mut() {
+            worker.seen = now;
+        }
+        for app in self.apps.values_mut() {
+            app.lost = now;
+        }
+    }
+
+    /// Whether a connection is one that the master holds: what comes from an older one of the same peer doesn't count.
+    pub fn holds(&self, connection: ConnectionId) -> bool {
+        self.connections.contains_key(&connection)
     }
 
     fn tick(&mut self, actions: &mut Vec<Action>) {
@@ -412,19 +469,45 @@ impl Master {
         }
         for (id, driver) in &self.drivers {
             if let Some(worker) = driver.worker {
-                assert!(self.workers[&worker].drivers.contains(id), "{id}");
+                let drivers = &self.workers[&worker].drivers;
+                assert!(drivers.contains(&(*id, driver.restarts)), "{id}");
                 let used = used.entry(worker).or_default();
                 *used = (used.0 + driver.spec.cores, used.1 + driver.spec.memory);
             }
         }
         for (id, worker) in &self.workers {
-            let used = used.get(id).copied().unwrap_or_default();
+            let mut used = used.get(id).copied().unwrap_or_default();
+            for (process, room) in &worker.ending {
+                let wanted = match process {
+                    Process::Executor(name) => worker.executors.contains(name),
+                    Process::Driver(driver) => worker.drivers.contains(driver),
+                };
+                assert!(!wanted, "{process:?} on {id} is to end, and wanted");
+                used = (used.0 + room.cores, used.1 + room.memory);
+            }
             assert_eq!(used, (worker.cores_used, worker.memory_used), "what {id} gives");
             assert!(used.0 <= worker.cores && used.1 <= worker.memory, "{id} gives too much");
             for (app, executor) in &worker.executors {
                 assert!(self.apps[app].executors.contains_key(executor), "{app} {executor}");
             }
-            assert!(worker.drivers.iter().all(|d| self.drivers[d].worker == Some(*id)), "{id}");
+            let there = |(driver, attempt): &DriverTry| {
+                let driver = &self.drivers[driver];
+                driver.worker == Some(*id) && driver.restarts == *attempt
+            };
+            assert!(worker.drivers.iter().all(there), "{id}");
         }
     }
+}
+
+/// Texts of others end up on terminals and in the store.
+const MAX_TEXT: usize = 4096;
+
+/// A text that peers or guests chose, so that it steers no terminal and isn't long.
+fn clean(text: &str) -> String {
+    let safe = |c: char| if c.is_control() && c != '\n' { '\u{fffd}' } else { c };
+    text.chars().take(MAX_TEXT).map(safe).collect()
+}
+
+fn has_control(text: &str) -> bool {
+    text.chars().any(char::is_control)
 }

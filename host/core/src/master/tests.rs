@@ -39,9 +39,39 @@ impl Env {
         }
     }
 
+    /// Time passes, and the master looks at the clock as often as it wants to.
     fn pass(&mut self, seconds: u64) {
-        self.now += Duration::from_secs(seconds);
-        self.tell(Event::Tick);
+        let until = self.now + Duration::from_secs(seconds);
+        while self.now < until {
+            let next = self.master.next_deadline().unwrap_or(until);
+            self.now = next.clamp(self.now + Duration::from_millis(1), until);
+            self.tell(Event::Tick);
+        }
+    }
+
+    /// As [`Env::pass`], with a worker that goes on being there.
+    fn pass_with(&mut self, worker: WorkerId, seconds: u64) {
+        for _ in 0..seconds {
+            self.pass(1);
+            self.tell(Event::Heartbeat { worker });
+        }
+    }
+
+    /// The end of all that the worker was told to end.
+    fn killed(&mut self, worker: WorkerId) {
+        let orders: Vec<_> = self.orders().into_iter().cloned().collect();
+        for order in orders {
+            let reason = "it was killed".to_owned();
+            match order {
+                WorkerOrder::KillExecutor(executor) => {
+                    self.tell(Event::ExecutorEnded { worker, executor, reason });
+                }
+                WorkerOrder::KillDriver(driver) => {
+                    self.tell(Event::DriverEnded { worker, driver, finished: false, reason });
+                }
+                _ => {}
+            }
+        }
     }
 
     fn connection(&mut self) -> ConnectionId {
@@ -153,6 +183,10 @@ fn driver_spec(cores: u32, supervise: bool) -> DriverSpec {
     }
 }
 
+fn room(cores: u32) -> Room {
+    Room { cores, memory: GIB }
+}
+
 fn count(launched: &[(WorkerId, u32)]) -> BTreeMap<u32, usize> {
     let mut counts = BTreeMap::new();
     for (worker, _) in launched {
@@ -218,8 +252,12 @@ fn applications_are_served_first_come_first_served_and_told_what_they_wait_for()
     );
     assert!(env.news().iter().any(|n| matches!(n, AppNews::Waits(text) if *text == waits.text)));
     env.tell(Event::AppEnded { app: first, failure: None });
-    assert_eq!(env.launched(), [(WorkerId(1), 1)], "what the first had is free");
     assert!(env.news().iter().any(|n| matches!(n, AppNews::Over(_))));
+    assert!(env.launched().is_empty(), "its executors are still there");
+    let worker = WorkerId(1);
+    let executor = (first, ExecutorId(0));
+    env.tell(Event::ExecutorEnded { worker, executor, reason: "it was killed".into() });
+    assert_eq!(env.launched(), [(worker, 1)], "what the first had is free");
     env.tell(Event::ConnectionLost { connection });
     assert_eq!(env.master.app(first).unwrap().state, AppState::Finished);
 }
@@ -252,19 +290,12 @@ fn an_executor_that_ends_is_replaced_and_one_that_never_works_ends_its_applicati
     env.tell(Event::ExecutorRegistered { executor });
     env.tell(Event::ExecutorEnded { worker, executor, reason: "power".into() });
     assert_eq!(env.launched().len(), 1, "at once, since it had worked");
-    for number in 1..Policy::default().max_executor_failures {
+    for number in 1..=Policy::default().max_executor_failures {
         let executor = (app, ExecutorId(number));
         env.tell(Event::ExecutorEnded { worker, executor, reason: "boom".into() });
         assert!(env.launched().is_empty(), "not at once");
-        env.pass(40);
-        env.tell(Event::Heartbeat { worker });
-        if env.launched().is_empty() {
-            // The worker's lease ended with the wait.
-            return;
-        }
+        env.pass_with(worker, 40);
     }
-    let executor = (app, ExecutorId(Policy::default().max_executor_failures));
-    env.tell(Event::ExecutorEnded { worker, executor, reason: "boom".into() });
     let status = env.master.app(app).unwrap();
     assert_eq!(status.state, AppState::Failed);
     assert!(status.text.contains("10 executors in a row") && status.text.ends_with("boom"));
@@ -275,18 +306,140 @@ fn a_silent_worker_is_lost_with_all_it_had_and_whoever_used_it_is_told() {
     let mut env = Env::new();
     let (lost, _) = env.worker("a", 1, 8);
     let (app, _) = env.app(spec());
-    env.now += Duration::from_secs(10);
-    let (other, _) = env.worker("b", 1, 8);
-    env.tell(Event::Heartbeat { worker: other });
     env.pass(10);
+    let (other, _) = env.worker("b", 1, 8);
+    let mut told = Vec::new();
+    for _ in 0..10 {
+        env.pass(1);
+        told.extend(env.news().into_iter().cloned());
+        env.tell(Event::Heartbeat { worker: other });
+    }
     assert!(
-        env.news()
-            .iter()
-            .any(|n| matches!(n, AppNews::WorkerLost { worker, .. } if *worker == lost))
+        told.iter().any(|n| matches!(n, AppNews::WorkerLost { worker, .. } if *worker == lost))
     );
-    assert!(env.news().iter().any(|n| matches!(n, AppNews::Lost { executor: ExecutorId(0), .. })));
+    assert!(told.iter().any(|n| matches!(n, AppNews::Lost { executor: ExecutorId(0), .. })));
     assert_eq!(env.master.workers().map(|w| w.id).collect::<Vec<_>>(), [other]);
     assert_eq!(env.master.app(app).unwrap().executors.len(), 1, "that on the other worker");
+}
+
+#[test]
+fn that_a_worker_is_lost_is_no_failure_of_its_applications() {
+    let mut env = Env::new();
+    env.worker("a", 64, 256);
+    let (app, _) = env.app(AppSpec { num_executors: Some(60), ..spec() });
+    env.pass(20);
+    assert_eq!(env.master.workers().count(), 0);
+    assert_eq!(env.master.app(app).unwrap().state, AppState::Waiting);
+}
+
+#[test]
+fn a_master_that_slept_gives_nobody_up() {
+    let mut env = Env::new();
+    let (worker, _) = env.worker("a", 1, 8);
+    let (app, connection) = env.app(spec());
+    env.tell(Event::ConnectionLost { connection });
+    env.now += Duration::from_secs(3600);
+    env.tell(Event::Tick);
+    assert_eq!(env.master.workers().count(), 1);
+    assert_eq!(env.master.app(app).unwrap().state, AppState::Waiting);
+    env.pass_with(worker, 20);
+    assert_eq!(env.master.workers().count(), 1);
+    assert_eq!(env.master.app(app).unwrap().state, AppState::Killed, "leases go on after it");
+}
+
+#[test]
+fn what_is_told_to_end_takes_room_until_it_has() {
+    let mut env = Env::new();
+    let (worker, connection) = env.worker("a", 2, 8);
+    let both = AppSpec { executor_cores: Some(2), num_executors: Some(1), ..spec() };
+    let (first, _) = env.app(both.clone());
+    env.app(both);
+    env.tell(Event::Kill { request: RequestId(1), target: Target::App(first) });
+    assert!(env.launched().is_empty());
+    // It is out of reach, and back: what it says counts.
+    env.tell(Event::ConnectionLost { connection });
+    let mut hello = env.hello("a", 2, 8);
+    let executor = (first, ExecutorId(0));
+    hello.executors = vec![(executor, room(2))];
+    env.worker_says(hello);
+    assert!(env.orders().contains(&&WorkerOrder::KillExecutor(executor)));
+    assert!(env.launched().is_empty());
+    env.tell(Event::ExecutorEnded { worker, executor, reason: "it was killed".into() });
+    assert_eq!(env.launched(), [(worker, 2)]);
+}
+
+#[test]
+fn what_nobody_knows_takes_room_until_it_has_ended() {
+    let mut env = Env::new();
+    env.app(AppSpec { executor_cores: Some(2), ..spec() });
+    let executor = (AppId::new(0, 77), ExecutorId(0));
+    let mut hello = env.hello("a", 2, 8);
+    // It may say that it takes more than there is.
+    hello.executors = vec![(executor, Room { cores: u32::MAX, memory: u64::MAX })];
+    let (worker, _) = env.worker_says(hello);
+    assert!(env.launched().is_empty());
+    env.tell(Event::ExecutorEnded { worker, executor, reason: "it was killed".into() });
+    assert_eq!(env.launched(), [(worker, 2)]);
+}
+
+#[test]
+fn the_end_of_a_drivers_old_try_is_not_that_of_the_new_one() {
+    let mut env = Env::new();
+    env.worker("a", 2, 8);
+    env.tell(Event::SubmitDriver { request: RequestId(1), spec: driver_spec(1, true), wall: 0 });
+    let id = DriverId::new(0, 1);
+    env.pass(60);
+    assert_eq!(env.master.workers().count(), 0, "it is lost");
+    // The same process is back, and still runs the first try.
+    let mut hello = env.hello("a", 2, 8);
+    hello.drivers = vec![((id, 0), room(1))];
+    let (worker, _) = env.worker_says(hello);
+    assert!(env.orders().contains(&&WorkerOrder::KillDriver((id, 0))));
+    assert_eq!(env.master.driver(id).unwrap().state, AppState::Running, "the second try");
+    env.killed(worker);
+    assert_eq!(env.master.driver(id).unwrap().state, AppState::Running);
+}
+
+#[test]
+fn an_application_names_a_driver_that_runs_and_has_none() {
+    let mut env = Env::new();
+    env.worker("a", 8, 32);
+    env.tell(Event::SubmitDriver { request: RequestId(1), spec: driver_spec(1, false), wall: 0 });
+    let id = DriverId::new(0, 1);
+    let of = |driver| AppSpec { driver: Some(driver), num_executors: Some(1), ..spec() };
+    let (own, _) = env.app(of(id));
+    for (driver, words) in [(id, "has an application"), (DriverId::new(1, 9), "runs on no worker")]
+    {
+        let connection = env.connection();
+        env.tell(Event::AppHello { connection, id: None, spec: of(driver), wall: 0 });
+        assert!(env.refusal().contains(words), "{}", env.refusal());
+    }
+    assert_eq!(env.master.driver(id).unwrap().app, Some(own));
+}
+
+#[test]
+fn names_that_could_steer_a_terminal_are_refused() {
+    let mut env = Env::new();
+    let connection = env.connection();
+    let bad = AppSpec { name: "\u{1b}[2J".into(), ..spec() };
+    env.tell(Event::AppHello { connection, id: None, spec: bad, wall: 0 });
+    assert!(env.refusal().contains("control characters"));
+    let bad = DriverSpec { name: "a\nb".into(), ..driver_spec(1, false) };
+    env.tell(Event::SubmitDriver { request: RequestId(1), spec: bad, wall: 0 });
+    assert!(env.refusal().contains("control characters"));
+    let hello = WorkerHello { address: "a\u{7}:1".into(), ..env.hello("a", 1, 1) };
+    env.tell(Event::WorkerHello { connection, hello });
+    assert!(env.refusal().contains("HOST:PORT"));
+}
+
+#[test]
+fn a_connection_counts_until_its_peer_has_another() {
+    let mut env = Env::new();
+    let (_, old) = env.worker("a", 1, 8);
+    assert!(env.master.holds(old));
+    let hello = env.hello("a", 1, 8);
+    let (_, new) = env.worker_says(hello);
+    assert!(!env.master.holds(old) && env.master.holds(new));
 }
 
 #[test]
@@ -298,7 +451,7 @@ fn a_worker_that_comes_back_keeps_what_it_runs_and_loses_what_it_should_not() {
     env.pass(5);
     let stranger = (AppId::new(9, 9), ExecutorId(0));
     let mut hello = env.hello("a", 2, 8);
-    hello.executors = vec![(app, ExecutorId(0)), stranger];
+    hello.executors = vec![((app, ExecutorId(0)), room(1)), (stranger, room(1))];
     hello.applications = vec![app, stranger.0];
     let (again, _) = env.worker_says(hello);
     assert_eq!(again, worker);
@@ -386,20 +539,36 @@ fn drivers_are_placed_killed_and_started_again_if_they_are_supervised() {
     env.tell(Event::SubmitDriver { request: RequestId(1), spec: driver_spec(1, true), wall: 0 });
     let id = DriverId::new(0, 1);
     assert!(env.actions.contains(&Action::Reply(RequestId(1), Ok(Reply::Driver(id)))));
-    assert!(matches!(env.orders()[0], WorkerOrder::LaunchDriver { driver, .. } if *driver == id));
+    assert!(
+        matches!(env.orders()[0], WorkerOrder::LaunchDriver { driver, .. } if *driver == (id, 0))
+    );
     let (app, _) = env.app(AppSpec { driver: Some(id), num_executors: Some(1), ..spec() });
-    env.tell(Event::DriverEnded { worker, driver: id, finished: false, reason: "boom".into() });
+    env.tell(Event::DriverEnded {
+        worker,
+        driver: (id, 0),
+        finished: false,
+        reason: "boom\u{1b}[2J".into(),
+    });
     assert_eq!(env.master.app(app).unwrap().state, AppState::Failed);
-    assert!(env.master.driver(id).unwrap().text.contains("started again in a moment: boom"));
+    assert!(
+        env.master.driver(id).unwrap().text.ends_with("started again in a moment: boom\u{fffd}[2J")
+    );
     env.pass(3);
-    assert!(matches!(env.orders()[0], WorkerOrder::LaunchDriver { .. }));
+    assert_eq!(env.master.driver(id).unwrap().state, AppState::Running);
     env.tell(Event::SubmitDriver { request: RequestId(2), spec: driver_spec(1, false), wall: 0 });
     let second = DriverId::new(0, 3);
     assert_eq!(env.master.driver(second).unwrap().state, AppState::Waiting);
     env.tell(Event::Kill { request: RequestId(3), target: Target::Driver(id) });
-    assert!(env.orders().contains(&&WorkerOrder::KillDriver(id)));
+    assert!(env.orders().contains(&&WorkerOrder::KillDriver((id, 1))));
+    assert_eq!(env.master.driver(second).unwrap().state, AppState::Waiting, "it is still there");
+    env.killed(worker);
     assert_eq!(env.master.driver(second).unwrap().state, AppState::Running);
-    env.tell(Event::DriverEnded { worker, driver: second, finished: true, reason: String::new() });
+    env.tell(Event::DriverEnded {
+        worker,
+        driver: (second, 0),
+        finished: true,
+        reason: String::new(),
+    });
     assert_eq!(env.master.driver(second).unwrap().state, AppState::Finished);
     env.tell(Event::Kill { request: RequestId(4), target: Target::Driver(second) });
     assert!(env.refusal().contains("is over already: it is FINISHED"));
@@ -418,8 +587,8 @@ fn a_master_that_starts_again_goes_on_where_it_was() {
     env.app(spec());
     assert!(env.launched().is_empty(), "nothing is granted on a worker that isn't back");
     let mut hello = env.hello("a", 3, 8);
-    hello.executors = vec![(app, ExecutorId(0)), (app, ExecutorId(1))];
-    hello.drivers = vec![driver];
+    hello.executors = vec![((app, ExecutorId(0)), room(1)), ((app, ExecutorId(1)), room(1))];
+    hello.drivers = vec![((driver, 0), room(1))];
     let (again, _) = env.worker_says(hello);
     assert_eq!(again, worker);
     assert!(env.orders().iter().all(|o| matches!(o, WorkerOrder::Welcome(_))), "all is as it was");

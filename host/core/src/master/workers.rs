@@ -1,11 +1,11 @@
 //! What becomes of workers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::event::{
-    Action, AppNews, ConnectionId, Key, Record, Reply, RequestId, WorkerHello, WorkerOrder,
+    Action, AppNews, ConnectionId, Key, Record, Reply, RequestId, Room, WorkerHello, WorkerOrder,
 };
-use super::{Master, Peer, Worker};
+use super::{Master, Peer, Process, Worker, has_control};
 use crate::ids::WorkerId;
 use crate::size::ByteSize;
 
@@ -67,7 +67,8 @@ impl Master {
                 ByteSize(hello.memory)
             ));
         }
-        if hello.address.is_empty() || hello.address.len() > policy.max_name {
+        let address = &hello.address;
+        if address.is_empty() || address.len() > policy.max_name || has_control(address) {
             return Some("a worker's address must be HOST:PORT".into());
         }
         if !is_known && self.workers.len() >= policy.max_workers {
@@ -90,6 +91,7 @@ impl Master {
             draining: false,
             executors: BTreeSet::new(),
             drivers: BTreeSet::new(),
+            ending: BTreeMap::new(),
             cores_used: 0,
             memory_used: 0,
         };
@@ -127,15 +129,36 @@ impl Master {
     ) {
         let Some(worker) = self.workers.get(&id) else { return };
         let (should, drivers) = (worker.executors.clone(), worker.drivers.clone());
-        let runs: BTreeSet<_> = hello.executors.into_iter().collect();
-        let runs_drivers: BTreeSet<_> = hello.drivers.into_iter().collect();
+        let runs: BTreeMap<_, _> = hello.executors.into_iter().collect();
+        let runs_drivers: BTreeMap<_, _> = hello.drivers.into_iter().collect();
         let order = |order| Action::Worker(connection, order);
-        for &name in runs.difference(&should) {
-            actions.push(order(WorkerOrder::KillExecutor(name)));
+        // What was told to end, and what nobody knows: it takes room as long as it is there.
+        let strangers = runs.iter().filter(|(name, _)| !should.contains(name));
+        let strangers = strangers.map(|(name, room)| (Process::Executor(*name), *room));
+        let old_tries = runs_drivers.iter().filter(|(driver, _)| !drivers.contains(driver));
+        let old_tries = old_tries.map(|(driver, room)| (Process::Driver(*driver), *room));
+        let unwanted: Vec<_> = strangers.chain(old_tries).collect();
+        if let Some(worker) = self.workers.get_mut(&id) {
+            for room in std::mem::take(&mut worker.ending).into_values() {
+                worker.give_back(room);
+            }
+            for (process, room) in &unwanted {
+                // No more than it has: it may say anything.
+                let free = Room { cores: worker.free_cores(), memory: worker.free_memory() };
+                let room = Room {
+                    cores: room.cores.min(free.cores),
+                    memory: room.memory.min(free.memory),
+                };
+                worker.take(room);
+                worker.is_ending(*process, room);
+            }
         }
-        for &driver in runs_drivers.difference(&drivers) {
-            actions.push(order(WorkerOrder::KillDriver(driver)));
-        }
+        actions.extend(unwanted.into_iter().map(|(process, _)| {
+            order(match process {
+                Process::Executor(name) => WorkerOrder::KillExecutor(name),
+                Process::Driver(driver) => WorkerOrder::KillDriver(driver),
+            })
+        }));
         for app in hello.applications {
             match self.apps.get_mut(&app) {
                 // It may have been another worker to us, and must hear of the end.
@@ -143,11 +166,11 @@ impl Master {
                 None => actions.push(order(WorkerOrder::ForgetApp(app))),
             }
         }
-        for &name in should.difference(&runs) {
-            self.executor_ended(id, name, "it ended while its worker was out of reach", actions);
+        let reason = "it ended while its worker was out of reach";
+        for name in should.into_iter().filter(|name| !runs.contains_key(name)) {
+            self.executor_ended(id, name, reason, true, actions);
         }
-        for &driver in drivers.difference(&runs_drivers) {
-            let reason = "it ended while its worker was out of reach";
+        for driver in drivers.into_iter().filter(|driver| !runs_drivers.contains_key(driver)) {
             self.driver_ended(id, driver, false, reason, actions);
         }
     }
@@ -204,7 +227,7 @@ impl Master {
         let news = AppNews::WorkerLost { worker: id, reason: reason.to_owned() };
         self.tell_apps_with(id, &news, actions);
         for name in executors {
-            self.executor_ended(id, name, &format!("its worker is lost: {reason}"), actions);
+            self.executor_ended(id, name, &format!("its worker is lost: {reason}"), true, actions);
         }
         for driver in drivers {
             let reason = format!("its worker {id} ({address}) is lost: {reason}");

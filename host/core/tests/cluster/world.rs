@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ingle_core::ids::WorkerId;
 use ingle_core::master::{
-    Action, AppId, AppNews, AppSpec, ConnectionId, DriverId, DriverSpec, Event, ExecutorName, Key,
-    Master, Policy, Record, RequestId, Target, WorkerHello, WorkerOrder,
+    Action, AppId, AppNews, AppSpec, ConnectionId, DriverId, DriverSpec, DriverTry, Event,
+    ExecutorName, Key, Master, Policy, Record, RequestId, Room, Target, WorkerHello, WorkerOrder,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -30,9 +30,23 @@ struct Worker {
     connection: Option<ConnectionId>,
     cores: u32,
     memory: u64,
-    executors: BTreeMap<ExecutorName, u32>,
-    drivers: BTreeSet<DriverId>,
+    executors: BTreeMap<ExecutorName, Room>,
+    drivers: BTreeMap<DriverTry, Room>,
     files: BTreeSet<AppId>,
+}
+
+impl Worker {
+    /// Nothing of it is given to two at any time.
+    fn check(&self) {
+        let rooms = || self.executors.values().chain(self.drivers.values());
+        let cores: u32 = rooms().map(|room| room.cores).sum();
+        let memory: u64 = rooms().map(|room| room.memory).sum();
+        assert!(
+            cores <= self.cores && memory <= self.memory,
+            "{:?} runs more than it has",
+            self.id
+        );
+    }
 }
 
 struct App {
@@ -45,8 +59,8 @@ struct App {
 
 /// Something that will happen.
 enum Next {
-    /// The master hears it, unless it is another master than the one that it was said to.
-    Hear(u32, Event),
+    /// The master hears it, unless it is another master than the one that it was said to, or doesn't hold the connection.
+    Hear(u32, Option<ConnectionId>, Event),
     /// A peer hears it, unless its connection is another by then.
     WorkerHears(ConnectionId, WorkerOrder),
     AppHears(ConnectionId, AppNews),
@@ -54,6 +68,9 @@ enum Next {
     AppConnects(usize),
     Heartbeats,
     Tick,
+    /// A process of this instance of a worker ends.
+    ExecutorEnds(usize, u64, ExecutorName),
+    DriverEnds(usize, u64, DriverTry),
     ExecutorDies(usize),
     WorkerDies(usize),
     WorkerStarts(usize),
@@ -117,7 +134,7 @@ impl World {
                 cores: self.rng.random_range(1..9),
                 memory: self.rng.random_range(1..17) * GIB,
                 executors: BTreeMap::new(),
-                drivers: BTreeSet::new(),
+                drivers: BTreeMap::new(),
                 files: BTreeSet::new(),
             });
             let at = self.rng.random_range(0..20_000);
@@ -195,7 +212,7 @@ impl World {
         let last = self.said.get(&way).copied().unwrap_or_default();
         let time = last.max(self.now + self.rng.random_range(1..most));
         self.said.insert(way, time);
-        self.at(time, Next::Hear(self.age, event));
+        self.at(time, Next::Hear(self.age, Some(ConnectionId(way)), event));
     }
 
     fn connection(&mut self) -> ConnectionId {
@@ -217,8 +234,13 @@ impl World {
 
     fn happens(&mut self, next: Next) {
         match next {
-            Next::Hear(age, event) if age == self.age => self.tell(event),
-            Next::Hear(..) => {}
+            Next::Hear(age, on, event) => {
+                let new = matches!(event, Event::WorkerHello { .. } | Event::AppHello { .. });
+                let counts = on.is_none_or(|on| new || self.master.holds(on));
+                if age == self.age && counts {
+                    self.tell(event);
+                }
+            }
             Next::WorkerHears(connection, order) => self.worker_hears(connection, order),
             Next::AppHears(connection, news) => self.app_hears(connection, news),
             Next::WorkerConnects(number) => self.worker_connects(number),
@@ -234,6 +256,22 @@ impl World {
                 }
             }
             Next::Tick => self.tell(Event::Tick),
+            Next::ExecutorEnds(number, instance, name) => {
+                if self.workers[number].instance == instance {
+                    self.executor_ended(number, name, "it was killed");
+                }
+            }
+            Next::DriverEnds(number, instance, driver) => {
+                let worker = &mut self.workers[number];
+                if worker.instance != instance || worker.drivers.remove(&driver).is_none() {
+                    return;
+                }
+                if let (Some(id), Some(connection)) = (worker.id, worker.connection) {
+                    let reason = "it was killed".into();
+                    let ended = Event::DriverEnded { worker: id, driver, finished: false, reason };
+                    self.say(connection, ended);
+                }
+            }
             Next::ExecutorDies(number) => {
                 let Some(&name) = self.workers[number].executors.keys().next() else { return };
                 self.executor_ended(number, name, "bad luck");
@@ -241,6 +279,9 @@ impl World {
             Next::WorkerDies(number) => self.worker_dies(number),
             Next::WorkerStarts(number) => {
                 let worker = &mut self.workers[number];
+                if worker.alive {
+                    return;
+                }
                 (worker.alive, worker.instance) = (true, worker.instance + 1);
                 self.worker_connects(number);
             }
@@ -327,8 +368,8 @@ impl World {
             cores: worker.cores,
             memory: worker.memory,
             instance: worker.instance,
-            executors: worker.executors.keys().copied().collect(),
-            drivers: worker.drivers.iter().copied().collect(),
+            executors: worker.executors.iter().map(|(name, room)| (*name, *room)).collect(),
+            drivers: worker.drivers.iter().map(|(driver, room)| (*driver, *room)).collect(),
             applications: worker.files.iter().copied().collect(),
         };
         self.say(connection, Event::WorkerHello { connection, hello });
@@ -348,7 +389,9 @@ impl World {
 
     fn executor_ended(&mut self, number: usize, name: ExecutorName, reason: &str) {
         let worker = &mut self.workers[number];
-        worker.executors.remove(&name);
+        if worker.executors.remove(&name).is_none() {
+            return;
+        }
         if let (Some(id), Some(connection)) = (worker.id, worker.connection) {
             let reason = reason.to_owned();
             self.say(connection, Event::ExecutorEnded { worker: id, executor: name, reason });
@@ -360,27 +403,31 @@ impl World {
         let Some(number) = found else { return };
         match order {
             WorkerOrder::Welcome(id) => self.workers[number].id = Some(id),
-            WorkerOrder::LaunchExecutor { executor, cores, .. } => {
+            WorkerOrder::LaunchExecutor { executor, cores, memory, .. } => {
                 let worker = &mut self.workers[number];
                 worker.files.insert(executor.0);
-                worker.executors.insert(executor, cores);
+                worker.executors.insert(executor, Room { cores, memory });
+                worker.check();
                 if self.rng.random_bool(0.05) && self.now < STORM {
                     self.executor_ended(number, executor, "it didn't start");
                 } else {
                     let registered = Event::ExecutorRegistered { executor };
-                    self.soon(Next::Hear(self.age, registered));
+                    self.soon(Next::Hear(self.age, None, registered));
                 }
             }
             WorkerOrder::KillExecutor(name) => {
-                if self.workers[number].executors.contains_key(&name) {
-                    self.executor_ended(number, name, "it was killed");
-                }
+                // It takes its time to end.
+                let instance = self.workers[number].instance;
+                self.soon(Next::ExecutorEnds(number, instance, name));
             }
-            WorkerOrder::LaunchDriver { driver, .. } => {
-                self.workers[number].drivers.insert(driver);
+            WorkerOrder::LaunchDriver { driver, spec } => {
+                let room = Room { cores: spec.cores, memory: spec.memory };
+                self.workers[number].drivers.insert(driver, room);
+                self.workers[number].check();
             }
             WorkerOrder::KillDriver(driver) => {
-                self.workers[number].drivers.remove(&driver);
+                let instance = self.workers[number].instance;
+                self.soon(Next::DriverEnds(number, instance, driver));
             }
             WorkerOrder::ForgetApp(app) => {
                 self.workers[number].files.remove(&app);
@@ -415,7 +462,7 @@ impl World {
         } else if let Some(connection) = connection {
             // The keepalive does in the end.
             let late = self.now + 15_000;
-            self.at(late, Next::Hear(self.age, Event::ConnectionLost { connection }));
+            self.at(late, Next::Hear(self.age, None, Event::ConnectionLost { connection }));
         }
         let again = self.now + self.rng.random_range(100..25_000);
         self.at(again, Next::WorkerStarts(number));
@@ -514,9 +561,9 @@ impl World {
             let id = worker.id.expect("it has a name");
             let runs: BTreeSet<_> = worker.executors.keys().copied().collect();
             assert_eq!(runs, believed.remove(&id).unwrap_or_default(), "worker {number}, {id}");
-            assert_eq!(worker.drivers, drivers.remove(&id).unwrap_or_default(), "drivers of {id}");
-            let cores: u32 = worker.executors.values().sum();
-            assert!(cores <= worker.cores, "{id} runs more than it has");
+            let runs: BTreeSet<_> = worker.drivers.keys().map(|(driver, _)| *driver).collect();
+            assert_eq!(runs.len(), worker.drivers.len(), "two tries of a driver on {id}");
+            assert_eq!(runs, drivers.remove(&id).unwrap_or_default(), "drivers of {id}");
             for app in &worker.files {
                 let over = self.master.app(*app).is_none_or(|app| app.state.is_over());
                 assert!(!over, "{id} has files of {app}, which is over");
