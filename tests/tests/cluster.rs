@@ -78,15 +78,18 @@ fn executors_come_with_the_tasks_and_go_when_they_are_idle() {
     let cluster = Cluster::new(&place, 2, 1);
     let dynamic = |key: &str| format!("ingle.dynamicAllocation.{key}");
     let job = cluster
-        .rsubmit("noop")
+        .rsubmit("evil")
         .flags(["--executor-cores", "1"])
         .conf(&dynamic("enabled"), "true")
-        .conf(&dynamic("executorIdleTimeout"), "1")
-        .arg("4000000")
+        .conf(&dynamic("executorIdleTimeout"), "0.5")
+        .arg("idle-driver")
         .spawn();
     wait_until("two executors", || (0..2).all(|w| cluster.children(w).len() == 1));
-    job.signal(Signal::INT);
-    job.wait().ends_with(130);
+    job.wait_for("idle");
+    wait_until("them to go", || (0..2).all(|w| cluster.children(w).is_empty()));
+    assert!(!job.said().contains("done"), "it idles");
+    let run = job.wait().succeeds();
+    assert!(run.stdout.contains("done"), "{run}");
     let small = cluster
         .rsubmit("noop")
         .flags(["--executor-cores", "1"])
@@ -100,10 +103,16 @@ fn executors_come_with_the_tasks_and_go_when_they_are_idle() {
 }
 
 #[test]
-fn speculation_and_exclusion_change_no_answer() {
+fn speculation_and_exclusion_change_no_answer_and_a_straggler_is_overtaken() {
     let place = Place::new();
     let expected = text(&place, 4, 5_000);
     let cluster = Cluster::new(&place, 2, 1);
+    // Without a copy of the task that hangs, this would hang.
+    let straggle = cluster.rsubmit("evil").conf("ingle.speculation", "true");
+    let straggle = straggle.conf("ingle.speculation.quantile", "0.5");
+    place.write("marks/none", "");
+    let straggle = straggle.args(["straggle", "marks/first"]).run().succeeds();
+    assert_eq!(straggle.stdout.trim(), "28");
     let run = cluster
         .rsubmit("wordcount")
         .conf("ingle.speculation", "true")

@@ -29,7 +29,7 @@ pub use grants::{Grants, Preopen, Resolved};
 pub use outputs::{Output, OutputFile, OutputTarget};
 pub use reader::{ReadOptions, SplitDescription, SplitReader};
 pub use runs::{Loaded, ResultBuffer, RunSet, TaskResult};
-pub use shuffle_dir::{Compression, RemoteBlock, ShuffleDir};
+pub use shuffle_dir::{Compression, MAX_BLOCK, RemoteBlock, ShuffleDir};
 pub use shuffle_reader::{Fetch, MapOutput, Place, RemoteBlocks, ShuffleReader};
 pub use sources::{Framing, Source, SourceParts};
 pub use store::{BlockStore, StoreStats, TaskOutput};

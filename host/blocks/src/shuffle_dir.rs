@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ingle_core::ids::StageId;
+use ingle_core::memory::Reservation;
 
 use crate::error::{Error, Result};
 
@@ -29,6 +30,14 @@ const FOOT: u64 = 36;
 const BUFFER: usize = 256 << 10;
 /// Blocks next to each other are read together, up to so many bytes.
 const READ_TOGETHER: usize = 1 << 20;
+/// The longest block; a guest can't hand over more at once.
+pub const MAX_BLOCK: u32 = 256 << 20;
+/// Spans that are read at once.
+const SPANS: usize = 4096;
+/// Spans that a writer has room for at first.
+const FIRST_SPANS: usize = 64;
+/// What a span costs its writer, with its place in the directory.
+const SPAN_CHARGE: u64 = 32;
 /// Less than this isn't worth compressing.
 const MIN_COMPRESSED: usize = 128;
 
@@ -109,7 +118,7 @@ impl RemoteBlock {
 
     /// Whether it is as it was written.
     pub fn is_sound(&self) -> bool {
-        checksum(&self.stored, self.raw_len) == self.crc
+        self.len() <= MAX_BLOCK as usize && checksum(&self.stored, self.raw_len) == self.crc
     }
 
     /// The block, if it is sound, into `buffer` if it must be decompressed; none if that fails.
@@ -156,6 +165,7 @@ impl ShuffleDir {
         attempt: u32,
         partitions: u32,
         compression: Compression,
+        charge: Reservation,
     ) -> Result<MapFileWriter> {
         let path = self.file(stage, map, attempt);
         let temporary = path.with_extension("tmp");
@@ -171,6 +181,7 @@ impl ShuffleDir {
             partitions,
             partition: 0,
             compression,
+            charge,
         };
         writer.put(&MAGIC)?;
         Ok(writer)
@@ -252,10 +263,12 @@ pub(crate) struct MapFileWriter {
     file: BufWriter<File>,
     at: u64,
     spans: Vec<[u32; 4]>,
-    directory: Vec<(u64, u32)>,
+    /// Of each partition that has blocks: where its data begins, and its first span.
+    directory: Vec<(u32, u64, u32)>,
     partitions: u32,
     partition: u32,
     compression: Compression,
+    charge: Reservation,
 }
 
 impl MapFileWriter {
@@ -272,16 +285,18 @@ impl MapFileWriter {
             return Err(Error::Invalid(format!("there is no partition {partition}")));
         }
         self.partition = partition;
-        self.fill_directory(partition as usize + 1);
         Ok(())
     }
 
-    fn fill_directory(&mut self, length: usize) {
-        let here = (self.at, self.spans.len() as u32);
-        self.directory.resize(length.max(self.directory.len()), here);
-    }
-
     pub fn push(&mut self, block: &[u8]) -> Result<()> {
+        if self.spans.len() == self.spans.capacity() {
+            let more = self.spans.capacity().max(FIRST_SPANS);
+            self.charge.grow(more as u64 * SPAN_CHARGE)?;
+            self.spans.reserve_exact(more);
+        }
+        if self.directory.last().is_none_or(|(last, ..)| *last < self.partition) {
+            self.directory.push((self.partition, self.at, self.spans.len() as u32));
+        }
         let compressed = self.compression.compress(block);
         let (stored, raw) = match &compressed {
             Some(compressed) => (&compressed[..], block.len() as u32),
@@ -293,15 +308,20 @@ impl MapFileWriter {
 
     /// Makes the file readable, all at once.
     pub fn commit(mut self) -> Result<()> {
-        self.fill_directory(self.partitions as usize + 1);
-        let spans_at = self.at;
+        let (spans_at, count) = (self.at, self.spans.len() as u32);
         for span in std::mem::take(&mut self.spans) {
             for number in span {
                 self.put(&number.to_le_bytes())?;
             }
         }
         let directory_at = self.at;
-        for (partition, (offset, span)) in (0u32..).zip(std::mem::take(&mut self.directory)) {
+        let mut begun = std::mem::take(&mut self.directory).into_iter().peekable();
+        for partition in 0..=self.partitions {
+            // One without blocks begins where the next one does.
+            while begun.peek().is_some_and(|(begun, ..)| *begun < partition) {
+                begun.next();
+            }
+            let (_, offset, span) = begun.peek().copied().unwrap_or((partition, spans_at, count));
             self.put(&entry(partition, offset, span))?;
         }
         let mut foot = Vec::with_capacity(FOOT as usize);
@@ -348,7 +368,11 @@ pub(crate) struct MapFile {
     path: PathBuf,
     map: u32,
     codec: u32,
+    partition: u32,
+    /// Spans that were read, where the others are, and how many.
     spans: std::vec::IntoIter<[u32; 4]>,
+    spans_at: u64,
+    spans_left: u32,
     /// Where what isn't read yet begins and ends.
     at: u64,
     end: u64,
@@ -380,7 +404,7 @@ impl MapFile {
         let is_sound = foot[28..] == MAGIC
             && u32_at(&foot, 24) == crc32fast::hash(&foot[..24])
             && spans_at <= directory_at
-            && directory_at + (u64::from(partitions) + 1) * ENTRY == foot_at;
+            && directory_at.checked_add((u64::from(partitions) + 1) * ENTRY) == Some(foot_at);
         if !is_sound {
             return Err(damaged("foot"));
         }
@@ -401,24 +425,49 @@ impl MapFile {
         if !is_sound {
             return Err(damaged("directory"));
         }
-        // No more than the file has.
-        let mut raw = vec![0; (last - first) as usize * SPAN as usize];
-        file.read_exact_at(&mut raw, spans_at + u64::from(first) * SPAN)?;
-        let spans: Vec<[u32; 4]> = raw
-            .chunks_exact(SPAN as usize)
-            .map(|span| [0, 4, 8, 12].map(|at| u32_at(span, at)))
-            .collect();
-        let stored: u64 = spans.iter().map(|span| u64::from(span[1])).sum();
-        if stored != end - at || spans.iter().any(|span| span[0] != partition) {
-            return Err(damaged("index"));
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            map,
+            codec,
+            partition,
+            spans: Vec::new().into_iter(),
+            spans_at: spans_at + u64::from(first) * SPAN,
+            spans_left: last - first,
+            at,
+            end,
+            ahead: Bytes::new(),
+        })
+    }
+
+    /// What is known of the next block; none after the last, which ends where the partition does.
+    fn next_span(&mut self) -> io::Result<Option<[u32; 4]>> {
+        if self.spans.as_slice().is_empty() {
+            let count = SPANS.min(self.spans_left as usize);
+            let mut raw = vec![0; count * SPAN as usize];
+            self.file.read_exact_at(&mut raw, self.spans_at)?;
+            self.spans_at += raw.len() as u64;
+            self.spans_left -= count as u32;
+            let spans = raw.chunks_exact(SPAN as usize);
+            let spans: Vec<_> =
+                spans.map(|span| [0, 4, 8, 12].map(|at| u32_at(span, at))).collect();
+            self.spans = spans.into_iter();
         }
-        let (path, spans) = (path.to_owned(), spans.into_iter());
-        Ok(Self { file, path, map, codec, spans, at, end, ahead: Bytes::new() })
+        let span = self.spans.next();
+        let is_sound = match span {
+            None => self.at == self.end,
+            Some([partition, stored, raw, _]) => {
+                partition == self.partition
+                    && u64::from(stored) <= self.end - self.at
+                    && stored.max(raw) <= MAX_BLOCK
+            }
+        };
+        if is_sound { Ok(span) } else { Err(damaged("index")) }
     }
 
     /// The next block, as it is stored.
     pub fn next(&mut self) -> io::Result<Option<RemoteBlock>> {
-        let Some([_, stored, raw_len, crc]) = self.spans.next() else { return Ok(None) };
+        let Some([_, stored, raw_len, crc]) = self.next_span()? else { return Ok(None) };
         let stored = stored as usize;
         if self.ahead.len() < stored {
             let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
@@ -426,9 +475,6 @@ impl MapFile {
             let mut buffer = vec![0; stored.max(READ_TOGETHER).min(left)];
             self.file.read_exact_at(&mut buffer, self.at)?;
             self.ahead = buffer.into();
-        }
-        if self.ahead.len() < stored {
-            return Err(damaged("index"));
         }
         self.at += stored as u64;
         let stored = self.ahead.split_to(stored);

@@ -18,7 +18,7 @@ use crate::cache::Caches;
 use crate::error::{Error, Result};
 use crate::packer::{Keep, Packer, Segments, Shared};
 use crate::runs::{ResultBuffer, RunSet};
-use crate::shuffle_dir::{Compression, ShuffleDir};
+use crate::shuffle_dir::{Compression, MAX_BLOCK, ShuffleDir};
 use crate::shuffle_reader::{Fetch, MapOutput, ShuffleReader};
 use crate::spill::SpillFolder;
 
@@ -63,6 +63,11 @@ impl BlockStore {
         compression: Compression,
     ) -> Result<Self> {
         Ok(Self { dir: Some((dir, compression)), ..Self::new(pool, spill_parent)? })
+    }
+
+    /// What the store charges.
+    pub fn pool(&self) -> &MemoryPool {
+        &self.shared.pool
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -157,6 +162,9 @@ impl TaskOutput {
                 self.partitions
             )));
         }
+        if block.len() > MAX_BLOCK as usize {
+            return Err(Error::Invalid(format!("a block of {} bytes is too large", block.len())));
+        }
         self.packer.push(partition, block)
     }
 
@@ -166,7 +174,8 @@ impl TaskOutput {
         let bytes = packer.bytes();
         let segments = packer.finish()?.unwrap_or_default();
         if let Some((dir, compression)) = &store.dir {
-            let mut file = dir.write(stage, map, attempt, partitions, *compression)?;
+            let charge = store.shared.pool.reservation(MemoryUse::Shuffle);
+            let mut file = dir.write(stage, map, attempt, partitions, *compression, charge)?;
             if bytes > 0 {
                 for partition in 0..partitions {
                     let charge = BlockReader::reserve(&store.shared, 1)?;

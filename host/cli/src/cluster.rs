@@ -264,10 +264,16 @@ fn client(
     let standalone = StandaloneOptions {
         master: address,
         driver: String::new(),
-        driver_log: Arc::new(DriverLog(console.clone())),
         task_log: Some(Arc::new(TaskLog(console.clone()))),
         notes: Arc::new(move |note| submit::tell(note, verbose, &notes)),
-        ..standalone(asked, settings, access, bytes.into(), spill_parent)
+        ..standalone(
+            asked,
+            settings,
+            access,
+            bytes.into(),
+            spill_parent,
+            Arc::new(DriverLog(console.clone())),
+        )
     };
     let standalone =
         Standalone::start(job, opened, standalone).map_err(|e| Failure::host(e.to_string()))?;
@@ -276,20 +282,15 @@ fn client(
     submit::finish(&name, ended, started, &remote, capacity, console)
 }
 
-/// All but who hears of it.
+/// All but who hears of tasks and of the cluster.
 pub fn standalone(
     asked: Asked,
     settings: Settings,
     access: ingle_cluster::AccessSpec,
     component: Bytes,
     spill_parent: std::path::PathBuf,
+    driver_log: Arc<dyn ingle_sandbox::LogSink>,
 ) -> StandaloneOptions {
-    struct Nobody;
-    impl ingle_sandbox::LogSink for Nobody {
-        fn write(&self, _: ingle_sandbox::Stream, _: &[u8]) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
     StandaloneOptions {
         master: String::new(),
         name: asked.name,
@@ -310,7 +311,7 @@ pub fn standalone(
         access,
         component,
         driver: String::new(),
-        driver_log: Arc::new(Nobody),
+        driver_log,
         task_log: None,
         notes: Arc::new(|_| {}),
     }
@@ -372,4 +373,58 @@ fn on_worker(
             tokio::time::sleep(LOOK).await;
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(pairs: &[&str]) -> Settings {
+        let pairs: Vec<_> = pairs.iter().map(|pair| (*pair).to_owned()).collect();
+        Settings::gather(None, &pairs).unwrap()
+    }
+
+    #[test]
+    fn settings_reach_the_schedulers_policy() {
+        let usual = policy(&settings(&[])).unwrap();
+        assert!(usual.speculation.is_none(), "off unless asked for");
+        let exclusion = usual.exclusion.unwrap();
+        assert_eq!(exclusion.max_task_failures_per_executor, u32::MAX, "that of full disks stays");
+        let asked = policy(&settings(&[
+            "ingle.speculation=true",
+            "ingle.speculation.quantile=0.5",
+            "ingle.speculation.multiplier=2",
+            "ingle.excludeOnFailure.enabled=true",
+            "ingle.excludeOnFailure.timeout=7",
+            "ingle.task.maxFailures=9",
+        ]));
+        let asked = asked.unwrap();
+        let speculation = asked.speculation.unwrap();
+        assert_eq!((speculation.quantile, speculation.multiplier), (0.5, 2.0));
+        let exclusion = asked.exclusion.unwrap();
+        let usual = Exclusion::default().max_task_failures_per_executor;
+        assert_eq!(exclusion.max_task_failures_per_executor, usual);
+        assert_eq!((exclusion.timeout, asked.max_attempts), (Duration::from_secs(7), 9));
+        assert!(policy(&settings(&["ingle.speculation.quantile=1.5"])).is_err());
+    }
+
+    #[test]
+    fn settings_reach_dynamic_allocation() {
+        assert!(dynamic(&settings(&[])).unwrap().is_none(), "off unless asked for");
+        let name = |key: &str| format!("ingle.dynamicAllocation.{key}");
+        let pairs = [
+            name("enabled=true"),
+            name("minExecutors=2"),
+            name("maxExecutors=5"),
+            name("initialExecutors=3"),
+            name("executorIdleTimeout=1.5"),
+        ];
+        let pairs: Vec<_> = pairs.iter().map(String::as_str).collect();
+        let asked = dynamic(&settings(&pairs)).unwrap().unwrap();
+        assert_eq!((asked.min, asked.max, asked.initial), (2, 5, 3));
+        assert_eq!(asked.idle_timeout, Duration::from_millis(1500));
+        let bad = [name("minExecutors=4"), name("maxExecutors=3")];
+        let bad: Vec<_> = bad.iter().map(String::as_str).collect();
+        assert!(dynamic(&settings(&bad)).is_err());
+    }
 }

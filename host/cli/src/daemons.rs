@@ -421,13 +421,19 @@ pub fn run_driver() -> Done {
         master: config.master,
         driver: config.driver,
         driver_host: config.host,
-        driver_log: Arc::new(Streams),
         notes: Arc::new(|note| {
             if !matches!(note, Note::StageStarted { .. } | Note::StageFinished { .. }) {
                 tracing::info!("{note}");
             }
         }),
-        ..cluster::standalone(asked, settings, access, component.into(), config.spill_dir.into())
+        ..cluster::standalone(
+            asked,
+            settings,
+            access,
+            component.into(),
+            config.spill_dir.into(),
+            Arc::new(Streams),
+        )
     };
     let standalone = Standalone::start(job, opened, standalone).map_err(|e| e.to_string())?;
     end_when_told(standalone.remote())?;

@@ -19,6 +19,7 @@ mod executor;
 mod local;
 mod master;
 mod protocol;
+mod prune;
 mod rpc;
 mod standalone;
 pub mod verbs;

@@ -113,14 +113,6 @@ struct Link {
     known: AtomicBool,
 }
 
-struct Nobody;
-
-impl LogSink for Nobody {
-    fn write(&self, _: ingle_sandbox::Stream, _: &[u8]) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 impl Standalone {
     /// Listens for executors, and asks the master for them, from now on. `access` is what the job may touch, opened here.
     pub fn start(job: Job, access: Access, options: StandaloneOptions) -> Result<Self, StartError> {
@@ -178,7 +170,7 @@ impl Standalone {
             welcome,
             options.component,
             results.clone(),
-            options.task_log.unwrap_or_else(|| Arc::new(Nobody)),
+            options.task_log,
             Box::new(ready),
         ));
         let server = rpc::server()

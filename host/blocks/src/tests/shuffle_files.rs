@@ -212,3 +212,50 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn numbers_that_nobody_wrote_are_refused_before_they_are_used() {
+    let worker = Worker::new(Compression::None);
+    worker.commit(0, 0, &[(2, block(b'a', 100))]);
+    let path = worker.path().join("3-0-0");
+    let sound = std::fs::read(&path).unwrap();
+    let foot_at = sound.len() - 36;
+    let spans_at = 8 + 100;
+
+    // A directory that begins so far away that its end wraps around to where it should be, with a true checksum.
+    let mut bytes = sound.clone();
+    let partitions = u32::MAX;
+    let directory_at = (foot_at as u64).wrapping_sub((u64::from(partitions) + 1) * 16);
+    bytes[foot_at + 8..foot_at + 16].copy_from_slice(&directory_at.to_le_bytes());
+    bytes[foot_at + 16..foot_at + 20].copy_from_slice(&partitions.to_le_bytes());
+    let crc = crc32fast::hash(&bytes[foot_at..foot_at + 24]);
+    bytes[foot_at + 24..foot_at + 28].copy_from_slice(&crc.to_le_bytes());
+    std::fs::write(&path, &bytes).unwrap();
+    assert!(worker.read(&[here(0, 0)], 2, None).is_err());
+
+    // Blocks longer than any that a guest can write, before and after compression.
+    for (at, number) in [(4, u32::MAX), (8, crate::MAX_BLOCK + 1)] {
+        let mut bytes = sound.clone();
+        bytes[spans_at + at..spans_at + at + 4].copy_from_slice(&number.to_le_bytes());
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(worker.read(&[here(0, 0)], 2, None).is_err(), "{number}");
+    }
+    std::fs::write(&path, &sound).unwrap();
+    assert_eq!(worker.read(&[here(0, 0)], 2, None).unwrap().len(), 1);
+}
+
+#[test]
+fn many_small_blocks_are_read_span_by_span() {
+    let worker = Worker::new(Compression::None);
+    let blocks: Vec<_> = (0..20_000u32).map(|i| (i % 3, i.to_le_bytes().to_vec())).collect();
+    worker.commit(0, 0, &blocks);
+    let mut read = 0;
+    for partition in 0..4 {
+        let expected = blocks.iter().filter(|(p, _)| *p == partition).map(|(_, block)| block);
+        let there = worker.read(&[here(0, 0)], partition, None).unwrap();
+        assert!(there.iter().eq(expected), "partition {partition}");
+        read += there.len();
+    }
+    assert_eq!(read, 20_000);
+    assert_eq!(worker.pool.usage().total(), 0);
+}

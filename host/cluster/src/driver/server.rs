@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ingle_blocks::{BlockStore, ResultBuffer};
 use ingle_core::ids::{ExecutorId, ImageId, TaskId, WorkerId};
+use ingle_core::memory::MemoryUse;
 use ingle_proto::v1;
 use ingle_proto::v1::driver_server::DriverServer;
 use ingle_proto::v1::executor_report::Report;
@@ -28,6 +29,8 @@ use crate::rpc::{self, Secret};
 const EARLY: Duration = Duration::from_secs(5);
 /// Commands in one message.
 const BATCH: usize = 256;
+/// What a change to an accumulator costs beside its bytes.
+const UPDATE: u64 = 64;
 /// Results of one executor that are on their way in parts.
 const MAX_PARTIAL: usize = 4096;
 
@@ -58,8 +61,8 @@ pub struct Hub {
     pub component: Bytes,
     /// Holds results until the driver takes them.
     pub results: BlockStore,
-    /// Shows what tasks print.
-    pub task_log: Arc<dyn LogSink>,
+    /// Shows what tasks print, if anything does.
+    pub task_log: Option<Arc<dyn LogSink>>,
     /// Hears that an executor is ready.
     pub ready: Box<dyn Fn(ExecutorId) + Send + Sync>,
     executors: Mutex<Executors>,
@@ -74,7 +77,7 @@ impl Hub {
         welcome: v1::Welcome,
         component: Bytes,
         results: BlockStore,
-        task_log: Arc<dyn LogSink>,
+        task_log: Option<Arc<dyn LogSink>>,
         ready: Box<dyn Fn(ExecutorId) + Send + Sync>,
     ) -> Self {
         Self {
@@ -216,13 +219,12 @@ impl Hub {
                 }
                 Some(Report::Log(lines)) => {
                     let stream = if lines.stderr { Stream::Stderr } else { Stream::Stdout };
-                    // A terminal that can't be written to is no reason to end a job.
-                    let _ = self.task_log.write(stream, &lines.text);
+                    self.print(stream, &lines.text);
                 }
                 Some(Report::DroppedLines(lines)) => {
                     let text =
                         format!("[{executor}: {lines} lines were left out, see `ingle logs`]\n");
-                    let _ = self.task_log.write(Stream::Stderr, text.as_bytes());
+                    self.print(Stream::Stderr, text.as_bytes());
                 }
                 Some(Report::Broken(why)) => return Err(why),
                 Some(Report::Register(_)) | None => {}
@@ -234,6 +236,13 @@ impl Hub {
         Ok(())
     }
 
+    fn print(&self, stream: Stream, text: &[u8]) {
+        if let Some(log) = &self.task_log {
+            // A terminal that can't be written to is no reason to end a job.
+            let _ = log.write(stream, text);
+        }
+    }
+
     fn emit(&self, buffer: &mut ResultBuffer, bytes: &[u8]) -> Result<(), String> {
         // It may have to write to disk.
         tokio::task::block_in_place(|| buffer.emit(bytes))
@@ -243,7 +252,19 @@ impl Hub {
     /// What a task made, from its last report and the parts before that.
     fn made(&self, end: &mut v1::TaskEnd, parts: Option<ResultBuffer>) -> Result<Made, String> {
         let updates = std::mem::take(&mut end.updates);
-        let list = updates.into_iter().map(|update| (update.accumulator, update.value)).collect();
+        let list: Vec<_> = updates.into_iter().map(|u| (u.accumulator, u.value)).collect();
+        let bytes = list.iter().map(|(_, value)| value.len() as u64 + UPDATE).sum();
+        let charge = match self.results.pool().reserve(MemoryUse::Shuffle, bytes) {
+            Ok(charge) => Some(charge),
+            Err(error) => {
+                let message = format!(
+                    "its changes to accumulators don't fit into the driver: {error}; raise --driver-memory"
+                );
+                let failed = v1::TaskFailed { message, retryable: true, executor_at_fault: false };
+                end.outcome = Some(v1::task_end::Outcome::Failed(failed));
+                return Ok(Made::default());
+            }
+        };
         let mut result = None;
         if let Some(rest) = end.result.take() {
             let mut buffer = parts.unwrap_or_else(|| self.results.result());
@@ -252,7 +273,7 @@ impl Hub {
             result =
                 Some(finished.map_err(|e| format!("a result can't be kept for the driver: {e}"))?);
         }
-        Ok(Made { result, updates: Updates { list, charge: None } })
+        Ok(Made { result, updates: Updates { list, charge } })
     }
 }
 

@@ -15,6 +15,8 @@ use super::opened::Opened;
 const MAX_OPERATORS: usize = 1024;
 /// Inputs of one stage.
 const MAX_INPUTS: usize = 65_536;
+/// Partitions that a stage's output is shuffled into: each of its tasks' files has 16 bytes for each of them.
+const MAX_PARTITIONS: u32 = 1_000_000;
 /// What an input costs the host.
 const INPUT: usize = 64;
 /// What a stage costs the host beside its texts and payload, about.
@@ -73,6 +75,13 @@ pub fn define(
         return Err(Problem::Refused(format!(
             "{name} has {} inputs, and can't have more than {MAX_INPUTS}",
             inputs.len()
+        )));
+    }
+    if let Output::Shuffle(partitions) = output
+        && partitions > MAX_PARTITIONS
+    {
+        return Err(Problem::Refused(format!(
+            "{name} shuffles into {partitions} partitions, and can't into more than {MAX_PARTITIONS}"
         )));
     }
     // The executor has a copy, too.

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use ingle_blocks::{Error, Fetch, RemoteBlock, RemoteBlocks};
+use ingle_blocks::{Error, Fetch, MAX_BLOCK, RemoteBlock, RemoteBlocks};
 use ingle_core::ids::StageId;
 use ingle_proto::v1;
 use ingle_proto::v1::worker_client::WorkerClient;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
@@ -20,8 +20,9 @@ use crate::rpc::{self, Backoff, SendSecret};
 
 type Client = WorkerClient<InterceptedService<Channel, SendSecret>>;
 
-/// Blocks that wait for their reader, of one stream.
-const AHEAD: usize = 4;
+/// Blocks that wait for their reader, of one stream, and their bytes: one block may be longer.
+const AHEAD: usize = 64;
+const AHEAD_BYTES: u32 = 1 << 20;
 /// How often a worker that can't be reached is tried again, and how long it takes from try to try, at first.
 const RETRIES: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -82,18 +83,22 @@ impl Fetch for Fetcher {
             map: outputs.iter().map(|(map, _)| *map).collect(),
             attempt: outputs.iter().map(|(_, attempt)| *attempt).collect(),
         };
-        let stream = Stream { stage, request, at: 0, handed: 0, send };
+        let room = Arc::new(Semaphore::new(AHEAD_BYTES as usize));
+        let stream = Stream { stage, request, at: 0, handed: 0, send, room };
         self.workers.runtime.spawn(stream.run(client));
         Box::new(Blocks(blocks))
     }
 }
 
+/// A block, and its part of the bytes that may wait.
+type Waiting = (RemoteBlock, OwnedSemaphorePermit);
+
 /// The reading end. Dropped, it ends the stream.
-struct Blocks(mpsc::Receiver<Result<RemoteBlock, Error>>);
+struct Blocks(mpsc::Receiver<Result<Waiting, Error>>);
 
 impl RemoteBlocks for Blocks {
     fn next(&mut self) -> Result<Option<RemoteBlock>, Error> {
-        self.0.blocking_recv().transpose()
+        Ok(self.0.blocking_recv().transpose()?.map(|(block, _)| block))
     }
 }
 
@@ -104,7 +109,8 @@ struct Stream {
     /// The output that the last block was of, by its place in the request, and how many blocks of it were handed on.
     at: usize,
     handed: usize,
-    send: mpsc::Sender<Result<RemoteBlock, Error>>,
+    send: mpsc::Sender<Result<Waiting, Error>>,
+    room: Arc<Semaphore>,
 }
 
 /// Why a stream broke off.
@@ -188,6 +194,9 @@ impl Stream {
                 Some(_) => {
                     return Err(Broken::Away("it broke off in the middle of a block".into()));
                 }
+                None if part.stored_length > MAX_BLOCK || part.raw_length > MAX_BLOCK => {
+                    return Err(Broken::Damaged(place));
+                }
                 None => {
                     let bytes = BytesMut::from(part.data.clone());
                     (part, bytes)
@@ -210,7 +219,13 @@ impl Stream {
                     if !block.is_sound() {
                         return Err(Broken::Damaged(place));
                     }
-                    self.send.send(Ok(block)).await.map_err(|_| Broken::Unwanted)?;
+                    let bytes = head.stored_length.min(AHEAD_BYTES);
+                    let room = self.room.clone().acquire_many_owned(bytes);
+                    let room = tokio::select! {
+                        room = room => room.map_err(|_| Broken::Unwanted)?,
+                        () = self.send.closed() => return Err(Broken::Unwanted),
+                    };
+                    self.send.send(Ok((block, room))).await.map_err(|_| Broken::Unwanted)?;
                     self.handed += 1;
                 }
                 Ordering::Greater => {

@@ -3,9 +3,10 @@
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use ingle_sandbox::ComponentHash;
+
+use crate::prune;
 
 /// Jobs beyond this many are removed, the oldest first.
 const MAX_JOBS: usize = 200;
@@ -43,21 +44,10 @@ impl Components {
         fs::write(&temporary, bytes)
             .and_then(|()| fs::rename(&temporary, &path))
             .map_err(|e| format!("keeping the job: {e}"))?;
-        self.prune();
-        Ok(())
-    }
-
-    fn prune(&self) {
-        let Ok(entries) = fs::read_dir(&self.0) else { return };
-        let mut jobs: Vec<(SystemTime, PathBuf)> = entries
-            .flatten()
-            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
-            .collect();
-        jobs.sort();
-        let excess = jobs.len().saturating_sub(MAX_JOBS);
-        for (_, path) in jobs.iter().take(excess) {
+        prune::oldest(&self.0, MAX_JOBS, |path| {
             // A driver that starts now asks again.
             let _ = fs::remove_file(path);
-        }
+        });
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use ingle_core::master::{
     Action, AppNews, ConnectionId, Event, Master, Policy, Reply, RequestId, WorkerOrder,
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tonic::Status;
 
@@ -76,8 +76,11 @@ impl Shell {
 
     /// Something happened.
     pub fn tell(&self, event: Event) {
+        self.handle(self.state.lock(), event);
+    }
+
+    fn handle(&self, mut state: MutexGuard<'_, State>, event: Event) {
         let is_heartbeat = matches!(event, Event::Heartbeat { .. });
-        let mut state = self.state.lock();
         state.handle(self.started.elapsed(), event);
         drop(state);
         if !is_heartbeat {
@@ -87,9 +90,10 @@ impl Shell {
 
     /// A peer says something. False if the core doesn't hold its connection any more: then nothing of it counts.
     pub fn hear(&self, connection: ConnectionId, event: Event) -> bool {
-        let held = self.look(|core| core.holds(connection));
+        let state = self.state.lock();
+        let held = state.core.holds(connection);
         if held {
-            self.tell(event);
+            self.handle(state, event);
         }
         held
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use ingle_core::master::{Action, Key, Record};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
-const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records-1");
+const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records-2");
 
 /// The store.
 pub struct Store(Database);
@@ -37,7 +37,7 @@ impl Store {
         let mut records = Vec::new();
         for entry in table.iter().map_err(|e| failed(e.into()))? {
             let (key, value) = entry.map_err(|e| failed(e.into()))?;
-            match serde_json::from_slice(value.value()) {
+            match postcard::from_bytes(value.value()) {
                 Ok(record) => records.push(record),
                 Err(error) => tracing::error!("the record {} is unreadable: {error}", key.value()),
             }
@@ -54,7 +54,7 @@ impl Store {
             for action in actions {
                 match action {
                     Action::Persist(record) => {
-                        let value = serde_json::to_vec(record).map_err(|e| e.to_string())?;
+                        let value = postcard::to_allocvec(record).map_err(|e| e.to_string())?;
                         let key = name(record.key());
                         table.insert(&*key, &*value).map_err(|e| failed(e.into()))?;
                     }

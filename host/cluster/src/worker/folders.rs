@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use parking_lot::Mutex;
+
+use crate::prune;
 
 /// Applications and drivers whose logs are kept, the latest.
 const LOGS: usize = 200;
@@ -97,7 +98,7 @@ impl Folders {
         let dir = self.root.join("logs").join(id);
         if !dir.exists() {
             make(&dir).map_err(|e| format!("making {}: {e}", dir.display()))?;
-            self.prune_logs();
+            prune::oldest(&self.root.join("logs"), LOGS, |dir| remove(&dir));
         }
         Ok(dir)
     }
@@ -106,17 +107,6 @@ impl Folders {
     pub fn logs(&self, id: &str) -> Option<PathBuf> {
         check(id).ok()?;
         Some(self.root.join("logs").join(id)).filter(|dir| dir.is_dir())
-    }
-
-    fn prune_logs(&self) {
-        let Ok(entries) = fs::read_dir(self.root.join("logs")) else { return };
-        let mut logs: Vec<(SystemTime, PathBuf)> = entries
-            .flatten()
-            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
-            .collect();
-        logs.sort();
-        let excess = logs.len().saturating_sub(LOGS);
-        logs.iter().take(excess).for_each(|(_, dir)| remove(dir));
     }
 }
 

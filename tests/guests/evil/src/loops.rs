@@ -20,6 +20,8 @@ pub fn behaviour(name: &str) -> Option<Behaviour> {
         "loop-save-silent" => save_silent,
         "loop-spill" => spill,
         "fail-beside-loop" => fail_beside,
+        "straggle" => straggle,
+        "idle-driver" => idle_driver,
         _ => return None,
     })
 }
@@ -86,4 +88,28 @@ fn fail_beside(ctx: &Context, args: &[String]) -> Result<()> {
         if n == 0 { spin() } else { panic!("the bad partition") }
     });
     records.save_as_text_file(arg(args, 0)?)
+}
+
+/// One task's first attempt, that which makes the file, never ends.
+fn straggle(ctx: &Context, args: &[String]) -> Result<()> {
+    let marker = arg(args, 0)?.to_owned();
+    let sum = ctx.range(0..8, 8).map(move |n| {
+        if n == 0 && std::fs::File::create_new(&marker).is_ok() {
+            std::thread::sleep(Duration::from_secs(1000));
+        }
+        n
+    });
+    println!("{}", sum.reduce(|a, b| a + b)?.unwrap_or(0));
+    Ok(())
+}
+
+/// Tasks, a long time without any, and tasks again.
+fn idle_driver(ctx: &Context, _: &[String]) -> Result<()> {
+    let work = || ctx.run_tasks(0..8, |_| std::thread::sleep(Duration::from_millis(200)));
+    work()?;
+    eprintln!("idle");
+    std::thread::sleep(Duration::from_secs(4));
+    work()?;
+    println!("done");
+    Ok(())
 }

@@ -135,3 +135,20 @@ fn numbers_that_were_never_given_out_trap() {
     assert!(application.drop_cache(CacheId(0)).is_err());
     assert!(application.run(StageId(0)).is_err());
 }
+
+#[test]
+fn a_stage_that_shuffles_into_too_many_partitions_is_refused() {
+    let (application, _) = application();
+    let spec = StageSpec {
+        name: "wide".into(),
+        operators: Vec::new(),
+        tasks: 1,
+        inputs: Vec::new(),
+        output: Output::Shuffle(u32::MAX),
+        entry: 0,
+        payload: Vec::new(),
+        image: None,
+    };
+    let refusal = application.define_stage(spec).unwrap().unwrap_err();
+    assert!(refusal.contains("wide shuffles into 4294967295 partitions"), "{refusal}");
+}
