@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
@@ -15,6 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use tempfile::TempDir;
 
 use crate::error::{Error, Result};
+use crate::objects::{Location, Objects, S3Options, is_url, local};
 
 /// The longest path that the system takes.
 const MAX_PATH: usize = 4096;
@@ -28,7 +30,11 @@ pub struct Grants {
     cwd: PathBuf,
     read: Vec<Grant>,
     write: Vec<Grant>,
-    /// Folders that the job itself published: it may read them without a grant of their own.
+    /// What is granted of object stores, and the way to them.
+    read_objects: Vec<Location>,
+    write_objects: Vec<Location>,
+    objects: Arc<Objects>,
+    /// Folders and URLs that the job itself published: it may read them without a grant of their own.
     published: RwLock<Vec<PathBuf>>,
     /// The folder of files that came with the job.
     shipped: Mutex<Option<TempDir>>,
@@ -94,12 +100,73 @@ impl Grants {
     /// As [`Grants::new`], with another working directory.
     pub fn new_in(cwd: &Path, allow_read: &[PathBuf], allow_write: &[PathBuf]) -> Result<Self> {
         let cwd = normal(Path::new("/"), cwd)?;
-        let open = |paths: &[PathBuf], (_, flag)| {
-            paths.iter().map(|p| Grant::open(&cwd, p, flag)).collect::<Result<Vec<_>>>()
+        let open = |paths: &[PathBuf], (_, flag)| -> Result<(Vec<Grant>, Vec<Location>)> {
+            let (mut grants, mut objects) = (Vec::new(), Vec::new());
+            for path in paths {
+                match path.to_str().filter(|text| is_url(text)) {
+                    Some(url) => objects.push(Location::parse(url)?),
+                    None => grants.push(Grant::open(&cwd, path, flag)?),
+                }
+            }
+            Ok((grants, objects))
         };
-        let (read, write) = (open(allow_read, READ)?, open(allow_write, WRITE)?);
-        let (published, shipped) = (RwLock::default(), Mutex::default());
-        Ok(Self { cwd, read, write, published, shipped })
+        let (read, read_objects) = open(allow_read, READ)?;
+        let (write, write_objects) = open(allow_write, WRITE)?;
+        Ok(Self {
+            cwd,
+            read,
+            write,
+            read_objects,
+            write_objects,
+            objects: Arc::new(Objects::new(S3Options::default())),
+            published: RwLock::default(),
+            shipped: Mutex::default(),
+        })
+    }
+
+    /// How S3 is reached, and as whom.
+    pub fn with_s3(mut self, options: S3Options) -> Self {
+        self.objects = Arc::new(Objects::new(options));
+        self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_objects(mut self, objects: Objects) -> Self {
+        self.objects = Arc::new(objects);
+        self
+    }
+
+    pub(crate) fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// Whether the job may read something of an object store.
+    pub(crate) fn may_read(&self, location: &Location) -> Result<()> {
+        let own = |path: &PathBuf| {
+            let published = path.to_str().map(Location::parse);
+            published.is_some_and(|own| own.is_ok_and(|own| location.is_in(&own)))
+        };
+        let written = self.write_objects.iter().any(|grant| location.is_in(grant));
+        if self.read_objects.iter().any(|grant| location.is_in(grant))
+            || written && self.published.read().iter().any(own)
+        {
+            return Ok(());
+        }
+        let (verb, flag) = READ;
+        Err(Error::NotAllowed { verb, flag, path: location.as_path() })
+    }
+
+    /// What the job may write to an object store; none if the path is one of this machine.
+    pub(crate) fn object_to_write(&self, path: &str) -> Result<Option<(&Arc<Objects>, Location)>> {
+        if !is_url(path) {
+            return Ok(None);
+        }
+        let location = Location::parse(path)?;
+        if self.write_objects.iter().any(|grant| location.is_in(grant)) {
+            return Ok(Some((&self.objects, location)));
+        }
+        let (verb, flag) = WRITE;
+        Err(Error::NotAllowed { verb, flag, path: location.as_path() })
     }
 
     /// Puts files that came with the job into a folder of their own in `scratch`, and lets the job read them as `files/NAME`.
@@ -131,7 +198,7 @@ impl Grants {
 
     /// A path that the job may read.
     pub fn resolve_read(&self, path: &str) -> Result<Resolved<'_>> {
-        self.read(&normal(&self.cwd, Path::new(path))?)
+        self.read(&self.absolute(path)?)
     }
 
     /// As [`Grants::resolve_read`], of a path that is absolute and normal.
@@ -143,7 +210,7 @@ impl Grants {
 
     /// A path that the job may write.
     pub fn resolve_write(&self, path: &str) -> Result<Resolved<'_>> {
-        find(&self.write, &normal(&self.cwd, Path::new(path))?, WRITE)
+        find(&self.write, &self.absolute(path)?, WRITE)
     }
 
     /// Lets the job read what it published.
@@ -161,7 +228,7 @@ impl Grants {
 
     /// A guest's path, absolute and normal.
     pub(crate) fn absolute(&self, path: &str) -> Result<PathBuf> {
-        normal(&self.cwd, Path::new(path))
+        normal(&self.cwd, Path::new(local(path)))
     }
 
     /// The granted folders that exist, by their absolute paths and by those from the working directory, so that a guest finds
@@ -204,7 +271,10 @@ fn or_dot(path: &Path) -> PathBuf {
 
 impl Grant {
     fn open(cwd: &Path, typed: &Path, flag: &'static str) -> Result<Self> {
-        let path = normal(cwd, typed)?;
+        let path = normal(
+            cwd,
+            Path::new(typed.to_str().map_or(typed.as_os_str(), |t| local(t).as_ref())),
+        )?;
         // The user's own links count: what they lead to is what is granted.
         let real = fs::canonicalize(&path);
         let reached = real.as_ref().unwrap_or(&path).clone();

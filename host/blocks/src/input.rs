@@ -13,6 +13,8 @@ use flate2::bufread::MultiGzDecoder;
 
 use crate::error::{Error, Result};
 use crate::grants::Grants;
+use crate::objects::{self, Broke, Found, Location, is_url};
+use crate::sources::SourceFile;
 
 /// How a file is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,11 +51,42 @@ impl Compression {
 /// Opens a listed file from `offset` (0 unless it is plain), decompressed. `counter` hears of every byte from disk.
 pub(crate) fn open(
     grants: &Grants,
+    file: &SourceFile,
+    offset: u64,
+    counter: &Arc<AtomicU64>,
+) -> Result<Box<dyn Read + Send>> {
+    let path = &*file.path;
+    let bytes = match path.to_str().filter(|text| is_url(text)) {
+        Some(url) => {
+            let location = Location::parse(url)?;
+            grants.may_read(&location)?;
+            let listed = Found { len: file.len, tag: file.tag.clone() };
+            objects::open(grants.objects(), &location, &listed, offset, counter)?
+        }
+        None => Box::new(open_file(grants, path, file.len, offset, counter)?),
+    };
+    Ok(match Compression::of(path) {
+        Compression::None => bytes,
+        Compression::Gzip => {
+            Box::new(MultiGzDecoder::new(BufReader::with_capacity(COMPRESSED, bytes)))
+        }
+        Compression::Zstd => {
+            let compressed = BufReader::with_capacity(COMPRESSED, bytes);
+            let mut decoder =
+                zstd::Decoder::with_buffer(compressed).map_err(Error::io("decompressing", path))?;
+            decoder.window_log_max(ZSTD_WINDOW).map_err(Error::io("decompressing", path))?;
+            Box::new(decoder)
+        }
+    })
+}
+
+fn open_file(
+    grants: &Grants,
     path: &Path,
     listed_len: u64,
     offset: u64,
     counter: &Arc<AtomicU64>,
-) -> Result<Box<dyn Read + Send>> {
+) -> Result<Disk> {
     let found = grants.read(path)?;
     let mut options = OpenOptions::new();
     // A pipe that took the file's place must not make the slot wait for ever.
@@ -77,20 +110,7 @@ pub(crate) fn open(
         advice,
     );
 
-    let disk = Disk { file, at: offset, counter: counter.clone() };
-    Ok(match Compression::of(path) {
-        Compression::None => Box::new(disk),
-        Compression::Gzip => {
-            Box::new(MultiGzDecoder::new(BufReader::with_capacity(COMPRESSED, disk)))
-        }
-        Compression::Zstd => {
-            let compressed = BufReader::with_capacity(COMPRESSED, disk);
-            let mut decoder =
-                zstd::Decoder::with_buffer(compressed).map_err(Error::io("decompressing", path))?;
-            decoder.window_log_max(ZSTD_WINDOW).map_err(Error::io("decompressing", path))?;
-            Box::new(decoder)
-        }
-    })
+    Ok(Disk { file, at: offset, counter: counter.clone() })
 }
 
 pub(crate) fn changed(path: &Path, listed: u64) -> Error {
@@ -102,6 +122,9 @@ pub(crate) fn changed(path: &Path, listed: u64) -> Error {
 
 /// What a failed read of a file means.
 pub(crate) fn failed(path: &Path, error: io::Error) -> Error {
+    if let Some(Broke(problem)) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        return Error::bad(path, problem);
+    }
     let format = match Compression::of(path) {
         // A system error (a disk that fails) is no matter of the format.
         _ if error.raw_os_error().is_some() => return Error::io("reading", path)(error),

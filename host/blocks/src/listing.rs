@@ -9,21 +9,25 @@ use globset::{GlobBuilder, GlobMatcher};
 
 use crate::error::{Error, Result};
 use crate::grants::{Grants, opening};
+use crate::objects::{self, Found, is_url};
 
 /// More names than this in one walk, and the user should say more precisely what is meant.
-const MAX_ENTRIES: usize = 1_000_000;
+pub(crate) const MAX_ENTRIES: usize = 1_000_000;
 /// Deeper than any sane tree, and than what a path may name.
 const MAX_DEPTH: usize = 64;
 const FLAG: &str = "--allow-read";
 
-/// A file and its length, by path.
-pub(crate) type Files = BTreeMap<PathBuf, u64>;
+/// Files by path, and what was found of each.
+type Files = BTreeMap<PathBuf, Found>;
 
 /// The files of a path: itself, those in a folder, or those that a glob matches; a matched folder stands for its files.
 ///
 /// Names that start with `.` or `_` are hidden, in folders and from globs. A path that exists as it is written is no
 /// glob, whatever letters it has.
 pub(crate) fn list(grants: &Grants, path: &str) -> Result<Files> {
+    if is_url(path) {
+        return objects::list(grants.objects(), path, |location| grants.may_read(location));
+    }
     let full = grants.absolute(path)?;
     let is_glob = full.to_string_lossy().contains(['*', '?', '[', '{']);
     let plain = grants.read(&full).and_then(|found| {
@@ -84,7 +88,7 @@ impl Walk {
         if !metadata.is_file() {
             return Err(Error::bad(&path, "is neither a file nor a folder"));
         }
-        self.files.insert(path, metadata.len());
+        self.files.insert(path, Found { len: metadata.len(), tag: None });
         Ok(())
     }
 

@@ -190,7 +190,7 @@ impl SplitReader {
     pub fn line_number(&self, offset: u64) -> Result<u64> {
         let path = &self.file.path;
         let uncounted = Arc::default();
-        let mut rest = input::open(&self.grants, path, self.file.len, 0, &uncounted)?.take(offset);
+        let mut rest = input::open(&self.grants, &self.file, 0, &uncounted)?.take(offset);
         let mut buffer = vec![0; STEP];
         let mut number = 1;
         loop {
@@ -228,7 +228,7 @@ impl Stream {
     ) -> Result<Self> {
         let decoder = Compression::of(&file.path).memory();
         let charge = options.pool.reserve(MemoryUse::Input, decoder)?;
-        let input = input::open(grants, &file.path, file.len, offset, &options.bytes_read)?;
+        let input = input::open(grants, file, offset, &options.bytes_read)?;
         let buffer = Vec::new();
         Ok(Self {
             input,

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::grants::Grants;
 use crate::input::Compression;
 use crate::listing;
+use crate::objects::Found;
 use crate::reader::{ReadOptions, SplitReader};
 
 /// The usual size of a split.
@@ -42,8 +43,8 @@ pub struct Source {
 pub struct SourceParts {
     /// How it is cut.
     pub framing: Framing,
-    /// Files and their lengths.
-    pub files: Vec<(PathBuf, u64)>,
+    /// Files, their lengths, and of objects what tells whether they were changed.
+    pub files: Vec<(PathBuf, u64, Option<String>)>,
     /// Splits: the file's place in the list, and the bytes from and to.
     pub splits: Vec<(u32, u64, u64)>,
 }
@@ -53,6 +54,8 @@ pub struct SourceParts {
 pub(crate) struct SourceFile {
     pub path: PathBuf,
     pub len: u64,
+    /// See [`Found`].
+    pub tag: Option<String>,
 }
 
 /// A part of a file. Of lines, those that begin in `start..end`, wherever they end.
@@ -75,8 +78,10 @@ impl Source {
         parallelism: u32,
     ) -> Result<Self> {
         let listed = listing::list(grants, path)?;
-        let files: Arc<[_]> =
-            listed.into_iter().map(|(path, len)| SourceFile { path, len }).collect();
+        let files: Arc<[_]> = listed
+            .into_iter()
+            .map(|(path, Found { len, tag })| SourceFile { path, len, tag })
+            .collect();
         let bytes = total(files.iter());
         let min_splits = match min_splits {
             0 => u64::from(parallelism).min(bytes / WORTH_A_TASK),
@@ -90,13 +95,13 @@ impl Source {
     pub fn from_parts(parts: SourceParts) -> Result<Self> {
         let SourceParts { framing, files, splits } = parts;
         let is_sound = |&(file, start, end): &(u32, u64, u64)| {
-            files.get(file as usize).is_some_and(|(_, len)| start <= end && end <= *len)
+            files.get(file as usize).is_some_and(|(_, len, _)| start <= end && end <= *len)
         };
         if splits.len() as u64 > MAX_SPLITS + 1 || !splits.iter().all(is_sound) {
             return Err(Error::Invalid("a source has splits that can't be".into()));
         }
         let files: Arc<[_]> =
-            files.into_iter().map(|(path, len)| SourceFile { path, len }).collect();
+            files.into_iter().map(|(path, len, tag)| SourceFile { path, len, tag }).collect();
         let bytes = total(files.iter());
         let splits =
             splits.into_iter().map(|(file, start, end)| Split { file, start, end }).collect();
@@ -107,7 +112,11 @@ impl Source {
     pub fn to_parts(&self) -> SourceParts {
         SourceParts {
             framing: self.framing,
-            files: self.files.iter().map(|file| (file.path.clone(), file.len)).collect(),
+            files: self
+                .files
+                .iter()
+                .map(|file| (file.path.clone(), file.len, file.tag.clone()))
+                .collect(),
             splits: self.splits.iter().map(|s| (s.file, s.start, s.end)).collect(),
         }
     }
@@ -197,7 +206,7 @@ mod tests {
     use super::*;
 
     fn files(lens: &[(&str, u64)]) -> Vec<SourceFile> {
-        lens.iter().map(|&(path, len)| SourceFile { path: path.into(), len }).collect()
+        lens.iter().map(|&(path, len)| SourceFile { path: path.into(), len, tag: None }).collect()
     }
 
     #[test]
@@ -212,12 +221,12 @@ mod tests {
     fn a_source_travels_as_data_and_nonsense_is_refused() {
         let parts = SourceParts {
             framing: Framing::Lines,
-            files: vec![("/a".into(), 10)],
+            files: vec![("/a".into(), 10, None), ("s3://b/k".into(), 1, Some("tag".into()))],
             splits: vec![(0, 0, 4), (0, 4, 10)],
         };
         let source = Source::from_parts(parts.clone()).unwrap();
-        assert_eq!((source.to_parts(), source.bytes(), source.splits()), (parts.clone(), 10, 2));
-        for bad in [(1, 0, 1), (0, 5, 4), (0, 0, 11)] {
+        assert_eq!((source.to_parts(), source.bytes(), source.splits()), (parts.clone(), 11, 2));
+        for bad in [(2, 0, 1), (0, 5, 4), (0, 0, 11)] {
             assert!(
                 Source::from_parts(SourceParts { splits: vec![bad], ..parts.clone() }).is_err()
             );
@@ -248,7 +257,7 @@ mod tests {
             lens in prop::collection::vec(0u64..100_000, 1..6),
             min in 0u32..200,
         ) {
-            let files: Vec<_> = lens.iter().map(|&len| SourceFile { path: "x".into(), len }).collect();
+            let files: Vec<_> = lens.iter().map(|&len| SourceFile { path: "x".into(), len, tag: None }).collect();
             let splits = cut(&files, Framing::Lines, u64::from(min)).unwrap();
             for (i, &len) in (0u32..).zip(&lens) {
                 let mut at = 0;

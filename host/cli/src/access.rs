@@ -3,14 +3,15 @@
 use std::net::{IpAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
-use ingle_cluster::AccessSpec;
+use ingle_cluster::{AccessSpec, S3Options};
 use ingle_sandbox::NetGrant;
 
 use crate::exit::{Code, Failure};
 use crate::options::Options;
+use crate::settings::{self, Settings};
 
 /// What the flags grant.
-pub fn spec(options: &Options) -> Result<AccessSpec, Failure> {
+pub fn spec(options: &Options, settings: &Settings) -> Result<AccessSpec, Failure> {
     let working_dir = std::env::current_dir()
         .map_err(|e| Failure::host(format!("finding the working directory: {e}")))?;
     let name = options.job().file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -21,7 +22,55 @@ pub fn spec(options: &Options) -> Result<AccessSpec, Failure> {
         allow_write: options.allow_write.clone(),
         working_dir,
         files: shipped(&options.files)?,
+        s3: s3(options, settings, |name| std::env::var(name).ok())?,
         net: options.allow_net.iter().map(|text| net_grant(text)).collect::<Result<_, _>>()?,
+    })
+}
+
+/// How s3:// is reached: by settings, else by what other tools read of the environment. Only if something of it is granted: keys that aren't
+/// needed stay here.
+fn s3(
+    options: &Options,
+    settings: &Settings,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<S3Options, Failure> {
+    let is_s3 = |path: &PathBuf| {
+        path.to_str().is_some_and(|url| url.starts_with("s3://") || url.starts_with("s3a://"))
+    };
+    if !options.allow_read.iter().chain(&options.allow_write).any(is_s3) {
+        return Ok(S3Options::default());
+    }
+    let value = |key: &str, names: &[&str]| {
+        let set = settings.get(key).map(str::to_owned);
+        set.or_else(|| names.iter().find_map(|name| variable(name).filter(|v| !v.is_empty())))
+    };
+    let endpoint = value(settings::S3_ENDPOINT, &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]);
+    if let Some(url) = endpoint.as_ref().filter(|url| !url.starts_with("http")) {
+        return Err(Failure::usage(format!(
+            "{} is `{url}`; write http://HOST:PORT or https://HOST",
+            settings::S3_ENDPOINT
+        )));
+    }
+    let access_key = value(settings::S3_ACCESS_KEY, &["AWS_ACCESS_KEY_ID"]);
+    let secret_key = value(settings::S3_SECRET_KEY, &["AWS_SECRET_ACCESS_KEY"]);
+    if access_key.is_some() != secret_key.is_some() {
+        return Err(Failure::usage(format!(
+            "s3:// needs both {} and {}, or neither",
+            settings::S3_ACCESS_KEY,
+            settings::S3_SECRET_KEY
+        )));
+    }
+    let path_style = match settings.get(settings::S3_PATH_STYLE) {
+        None => None,
+        Some(_) => Some(settings.switch(settings::S3_PATH_STYLE, true)?),
+    };
+    Ok(S3Options {
+        endpoint,
+        region: value(settings::S3_REGION, &["AWS_REGION", "AWS_DEFAULT_REGION"]),
+        access_key,
+        secret_key,
+        session_token: value(settings::S3_SESSION_TOKEN, &["AWS_SESSION_TOKEN"]),
+        path_style,
     })
 }
 
@@ -125,6 +174,8 @@ fn split_host(text: &str) -> Result<(&str, Option<u16>), &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
     #[test]
@@ -143,6 +194,27 @@ mod tests {
     fn an_address_is_granted_as_it_is() {
         let grant = net_grant("127.0.0.1:8080").unwrap();
         assert_eq!((grant.port, grant.addresses), (Some(8080), vec!["127.0.0.1".parse().unwrap()]));
+    }
+
+    #[test]
+    fn keys_come_from_settings_or_the_environment_and_only_if_they_are_needed() {
+        let variable = |name: &str| (name.starts_with("AWS_")).then(|| name.to_lowercase());
+        let parse = |flag: &str| Options::parse_from(["rsubmit", flag, "job.wasm"]);
+        let none = Settings::default();
+        let unneeded = s3(&parse("--allow-read=data"), &none, variable).unwrap();
+        assert_eq!(unneeded, S3Options::default());
+        let options = parse("--allow-read=s3://b/k");
+        let bad = s3(&options, &none, |name| (name == "AWS_ENDPOINT_URL").then(|| "x".into()));
+        assert!(bad.unwrap_err().text.contains("http://HOST:PORT"));
+        let half = s3(&options, &none, |name| (name == "AWS_ACCESS_KEY_ID").then(|| "x".into()));
+        assert!(half.unwrap_err().text.contains("ingle.s3.secret.key"));
+        let conf = ["ingle.s3.endpoint=http://e".to_owned(), "ingle.s3.region=r".to_owned()];
+        let settings = Settings::gather(None, &conf).unwrap();
+        let both = s3(&options, &settings, variable).unwrap();
+        assert_eq!(both.endpoint.as_deref(), Some("http://e"));
+        assert_eq!(both.region.as_deref(), Some("r"));
+        assert_eq!(both.secret_key.as_deref(), Some("aws_secret_access_key"));
+        assert!(!format!("{both:?}").contains("aws_secret"), "secrets aren't shown");
     }
 
     #[test]

@@ -247,7 +247,7 @@ fn client(
 ) -> Result<(), Failure> {
     let started = Instant::now();
     let asked = Asked::of(&settings, &stem(options))?;
-    let access = access::spec(options)?;
+    let access = access::spec(options, &settings)?;
     let spill_parent =
         settings.get(settings::LOCAL_DIR).map_or_else(std::env::temp_dir, std::path::PathBuf::from);
     let opened = access.open(&spill_parent).map_err(Failure::usage)?;
@@ -325,7 +325,7 @@ fn on_worker(
     console: &Console,
 ) -> Result<(), Failure> {
     let asked = Asked::of(&settings, &stem(options))?;
-    let access = access::spec(options)?;
+    let access = access::spec(options, &settings)?;
     let job: Bytes = job_file::read(options.job())?.into();
     ingle_sandbox::kind(&job).map_err(|error| {
         Failure::new(Code::NotAJob, format!("{}: {error}", options.job().display()))

@@ -73,7 +73,8 @@ pub struct Options {
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Settings")]
     pub env: Vec<String>,
 
-    /// Files and folders that the job may read. By itself (std::fs) it reaches folders only.
+    /// Files and folders that the job may read, and of object stores s3://BUCKET/KEY and https://HOST/PATH, with all below. By itself
+    /// (std::fs) it reaches folders only.
     #[arg(
         long,
         value_name = "PATH[,PATH]...",
@@ -81,7 +82,7 @@ pub struct Options {
         help_heading = "What the job may touch"
     )]
     pub allow_read: Vec<PathBuf>,
-    /// Folders that the job may write to; they may not exist yet. To open files in one by itself (std::fs) it needs
+    /// Folders that the job may write to, and s3://BUCKET/KEY; they may not exist yet. To open files in one by itself (std::fs) it needs
     /// --allow-read of it as well.
     #[arg(
         long,

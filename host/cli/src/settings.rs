@@ -33,6 +33,12 @@ pub const DYNAMIC_INITIAL: &str = "ingle.dynamicAllocation.initialExecutors";
 pub const DYNAMIC_IDLE: &str = "ingle.dynamicAllocation.executorIdleTimeout";
 pub const MAX_FAILURES: &str = "ingle.task.maxFailures";
 pub const REUSE: &str = "ingle.task.reuse";
+pub const S3_ENDPOINT: &str = "ingle.s3.endpoint";
+pub const S3_REGION: &str = "ingle.s3.region";
+pub const S3_ACCESS_KEY: &str = "ingle.s3.access.key";
+pub const S3_SECRET_KEY: &str = "ingle.s3.secret.key";
+pub const S3_SESSION_TOKEN: &str = "ingle.s3.session.token";
+pub const S3_PATH_STYLE: &str = "ingle.s3.path.style.access";
 pub const LOCAL_DIR: &str = "ingle.local.dir";
 pub const CACHE_DIR: &str = "ingle.cache.dir";
 pub const OVERSUBSCRIBE: &str = "ingle.local.oversubscribe";
@@ -90,6 +96,21 @@ const KNOWN: &[(&str, &str)] = &[
     (
         REUSE,
         "whether tasks of a stage share a sandbox, reset in between: true or false [default: true]",
+    ),
+    (
+        S3_ENDPOINT,
+        "where s3:// is, as http://HOST:PORT, if it isn't Amazon's [default: AWS_ENDPOINT_URL]",
+    ),
+    (S3_REGION, "its region [default: AWS_REGION, or us-east-1]"),
+    (
+        S3_ACCESS_KEY,
+        "who reads and writes s3:// [default: AWS_ACCESS_KEY_ID, or nobody]; the job doesn't see these keys",
+    ),
+    (S3_SECRET_KEY, "their secret, better in a file [default: AWS_SECRET_ACCESS_KEY]"),
+    (S3_SESSION_TOKEN, "of keys that end [default: AWS_SESSION_TOKEN]"),
+    (
+        S3_PATH_STYLE,
+        "the bucket in the path, not in the host's name: true or false [default: true with an endpoint]",
     ),
     (
         LOCAL_DIR,
@@ -198,14 +219,22 @@ impl Settings {
         Self(map)
     }
 
-    /// All of them, for the job.
-    pub fn into_map(self) -> BTreeMap<String, String> {
+    /// All that the job may see.
+    pub fn into_map(mut self) -> BTreeMap<String, String> {
+        self.0.retain(|key, _| !is_secret(key));
         self.0
     }
 
+    /// All that may be seen.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+        let seen = self.0.iter().filter(|(key, _)| !is_secret(key));
+        seen.map(|(key, value)| (key.as_str(), value.as_str()))
     }
+}
+
+/// Keys of stores are for the host alone.
+fn is_secret(key: &str) -> bool {
+    key.starts_with("ingle.s3.")
 }
 
 /// Refuses settings that would silently do nothing.
@@ -286,6 +315,15 @@ mod tests {
         std::fs::write(file.path(), "\n\ningle.nothing 1").unwrap();
         let text = Settings::gather(Some(file.path()), &[]).unwrap_err().text;
         assert!(text.contains(", line 3: there is no setting ingle.nothing"), "{text}");
+    }
+
+    #[test]
+    fn the_job_sees_no_keys_of_stores() {
+        let conf = ["mine=1".to_owned(), format!("{S3_SECRET_KEY}=x")];
+        let settings = Settings::gather(None, &conf).unwrap();
+        assert_eq!(settings.get(S3_SECRET_KEY), Some("x"));
+        assert_eq!(settings.iter().collect::<Vec<_>>(), [("mine", "1")]);
+        assert_eq!(settings.into_map().into_keys().collect::<Vec<_>>(), ["mine"]);
     }
 
     #[test]

@@ -133,7 +133,8 @@ pub fn submit(options: &Options) -> Result<(), Failure> {
         return done;
     }
     let plan = Plan::of(options)?;
-    let access = access::spec(options)?.open(&plan.spill_parent).map_err(Failure::usage)?;
+    let access =
+        access::spec(options, &plan.settings)?.open(&plan.spill_parent).map_err(Failure::usage)?;
     if options.verbose {
         describe(&plan, options, &console);
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ingle_blocks::Grants;
+use ingle_blocks::{Grants, S3Options};
 use ingle_proto::v1;
 use ingle_sandbox::{Capabilities, Folders, NetGrant, Preopen};
 
@@ -24,6 +24,8 @@ pub struct AccessSpec {
     pub net: Vec<NetGrant>,
     /// Files that come with the job: names and contents.
     pub files: Vec<(String, Vec<u8>)>,
+    /// How s3:// is reached.
+    pub s3: S3Options,
 }
 
 /// What was granted, opened on this machine.
@@ -39,6 +41,7 @@ impl AccessSpec {
     pub fn open(&self, scratch: &Path) -> Result<Access, String> {
         let mut grants = Grants::new_in(&self.working_dir, &self.allow_read, &self.allow_write)
             .map_err(|e| e.to_string())?;
+        grants = grants.with_s3(self.s3.clone());
         if !self.files.is_empty() {
             grants.ship(&self.files, scratch).map_err(|e| e.to_string())?;
         }
@@ -89,6 +92,7 @@ impl AccessSpec {
                 .iter()
                 .map(|(name, data)| v1::ShippedFile { name: name.clone(), data: data.clone() })
                 .collect(),
+            s3: Some(s3_message(self.s3.clone())),
         })
     }
 
@@ -106,6 +110,7 @@ impl AccessSpec {
             allow_write: message.allow_write.into_iter().map(PathBuf::from).collect(),
             working_dir: message.working_dir.into(),
             files: message.files.into_iter().map(|file| (file.name, file.data)).collect(),
+            s3: message.s3.map(s3_options).unwrap_or_default(),
             net: message
                 .allow_net
                 .into_iter()
@@ -114,4 +119,14 @@ impl AccessSpec {
                 .collect(),
         }
     }
+}
+
+fn s3_message(options: S3Options) -> v1::S3 {
+    let S3Options { endpoint, region, access_key, secret_key, session_token, path_style } = options;
+    v1::S3 { endpoint, region, access_key, secret_key, session_token, path_style }
+}
+
+fn s3_options(message: v1::S3) -> S3Options {
+    let v1::S3 { endpoint, region, access_key, secret_key, session_token, path_style } = message;
+    S3Options { endpoint, region, access_key, secret_key, session_token, path_style }
 }

@@ -28,6 +28,7 @@ mod worker;
 pub use access::{Access, AccessSpec};
 pub use driver::Note;
 pub use executor::{load_job, run_process as run_executor};
+pub use ingle_blocks::S3Options;
 pub use ingle_core::dynamic::DynamicPolicy;
 pub use ingle_core::master::Policy as MasterPolicy;
 pub use ingle_core::scheduler::{Exclusion, Policy, Speculation};

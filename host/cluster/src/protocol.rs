@@ -74,9 +74,8 @@ pub fn source_message(
         Framing::WholeFiles => Message::WholeFiles,
     };
     let text = |path: &PathBuf| path.to_string_lossy().into_owned();
-    let file = |(path, length): &(PathBuf, u64)| v1::source_description::File {
-        path: text(path),
-        length: *length,
+    let file = |(path, length, tag): &(PathBuf, u64, Option<String>)| {
+        v1::source_description::File { path: text(path), length: *length, tag: tag.clone() }
     };
     v1::SourceDescription {
         source: id.0,
@@ -100,7 +99,11 @@ pub fn source(message: v1::SourceDescription) -> Result<Source, String> {
     let splits = message.split_file.into_iter().zip(message.split_start).zip(message.split_end);
     let parts = SourceParts {
         framing,
-        files: message.files.into_iter().map(|file| (file.path.into(), file.length)).collect(),
+        files: message
+            .files
+            .into_iter()
+            .map(|file| (file.path.into(), file.length, file.tag))
+            .collect(),
         splits: splits.map(|((file, start), end)| (file, start, end)).collect(),
     };
     Source::from_parts(parts).map_err(|e| e.to_string())

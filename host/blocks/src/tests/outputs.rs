@@ -2,12 +2,19 @@ use std::os::unix::fs::symlink;
 use std::sync::Arc;
 
 use super::Home;
+use ingle_core::memory::MemoryPool;
+use ingle_core::size::ByteSize;
+
 use crate::{Error, Grants, Output, OutputTarget};
 
 const STAGE: u32 = 7;
 
+fn pool() -> MemoryPool {
+    MemoryPool::new(ByteSize(1 << 20))
+}
+
 fn finish(target: &OutputTarget, partition: u32, attempt: u32, text: &str) {
-    let mut file = target.attempt(STAGE, partition, attempt).unwrap();
+    let mut file = target.attempt(STAGE, partition, attempt, &pool()).unwrap();
     file.write(text.as_bytes()).unwrap();
     file.finish().unwrap();
 }
@@ -59,14 +66,14 @@ fn an_output_that_is_not_committed_leaves_nothing() {
     write(&output, 0, 0, "done");
     let target = output.target();
     let elsewhere = OutputTarget::open(&home.grants, "above/new/deep/out").unwrap();
-    let mut running = target.attempt(STAGE, 1, 0).unwrap();
+    let mut running = target.attempt(STAGE, 1, 0, &pool()).unwrap();
     running.write(b"half").unwrap();
     drop(output);
     assert_eq!(home.names("above"), ["kept"]);
     running.write(b"more").unwrap();
     running.finish().unwrap();
     for late in [target, elsewhere] {
-        let text = late.attempt(STAGE, 1, 1).err().unwrap().to_string();
+        let text = late.attempt(STAGE, 1, 1, &pool()).err().unwrap().to_string();
         assert!(text.ends_with("is no longer written to: its job is over"), "{text}");
     }
     assert_eq!(home.names("above"), ["kept"]);
@@ -106,7 +113,7 @@ fn an_accepted_file_that_is_gone_fails_the_commit() {
 fn an_aborted_attempt_leaves_nothing_and_may_be_followed_by_another() {
     let home = Home::new();
     let output = Output::open(&home.grants, "out").unwrap();
-    output.target().attempt(STAGE, 0, 0).unwrap().write(b"half").unwrap();
+    output.target().attempt(STAGE, 0, 0, &pool()).unwrap().write(b"half").unwrap();
     assert_eq!(home.names("out/_temporary"), [""; 0]);
     write(&output, 0, 1, "whole");
     output.commit().unwrap();

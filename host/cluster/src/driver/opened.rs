@@ -144,9 +144,14 @@ impl Opened {
     }
 
     /// The file of one attempt at a partition; none if there is no such output (any more).
-    pub fn attempt(&self, id: OutputId, task: TaskId) -> Option<ingle_blocks::Result<OutputFile>> {
+    pub fn attempt(
+        &self,
+        id: OutputId,
+        task: TaskId,
+        pool: &MemoryPool,
+    ) -> Option<ingle_blocks::Result<OutputFile>> {
         let target = self.targets.read().get(&id.0).cloned()?;
-        Some(target.attempt(task.stage.0, task.partition, task.attempt))
+        Some(target.attempt(task.stage.0, task.partition, task.attempt, pool))
     }
 
     /// Publishes an output; none if there is no such output.

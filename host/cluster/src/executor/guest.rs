@@ -69,7 +69,7 @@ impl Guest {
             }
             Some(Message::Files(id)) => {
                 let opened = &executor.options.opened;
-                let file = opened.attempt(OutputId(*id), task);
+                let file = opened.attempt(OutputId(*id), task, &executor.options.pool);
                 let file = file.ok_or_else(|| {
                     format!("output {id} isn't open on this machine: every worker must reach its folder by the same path")
                 })?;

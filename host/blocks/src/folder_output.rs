@@ -1,9 +1,8 @@
-//! Output folders: nothing shows in one until the job commits, and an aborted one is gone.
+//! Output folders of this machine: nothing shows in one until the job commits, and an aborted one is gone.
 //!
 //! A task writes `OUT/_temporary/attempt-S-P-A`, wherever it runs, by its stage, partition and attempt. The driver accepts one attempt for each
 //! partition; its commit moves these to `OUT/part-P` and writes `_SUCCESS` last. So attempts may race, and come late, as they like.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -11,17 +10,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cap_std::fs::{Dir, OpenOptions};
-use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags, RenameFlags};
 
 use crate::error::{Error, Result};
 use crate::grants::{Grants, Resolved};
+use crate::output::{Accepted, TEMPORARY, attempted, part};
 
-const TEMPORARY: &str = "_temporary";
 const BUFFER: usize = 256 << 10;
 
 /// A folder that a job is writing. Dropped before its commit, it is removed, with all that was made for it.
-pub struct Output {
+pub(crate) struct FolderOutput {
     grants: Arc<Grants>,
     folder: Arc<Folder>,
     made: Made,
@@ -32,9 +30,7 @@ struct Folder {
     full: PathBuf,
     dir: Dir,
     temporary: Dir,
-    /// By partition, the stage and attempt whose file counts. None once the output is closed, so that no late attempt of this process
-    /// makes a file in it.
-    accepted: Mutex<Option<BTreeMap<u32, (u32, u32)>>>,
+    accepted: Accepted,
 }
 
 impl Folder {
@@ -43,7 +39,7 @@ impl Folder {
     }
 }
 
-impl Output {
+impl FolderOutput {
     /// Makes the folder. Folders above it are made too, as far as the grant goes.
     pub fn open(grants: &Arc<Grants>, path: &str) -> Result<Self> {
         let found = grants.resolve_write(path)?;
@@ -59,7 +55,7 @@ impl Output {
         })?;
         let temporary = dir.create_dir(TEMPORARY).and_then(|()| open_own(&dir, TEMPORARY.as_ref()));
         let temporary = temporary.map_err(found.failed("making"))?;
-        let accepted = Mutex::new(Some(BTreeMap::new()));
+        let accepted = Accepted::default();
         Ok(Self {
             grants: grants.clone(),
             folder: Arc::new(Folder { full, dir, temporary, accepted }),
@@ -73,21 +69,19 @@ impl Output {
     }
 
     /// For tasks of this process.
-    pub fn target(&self) -> OutputTarget {
-        OutputTarget(self.folder.clone())
+    pub fn target(&self) -> FolderTarget {
+        FolderTarget(self.folder.clone())
     }
 
     /// This attempt's file counts, unless one of the partition was accepted before.
     pub fn accept(&self, stage: u32, partition: u32, attempt: u32) {
-        if let Some(accepted) = self.folder.accepted.lock().as_mut() {
-            accepted.entry(partition).or_insert((stage, attempt));
-        }
+        self.folder.accepted.add(stage, partition, attempt);
     }
 
     /// Publishes the files of all accepted attempts, then writes `_SUCCESS`.
     pub fn commit(mut self) -> Result<()> {
         let Folder { full, dir, temporary, accepted } = &*self.folder;
-        for (partition, (stage, attempt)) in accepted.lock().take().unwrap_or_default() {
+        for (partition, (stage, attempt)) in accepted.close() {
             let name = part(partition);
             let moved = rename_new(temporary, &attempted(stage, partition, attempt), dir, &name);
             let is_new = moved.map_err(Error::io("publishing", &full.join(&name)))?;
@@ -106,51 +100,52 @@ impl Output {
     }
 }
 
-impl Drop for Output {
+impl Drop for FolderOutput {
     fn drop(&mut self) {
         // `made` removes the folders after this.
-        self.folder.accepted.lock().take();
+        self.folder.accepted.close();
     }
 }
 
 /// Where tasks write an output's files. Clones share it.
 #[derive(Clone)]
-pub struct OutputTarget(Arc<Folder>);
+pub(crate) struct FolderTarget(Arc<Folder>);
 
-impl OutputTarget {
+impl FolderTarget {
     /// An output that a driver elsewhere opened, by its path.
     pub fn open(grants: &Grants, path: &str) -> Result<Self> {
         let found = grants.resolve_write(path)?;
         let dir = found.dir.open_dir(&found.path).map_err(found.failed("opening"))?;
         let temporary =
             open_own(&dir, TEMPORARY.as_ref()).map_err(found.failed("opening the output"))?;
-        let (full, accepted) = (found.full.clone(), Mutex::new(Some(BTreeMap::new())));
+        let (full, accepted) = (found.full.clone(), Accepted::default());
         Ok(Self(Arc::new(Folder { full, dir, temporary, accepted })))
     }
 
     /// The file of one attempt at a partition.
-    pub fn attempt(&self, stage: u32, partition: u32, attempt: u32) -> Result<OutputFile> {
+    pub fn attempt(&self, stage: u32, partition: u32, attempt: u32) -> Result<FolderFile> {
         let folder = self.0.clone();
         let name = attempted(stage, partition, attempt);
-        let accepted = folder.accepted.lock();
-        if accepted.is_none() {
-            return Err(folder.over());
-        }
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
-        let file = match folder.temporary.open_with(&name, &options) {
+        let file = match folder.accepted.while_open(|| folder.temporary.open_with(&name, &options))
+        {
+            None => return Err(folder.over()),
             // The driver's process removed it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(folder.over()),
-            opened => opened.map_err(Error::io("making", &folder.full.join(part(partition))))?,
+            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(folder.over());
+            }
+            Some(opened) => {
+                opened.map_err(Error::io("making", &folder.full.join(part(partition))))?
+            }
         };
-        drop(accepted);
         let writer = BufWriter::with_capacity(BUFFER, file.into_std());
-        Ok(OutputFile { folder, partition, name, writer, finished: false })
+        Ok(FolderFile { folder, partition, name, writer, finished: false })
     }
 }
 
 /// A partition's file, by one attempt. Dropped before it is finished, it is removed.
-pub struct OutputFile {
+pub(crate) struct FolderFile {
     folder: Arc<Folder>,
     partition: u32,
     name: String,
@@ -158,7 +153,7 @@ pub struct OutputFile {
     finished: bool,
 }
 
-impl OutputFile {
+impl FolderFile {
     /// Adds bytes to the file.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let written = self.writer.write_all(bytes);
@@ -178,21 +173,13 @@ impl OutputFile {
     }
 }
 
-impl Drop for OutputFile {
+impl Drop for FolderFile {
     fn drop(&mut self) {
         if !self.finished {
             // Gone already if the whole output was removed.
             let _ = self.folder.temporary.remove_file(&self.name);
         }
     }
-}
-
-fn attempted(stage: u32, partition: u32, attempt: u32) -> String {
-    format!("attempt-{stage}-{partition:05}-{attempt}")
-}
-
-fn part(partition: u32) -> String {
-    format!("part-{partition:05}")
 }
 
 /// Renames without replacing: false if the name is taken.

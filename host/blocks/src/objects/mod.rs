@@ -1,0 +1,243 @@
+//! Object stores: `s3://BUCKET/KEY` to read and write, `http://` and `https://` to read.
+//!
+//! Called from threads that may wait; what is asynchronous runs on a thread of its own. Nobody's credentials are used but those that came
+//! with the job: never those of the machine that it runs on.
+
+mod listing;
+mod location;
+mod output;
+mod reader;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use object_store::aws::AmazonS3Builder;
+use object_store::http::HttpBuilder;
+use object_store::multipart::MultipartStore;
+use object_store::{ClientOptions, ObjectStore, RetryConfig};
+use parking_lot::Mutex;
+use tokio::runtime::Runtime;
+
+pub(crate) use listing::{Found, list};
+pub(crate) use location::{Location, StoreName, is_url, local};
+pub(crate) use output::{ObjectFile, ObjectOutput, ObjectTarget};
+pub(crate) use reader::{Broke, open};
+
+use crate::error::{Error, Result};
+
+/// How long a store may be silent.
+const SILENCE: Duration = Duration::from_secs(30);
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long a request is tried again, and how often.
+const RETRY: Duration = Duration::from_secs(60);
+const RETRIES: usize = 5;
+
+/// How S3 is reached, and as whom. Without keys, as nobody.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct S3Options {
+    /// `http://HOST:PORT` of a store that isn't Amazon's.
+    pub endpoint: Option<String>,
+    /// None: `us-east-1`.
+    pub region: Option<String>,
+    /// Who asks.
+    pub access_key: Option<String>,
+    /// Their secret.
+    pub secret_key: Option<String>,
+    /// Of keys that end.
+    pub session_token: Option<String>,
+    /// The bucket is in the path, not in the host's name. None: if there is an endpoint.
+    pub path_style: Option<bool>,
+}
+
+impl fmt::Debug for S3Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Secrets stay out of logs.
+        f.debug_struct("S3Options")
+            .field("endpoint", &self.endpoint)
+            .field("region", &self.region)
+            .field("has_keys", &self.access_key.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One store. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Store {
+    objects: Arc<dyn ObjectStore>,
+    /// None: it can't be written to.
+    uploads: Option<Arc<dyn MultipartStore>>,
+}
+
+/// The stores of a job.
+pub(crate) struct Objects {
+    options: S3Options,
+    stores: Mutex<BTreeMap<StoreName, Store>>,
+    runtime: OnceLock<Runtime>,
+}
+
+impl Objects {
+    pub fn new(options: S3Options) -> Self {
+        Self { options, stores: Mutex::default(), runtime: OnceLock::new() }
+    }
+
+    /// The store of a location, opened when it is first used.
+    fn store(&self, location: &Location) -> Result<Store> {
+        let mut stores = self.stores.lock();
+        if let Some(store) = stores.get(&location.store) {
+            return Ok(store.clone());
+        }
+        let store =
+            self.open(&location.store).map_err(|error| failed("opening", location, error))?;
+        stores.insert(location.store.clone(), store.clone());
+        Ok(store)
+    }
+
+    fn open(&self, name: &StoreName) -> object_store::Result<Store> {
+        // Another one may have been chosen before.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let retry =
+            RetryConfig { max_retries: RETRIES, retry_timeout: RETRY, ..RetryConfig::default() };
+        let client = ClientOptions::new()
+            .with_connect_timeout(CONNECT)
+            .with_read_timeout(SILENCE)
+            .with_timeout_disabled();
+        match name {
+            StoreName::Http(origin) => {
+                let client = client.with_allow_http(origin.starts_with("http://"));
+                let store = HttpBuilder::new().with_url(origin).with_retry(retry);
+                let store = store.with_client_options(client).build()?;
+                Ok(Store { objects: Arc::new(store), uploads: None })
+            }
+            StoreName::S3(bucket) => {
+                let S3Options {
+                    endpoint,
+                    region,
+                    access_key,
+                    secret_key,
+                    session_token,
+                    path_style,
+                } = self.options.clone();
+                let is_plain = endpoint.as_ref().is_some_and(|url| url.starts_with("http://"));
+                let path_style = path_style.unwrap_or(endpoint.is_some());
+                // Not from the environment: that is the worker's, not the job's.
+                let mut builder = AmazonS3Builder::new()
+                    .with_bucket_name(bucket)
+                    .with_region(region.unwrap_or_else(|| "us-east-1".into()))
+                    .with_retry(retry)
+                    .with_client_options(client.with_allow_http(is_plain))
+                    .with_virtual_hosted_style_request(!path_style);
+                if let Some(endpoint) = endpoint {
+                    builder = builder.with_endpoint(endpoint);
+                }
+                builder = match (access_key, secret_key) {
+                    (Some(key), Some(secret)) => {
+                        builder.with_access_key_id(key).with_secret_access_key(secret)
+                    }
+                    _ => builder.with_skip_signature(true),
+                };
+                if let Some(token) = session_token {
+                    builder = builder.with_token(token);
+                }
+                let store = Arc::new(builder.build()?);
+                Ok(Store { objects: store.clone(), uploads: Some(store) })
+            }
+        }
+    }
+
+    #[cfg(test)]
+    fn with_store(name: StoreName, store: Store) -> Self {
+        let objects = Self::new(S3Options::default());
+        objects.stores.lock().insert(name, store);
+        objects
+    }
+
+    fn runtime(&self) -> io::Result<&Runtime> {
+        if let Some(runtime) = self.runtime.get() {
+            return Ok(runtime);
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("object-stores")
+            .enable_all()
+            .build()?;
+        // Another thread may have been as quick; then this one goes.
+        if let Err(second) = self.runtime.set(runtime) {
+            second.shutdown_background();
+        }
+        self.runtime.get().ok_or_else(|| io::Error::other("no runtime"))
+    }
+
+    /// Waits for something that happens on the other thread.
+    fn wait<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        location: &Location,
+        future: impl Future<Output = object_store::Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let path = location.as_path();
+        let runtime = self.runtime().map_err(Error::io(doing, &path))?;
+        let (send, done) = std::sync::mpsc::sync_channel(1);
+        runtime.spawn(async move {
+            // Whoever waits is there.
+            let _ = send.send(future.await);
+        });
+        match done.recv() {
+            Ok(result) => result.map_err(|error| failed(doing, location, error)),
+            Err(_) => Err(Error::io(doing, &path)(io::Error::other("it was given up"))),
+        }
+    }
+}
+
+impl Drop for Objects {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // A drop may happen where nothing may wait.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A store's answer, in our words.
+fn failed(doing: &'static str, location: &Location, error: object_store::Error) -> Error {
+    let path = location.as_path();
+    to_error(doing, &path, error)
+}
+
+fn to_error(doing: &'static str, path: &Path, error: object_store::Error) -> Error {
+    match error {
+        object_store::Error::NotFound { .. } => Error::NotFound(path.to_owned()),
+        object_store::Error::AlreadyExists { .. } => Error::Exists(path.to_owned()),
+        error @ (object_store::Error::PermissionDenied { .. }
+        | object_store::Error::Unauthenticated { .. }) => Error::bad(
+            path,
+            format!(
+                "can't be had with these keys ({}): give others, see ingle.s3.access.key in `rsubmit --help`",
+                causes(&error)
+            ),
+        ),
+        error => Error::io(doing, path)(io::Error::other(causes(&error))),
+    }
+}
+
+/// An error with what caused it, once each, for one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    const LONGEST: usize = 1000;
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    let is_control = |c: char| c.is_control();
+    text.replace(is_control, " ").chars().take(LONGEST).collect()
+}

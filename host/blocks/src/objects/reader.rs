@@ -1,0 +1,144 @@
+//! An object's bytes from some place on, read ahead a little.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::{GetOptions, GetRange, ObjectStore};
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+
+use super::{Found, Location, Objects, causes};
+use crate::error::{Error, Result};
+
+/// Pieces that wait for their reader, and how long one is at most.
+const AHEAD: usize = 4;
+const PIECE: usize = 128 << 10;
+/// How often an object whose stream breaks is asked for again without one more byte, and how long it takes from try to try.
+const RETRIES: u32 = 3;
+const WAIT: Duration = Duration::from_millis(200);
+
+/// Why an object couldn't be read on, in words that follow its name.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Broke(pub String);
+
+/// Reads an object from `offset`. It must be as it was when it was listed. `counter` hears of every byte.
+pub(crate) fn open(
+    objects: &Objects,
+    location: &Location,
+    listed: &Found,
+    offset: u64,
+    counter: &Arc<AtomicU64>,
+) -> Result<Box<dyn Read + Send>> {
+    let store = objects.store(location)?.objects;
+    let (send, pieces) = mpsc::channel(AHEAD);
+    let stream =
+        Stream { store, location: location.clone(), listed: listed.clone(), at: offset, send };
+    let runtime = objects.runtime().map_err(Error::io("reading", &location.as_path()))?;
+    runtime.spawn(stream.run());
+    Ok(Box::new(Reader { pieces, piece: Bytes::new(), counter: counter.clone() }))
+}
+
+struct Reader {
+    pieces: mpsc::Receiver<io::Result<Bytes>>,
+    piece: Bytes,
+    counter: Arc<AtomicU64>,
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.pieces.blocking_recv() {
+                Some(piece) => self.piece = piece?,
+                None => return Ok(0),
+            }
+        }
+        let n = buffer.len().min(self.piece.len());
+        let piece = self.piece.split_to(n);
+        buffer.get_mut(..n).unwrap_or_default().copy_from_slice(&piece);
+        self.counter.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+}
+
+/// The end that asks the store. It ends when nobody reads any more.
+struct Stream {
+    store: Arc<dyn ObjectStore>,
+    location: Location,
+    listed: Found,
+    at: u64,
+    send: mpsc::Sender<io::Result<Bytes>>,
+}
+
+enum Broken {
+    /// Worth another try.
+    Away(String),
+    /// What is there isn't what was listed.
+    Changed(&'static str),
+    Unwanted,
+}
+
+impl Stream {
+    async fn run(mut self) {
+        let mut tries = 0;
+        while self.at < self.listed.len {
+            let before = self.at;
+            let why = match self.read().await {
+                Ok(()) | Err(Broken::Unwanted) => return,
+                Err(Broken::Changed(why)) => why.to_owned(),
+                Err(Broken::Away(why)) => {
+                    tries = if self.at > before { 0 } else { tries + 1 };
+                    if tries <= RETRIES {
+                        tracing::info!("reading {} broke off: {why}; trying again", self.location);
+                        tokio::time::sleep(WAIT * tries).await;
+                        continue;
+                    }
+                    format!("could not be read on: {why}")
+                }
+            };
+            // Nobody reads any more, perhaps.
+            let _ = self.send.send(Err(io::Error::other(Broke(why)))).await;
+            return;
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), Broken> {
+        let options = GetOptions {
+            if_match: self.listed.tag.clone(),
+            // A server that knows no ranges can still give all.
+            range: (self.at > 0).then_some(GetRange::Offset(self.at)),
+            ..GetOptions::default()
+        };
+        let result = match self.store.get_opts(&self.location.key, options).await {
+            Ok(result) => result,
+            Err(object_store::Error::Precondition { .. }) => {
+                return Err(Broken::Changed("changed while the job ran"));
+            }
+            Err(object_store::Error::NotFound { .. }) => {
+                return Err(Broken::Changed("was there when the source was opened, and is gone"));
+            }
+            Err(error) => return Err(Broken::Away(causes(&error))),
+        };
+        if result.meta.size != self.listed.len {
+            return Err(Broken::Changed("changed while the job ran"));
+        }
+        let mut bytes = result.into_stream();
+        while let Some(piece) = bytes.next().await {
+            let mut piece = piece.map_err(|error| Broken::Away(causes(&error)))?;
+            let left = self.listed.len - self.at;
+            piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+            while !piece.is_empty() {
+                let some = piece.split_to(piece.len().min(PIECE));
+                self.at += some.len() as u64;
+                self.send.send(Ok(some)).await.map_err(|_| Broken::Unwanted)?;
+            }
+        }
+        match self.at == self.listed.len {
+            true => Ok(()),
+            false => Err(Broken::Away("the store sent less than there is".into())),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Outputs, wherever they are: a folder of this machine, or a key of an object store.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ingle_core::memory::MemoryPool;
+use parking_lot::Mutex;
+
+use crate::error::Result;
+use crate::folder_output::{FolderFile, FolderOutput, FolderTarget};
+use crate::grants::Grants;
+use crate::objects::{ObjectFile, ObjectOutput, ObjectTarget};
+
+/// What attempts write until the job commits is here.
+pub(crate) const TEMPORARY: &str = "_temporary";
+
+pub(crate) fn attempted(stage: u32, partition: u32, attempt: u32) -> String {
+    format!("attempt-{stage}-{partition:05}-{attempt}")
+}
+
+pub(crate) fn part(partition: u32) -> String {
+    format!("part-{partition:05}")
+}
+
+/// By partition, the stage and attempt whose file counts. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Accepted(Arc<Mutex<Option<BTreeMap<u32, (u32, u32)>>>>);
+
+impl Default for Accepted {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Some(BTreeMap::new()))))
+    }
+}
+
+impl Accepted {
+    /// The first of a partition counts.
+    pub fn add(&self, stage: u32, partition: u32, attempt: u32) {
+        if let Some(accepted) = self.0.lock().as_mut() {
+            accepted.entry(partition).or_insert((stage, attempt));
+        }
+    }
+
+    /// No more are accepted, nor begun in this process. None are left if it was closed before.
+    pub fn close(&self) -> BTreeMap<u32, (u32, u32)> {
+        self.0.lock().take().unwrap_or_default()
+    }
+
+    /// Does something that nobody closes it during; none if it is closed.
+    pub fn while_open<R>(&self, act: impl FnOnce() -> R) -> Option<R> {
+        self.0.lock().is_some().then(act)
+    }
+}
+
+/// What a job is writing. Nothing shows in it until its commit; dropped before that, it is removed, with all that was made for it.
+pub struct Output(Kind);
+
+enum Kind {
+    Folder(FolderOutput),
+    Objects(ObjectOutput, Arc<Grants>),
+}
+
+impl Output {
+    /// Makes it. It must not exist. Folders above it are made too, as far as the grant goes.
+    pub fn open(grants: &Arc<Grants>, path: &str) -> Result<Self> {
+        Ok(Self(match grants.object_to_write(path)? {
+            Some((objects, location)) => {
+                Kind::Objects(ObjectOutput::open(objects, location)?, grants.clone())
+            }
+            None => Kind::Folder(FolderOutput::open(grants, path)?),
+        }))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
+        match &self.0 {
+            Kind::Folder(folder) => folder.path().to_owned(),
+            Kind::Objects(objects, _) => objects.location().as_path(),
+        }
+    }
+
+    /// For tasks of this process.
+    pub fn target(&self) -> OutputTarget {
+        OutputTarget(match &self.0 {
+            Kind::Folder(folder) => Target::Folder(folder.target()),
+            Kind::Objects(objects, _) => Target::Objects(objects.target()),
+        })
+    }
+
+    /// This attempt's file counts, unless one of the partition was accepted before.
+    pub fn accept(&self, stage: u32, partition: u32, attempt: u32) {
+        match &self.0 {
+            Kind::Folder(folder) => folder.accept(stage, partition, attempt),
+            Kind::Objects(objects, _) => objects.accept(stage, partition, attempt),
+        }
+    }
+
+    /// Publishes the files of all accepted attempts, then writes `_SUCCESS`.
+    pub fn commit(self) -> Result<()> {
+        match self.0 {
+            Kind::Folder(folder) => folder.commit(),
+            Kind::Objects(objects, grants) => {
+                let location = objects.location().clone();
+                objects.commit()?;
+                grants.publish(&location.as_path());
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Where tasks write an output's files. Clones share it.
+#[derive(Clone)]
+pub struct OutputTarget(Target);
+
+#[derive(Clone)]
+enum Target {
+    Folder(FolderTarget),
+    Objects(ObjectTarget),
+}
+
+impl OutputTarget {
+    /// An output that a driver elsewhere opened, by its path.
+    pub fn open(grants: &Grants, path: &str) -> Result<Self> {
+        Ok(Self(match grants.object_to_write(path)? {
+            Some((objects, location)) => Target::Objects(ObjectTarget::open(objects, location)?),
+            None => Target::Folder(FolderTarget::open(grants, path)?),
+        }))
+    }
+
+    /// The file of one attempt at a partition. What is buffered of it is charged to `pool`.
+    pub fn attempt(
+        &self,
+        stage: u32,
+        partition: u32,
+        attempt: u32,
+        pool: &MemoryPool,
+    ) -> Result<OutputFile> {
+        Ok(OutputFile(match &self.0 {
+            Target::Folder(folder) => File::Folder(folder.attempt(stage, partition, attempt)?),
+            Target::Objects(objects) => {
+                File::Object(objects.attempt(stage, partition, attempt, pool)?)
+            }
+        }))
+    }
+}
+
+/// A partition's file, by one attempt. Dropped before it is finished, it is removed.
+pub struct OutputFile(File);
+
+enum File {
+    Folder(FolderFile),
+    Object(ObjectFile),
+}
+
+impl OutputFile {
+    /// Adds bytes to the file.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        match &mut self.0 {
+            File::Folder(file) => file.write(bytes),
+            File::Object(file) => file.write(bytes),
+        }
+    }
+
+    /// The attempt is done: its file is whole, for the driver to accept or not.
+    pub fn finish(self) -> Result<()> {
+        match self.0 {
+            File::Folder(file) => file.finish(),
+            File::Object(file) => file.finish(),
+        }
+    }
+}
