@@ -23,13 +23,16 @@ pub(crate) fn part(partition: u32) -> String {
     format!("part-{partition:05}")
 }
 
-/// By partition, the stage and attempt whose file counts. Clones share it.
+/// By partition, the stage and attempt whose file counts.
+pub(crate) type Attempts = BTreeMap<u32, (u32, u32)>;
+
+/// Attempts that were accepted so far; none any more once that is closed. Clones share it.
 #[derive(Clone)]
-pub(crate) struct Accepted(Arc<Mutex<Option<BTreeMap<u32, (u32, u32)>>>>);
+pub(crate) struct Accepted(Arc<Mutex<Option<Attempts>>>);
 
 impl Default for Accepted {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Some(BTreeMap::new()))))
+        Self(Arc::new(Mutex::new(Some(Attempts::new()))))
     }
 }
 
@@ -42,7 +45,7 @@ impl Accepted {
     }
 
     /// No more are accepted, nor begun in this process. None are left if it was closed before.
-    pub fn close(&self) -> BTreeMap<u32, (u32, u32)> {
+    pub fn close(&self) -> Attempts {
         self.0.lock().take().unwrap_or_default()
     }
 

@@ -104,7 +104,7 @@ fn glob(
     let store = objects.store(&base)?.objects;
     let (key, matcher) = (base.key.clone(), glob.compile_matcher());
     let walked = objects
-        .wait("listing", &base, async move { Ok(matching(store, &key, &matcher).await?) })?
+        .wait("listing", &base, async move { matching(store, &key, &matcher).await })?
         .ok_or_else(|| {
             Error::bad(
                 &full,

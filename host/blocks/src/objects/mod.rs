@@ -238,6 +238,14 @@ fn causes(error: &dyn std::error::Error) -> String {
         }
         cause = error.source();
     }
+    // What S3 says is in XML, and its own words say it best.
+    let tagged = |tag: &str| {
+        let (_, rest) = text.split_once(&format!("<{tag}>"))?;
+        rest.split_once(&format!("</{tag}>")).map(|(words, _)| words)
+    };
+    if let (Some(code), Some(message)) = (tagged("Code"), tagged("Message")) {
+        text = format!("{message} ({code})");
+    }
     let is_control = |c: char| c.is_control();
     text.replace(is_control, " ").chars().take(LONGEST).collect()
 }

@@ -4,7 +4,6 @@
 //! and which parts it has is its record, `OUT/_temporary/attempt-S-P-A`. The driver's commit completes the uploads of the attempts that
 //! it accepted, gives the others up, and writes `_SUCCESS` last. So do Hadoop's "magic" S3A committer and its `.pending` files.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,7 +17,7 @@ use tokio_stream::StreamExt;
 
 use super::{Location, Objects, Store};
 use crate::error::{Error, Result};
-use crate::output::{Accepted, TEMPORARY, attempted, part};
+use crate::output::{Accepted, Attempts, TEMPORARY, attempted, part};
 
 /// All parts but the last: some stores want them alike, and S3 at least 5 MiB.
 const PART: usize = 8 << 20;
@@ -135,7 +134,7 @@ impl Drop for ObjectOutput {
                 .keys()
                 .map(|partition| Ok(place.location.key.clone().join(part(*partition))));
             delete(&*place.store, parts.collect()).await?;
-            clear(&place, &BTreeMap::new()).await
+            clear(&place, &Attempts::new()).await
         });
         if let Err(error) = removed {
             tracing::warn!(%error, output = %self.place.location, "an unfinished output could not be removed");
@@ -143,10 +142,7 @@ impl Drop for ObjectOutput {
     }
 }
 
-async fn publish(
-    place: Arc<Place>,
-    accepted: BTreeMap<u32, (u32, u32)>,
-) -> object_store::Result<()> {
+async fn publish(place: Arc<Place>, accepted: Attempts) -> object_store::Result<()> {
     let mut running = JoinSet::new();
     for (&partition, &(stage, attempt)) in &accepted {
         if running.len() >= AT_ONCE {
@@ -172,7 +168,7 @@ async fn publish(
 }
 
 /// Gives up the uploads of all attempts but the accepted ones, and removes all records; the marker goes first, so that no more come.
-async fn clear(place: &Place, accepted: &BTreeMap<u32, (u32, u32)>) -> object_store::Result<()> {
+async fn clear(place: &Place, accepted: &Attempts) -> object_store::Result<()> {
     let accepted: Vec<_> =
         accepted.iter().map(|(p, (stage, attempt))| attempted(*stage, *p, *attempt)).collect();
     delete(&*place.store, vec![Ok(place.temporary(MARKER))]).await?;
