@@ -35,9 +35,10 @@ impl Folders {
             format!("another worker uses {}; give this one another --work-dir", root.display())
         })?;
         let this = Self { root: root.to_owned(), applications: Mutex::default(), _lock: file };
-        let left = this.root.join("apps");
-        if left.exists() {
-            fs::remove_dir_all(&left).map_err(|e| failed(&left, e))?;
+        for left in ["apps", "spill"].map(|dir| this.root.join(dir)) {
+            if left.exists() {
+                fs::remove_dir_all(&left).map_err(|e| failed(&left, e))?;
+            }
         }
         for dir in ["apps", "components", "code", "logs", "spill"] {
             let dir = this.root.join(dir);
@@ -88,8 +89,23 @@ impl Folders {
         self.root.join("code")
     }
 
-    pub fn spill(&self) -> PathBuf {
-        self.root.join("spill")
+    fn spill(&self, driver: &str, attempt: u32) -> PathBuf {
+        self.root.join("spill").join(format!("{driver}-{attempt}"))
+    }
+
+    /// Where a try of a driver puts what doesn't fit into its memory.
+    pub fn new_spill(&self, driver: &str, attempt: u32) -> Result<PathBuf, String> {
+        check(driver)?;
+        let dir = self.spill(driver, attempt);
+        make(&dir).map_err(|e| format!("making {}: {e}", dir.display()))?;
+        Ok(dir)
+    }
+
+    /// That try is over, however it ended.
+    pub fn forget_spill(&self, driver: &str, attempt: u32) {
+        if check(driver).is_ok() {
+            remove(&self.spill(driver, attempt));
+        }
     }
 
     /// Where an application's or a driver's logs are, made if need be; the oldest of the others go.
@@ -160,11 +176,25 @@ mod tests {
     }
 
     #[test]
+    fn what_a_driver_spilled_goes_with_it_or_with_its_worker() {
+        let root = tempfile::tempdir().unwrap();
+        let folders = Folders::open(root.path()).unwrap();
+        let dirs = [0, 1].map(|attempt| folders.new_spill("driver-1", attempt).unwrap());
+        dirs.iter().for_each(|dir| fs::write(dir.join("data"), "x").unwrap());
+        folders.forget_spill("driver-1", 0);
+        assert!(!dirs[0].exists() && dirs[1].exists());
+        drop(folders);
+        Folders::open(root.path()).unwrap();
+        assert!(!dirs[1].exists(), "an earlier worker's");
+    }
+
+    #[test]
     fn no_id_leads_out_of_the_folder() {
         let root = tempfile::tempdir().unwrap();
         let folders = Folders::open(root.path()).unwrap();
         for id in ["", "..", "../x", "a/b", "A", &"x".repeat(100)] {
             assert!(folders.application(id).is_err() && folders.new_logs(id).is_err(), "{id}");
+            assert!(folders.new_spill(id, 0).is_err(), "{id}");
             assert!(folders.logs(id).is_none());
         }
     }

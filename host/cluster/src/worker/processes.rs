@@ -205,7 +205,7 @@ impl Processes {
                 component: launch.component.clone(),
                 component_dir: text(&self.folders.components())?,
                 code_dir: text(&self.folders.code())?,
-                spill_dir: text(&self.folders.spill())?,
+                spill_dir: text(&self.folders.new_spill(&driver, attempt)?)?,
                 submission: Some(submission),
             };
             let logs = self.folders.new_logs(&driver)?;
@@ -245,6 +245,9 @@ impl Processes {
                 }
                 Err(why) => (false, why),
             };
+            if let Name::Driver { driver, attempt } = &name {
+                this.folders.forget_spill(driver, *attempt);
+            }
             this.running.lock().remove(&name);
             this.changed.notify_waiters();
             // Without a master there is nobody to tell; it asks what runs when it is back.
