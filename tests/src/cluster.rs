@@ -16,6 +16,8 @@ pub struct Cluster<'a> {
     port: u16,
     master: Option<Running>,
     pub workers: Vec<Running>,
+    /// What daemons said that were killed.
+    past: Vec<String>,
 }
 
 /// Nothing here takes so long.
@@ -34,8 +36,14 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 impl<'a> Cluster<'a> {
     /// Starts a master, and so many workers of so many cores. Leases are short.
     pub fn new(place: &'a Place, workers: usize, cores: u32) -> Self {
-        let mut cluster =
-            Self { place, url: String::new(), port: 0, master: None, workers: Vec::new() };
+        let mut cluster = Self {
+            place,
+            url: String::new(),
+            port: 0,
+            master: None,
+            workers: Vec::new(),
+            past: Vec::new(),
+        };
         cluster.start_master();
         for _ in 0..workers {
             cluster.start_worker(cores);
@@ -63,17 +71,29 @@ impl<'a> Cluster<'a> {
     pub fn kill_master(&mut self) {
         let master = self.master.take().expect("a master");
         master.signal(Signal::KILL);
-        master.wait();
+        self.past.push(master.wait().stderr);
     }
 
     pub fn start_worker(&mut self, cores: u32) {
-        let dir = self.place.path(format!("worker-{}", self.workers.len()));
+        let worker = self.worker(self.workers.len(), cores);
+        worker.wait_for("registered as worker-");
+        self.workers.push(worker);
+    }
+
+    /// `kill -9` of a worker; another one takes its folder at once. It may have to wait for the master.
+    pub fn replace_worker(&mut self, worker: usize, cores: u32) {
+        self.workers[worker].signal(Signal::KILL);
+        self.past.push(self.workers.remove(worker).wait().stderr);
+        let new = self.worker(worker, cores);
+        self.workers.insert(worker, new);
+    }
+
+    fn worker(&self, number: usize, cores: u32) -> Running {
+        let dir = self.place.path(format!("worker-{number}"));
         let cores = cores.to_string();
         let args = ["worker", &self.url, "--port", "0", "--memory", "4g", "--cores", &cores];
         let args = args.iter().map(|a| (*a).into());
-        let worker = Running::ingle(self.place, args.chain(["--work-dir".into(), dir.into()]));
-        worker.wait_for("registered as worker-");
-        self.workers.push(worker);
+        Running::ingle(self.place, args.chain(["--work-dir".into(), dir.into()]))
     }
 
     /// `rsubmit` of a job on this cluster, with leave to read and write the test's folder.
@@ -104,6 +124,49 @@ impl<'a> Cluster<'a> {
         wait_until("an executor", || !self.children(worker).is_empty());
         let child = self.children(worker)[0];
         kill_process(child, Signal::KILL).expect("it runs");
+    }
+
+    /// All processes that any worker of this cluster started, also one that is gone: they log to its folder.
+    pub fn processes(&self) -> Vec<Pid> {
+        let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let logs_here = |pid: &Pid| {
+            let log = fs::read_link(format!("/proc/{}/fd/2", pid.as_raw_nonzero()));
+            log.is_ok_and(|log| log.starts_with(self.place.path("")))
+        };
+        let pids = all.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+        pids.filter(logs_here).collect()
+    }
+
+    /// Those of them that run a verb of `ingle`: `executor` or `driver`.
+    pub fn processes_that_are(&self, verb: &str) -> Vec<Pid> {
+        let is = |pid: &Pid| {
+            let line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
+            line.is_ok_and(|line| line.split(|b| *b == 0).nth(1) == Some(verb.as_bytes()))
+        };
+        self.processes().into_iter().filter(is).collect()
+    }
+
+    /// Waits until no worker has a process, or a file, of any application.
+    #[track_caller]
+    pub fn wait_until_clean(&self) {
+        wait_until("nothing to be left", || {
+            self.processes().is_empty()
+                && (0..self.workers.len()).all(|w| self.leftovers(w).is_empty())
+        });
+    }
+
+    /// What daemons, executors and drivers said of a panic; none may.
+    pub fn panics(&self) -> Vec<String> {
+        let daemons = self.workers.iter().chain(&self.master).map(Running::said);
+        let mut said: Vec<String> = daemons.chain(self.past.iter().cloned()).collect();
+        let inside = |dir: PathBuf| {
+            fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path())
+        };
+        let logs = (0..self.workers.len()).map(|w| self.place.path(format!("worker-{w}/logs")));
+        let files = logs.flat_map(inside).flat_map(inside);
+        said.extend(files.map(|log| fs::read_to_string(log).unwrap_or_default()));
+        said.retain(|text| text.contains("panicked"));
+        said
     }
 
     /// What is kept of applications on a worker.

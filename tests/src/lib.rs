@@ -2,10 +2,14 @@
 //!
 //! Programs and jobs are those that `cargo xtask test` builds; `INGLE_BIN` and `INGLE_GUESTS` name other folders.
 
+mod chance;
 mod cluster;
 mod place;
 mod process;
+mod text;
 
+pub use chance::Chance;
 pub use cluster::{Cluster, wait_until};
 pub use place::{Place, guest};
 pub use process::{Rsubmit, Run, Running, ingle};
+pub use text::{lines, text};

@@ -118,6 +118,12 @@ impl Place {
         table
     }
 
+    /// What processes forgot in the folder for temporary files.
+    pub fn forgotten(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.temporary.path()).expect("a folder");
+        entries.map(|entry| entry.expect("an entry").path()).collect()
+    }
+
     /// `rsubmit` in this folder, of one of the jobs that were built, with nothing granted.
     pub fn rsubmit(&self, job: &str) -> Rsubmit {
         self.rsubmit_file(guest(job))

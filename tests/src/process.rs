@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use wait4::Wait4;
 
 use crate::place::{Place, program, target_dir};
@@ -105,6 +105,13 @@ impl Running {
         command.args(args).current_dir(place.path(".")).env_remove("INGLE_LOG");
         command.env_remove("INGLE_MASTER");
         Self::start(command, TIMEOUT)
+    }
+
+    /// Whether it hasn't ended.
+    pub fn runs(&self) -> bool {
+        // It stays to be waited for.
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(self.pid), look).expect("a child").is_none()
     }
 
     /// What it said on stderr so far.

@@ -1,28 +1,7 @@
 //! Jobs on a cluster of whole processes: the same answers, and what is survived.
 
-use std::collections::BTreeMap;
-use std::fmt::Write;
-
-use ingle_tests::{Cluster, Place, guest, wait_until};
+use ingle_tests::{Cluster, Place, guest, text, wait_until};
 use rustix::process::Signal;
-
-/// Text of many lines in several files; how often each word occurs.
-fn text(place: &Place, files: usize, lines: usize) -> BTreeMap<String, String> {
-    let mut counts = BTreeMap::<String, u64>::new();
-    for file in 0..files {
-        let mut text = String::new();
-        for line in 0..lines {
-            for word in 0..8 {
-                let word = format!("w{}", (line * 31 + word * 7 + file) % 997);
-                write!(text, "{word} ").unwrap();
-                *counts.entry(word).or_default() += 1;
-            }
-            text.push('\n');
-        }
-        place.write(&format!("in/{file}.txt"), text);
-    }
-    counts.into_iter().map(|(word, n)| (word, n.to_string())).collect()
-}
 
 #[test]
 fn the_same_job_gives_the_same_answer_on_many_workers_and_leaves_nothing() {

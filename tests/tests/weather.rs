@@ -1,0 +1,133 @@
+//! What a cluster of whole processes meets outside: kills at any instant, cut networks, full disks, strange peers, damaged files. Jobs end
+//! with the answer that they always have, or in words; and nothing is left.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use ingle_tests::{Chance, Cluster, Place, Running, lines, text};
+use rustix::process::{Signal, kill_process};
+
+/// Jobs with a known answer.
+struct Jobs {
+    place: Place,
+    words: BTreeMap<String, String>,
+    sorted: String,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Job {
+    Count,
+    Sort,
+}
+
+impl Jobs {
+    fn new() -> Self {
+        let place = Place::new();
+        let words = text(&place, 8, 60_000);
+        let sorted = lines(&place, 8, 60_000);
+        Self { place, words, sorted }
+    }
+
+    fn start(&self, cluster: &Cluster<'_>, job: Job, out: &str) -> Running {
+        let (name, input) = match job {
+            Job::Count => ("wordcount", "in"),
+            Job::Sort => ("sort", "lines"),
+        };
+        cluster.rsubmit(name).args([input, out]).spawn()
+    }
+
+    #[track_caller]
+    fn check(&self, job: Job, out: &str) {
+        match job {
+            Job::Count => assert_eq!(self.place.table(out), self.words),
+            Job::Sort => {
+                assert!(self.place.parts(out).concat() == self.sorted, "{out} is sorted otherwise");
+            }
+        }
+    }
+}
+
+/// What is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Victim {
+    Executor(usize),
+    Worker(usize),
+    Master,
+}
+
+/// A round's own seed: a round that failed is repeated alone by it.
+fn rounds(usual: u64) -> impl Iterator<Item = u64> {
+    let rounds = std::env::var("WEATHER_ROUNDS");
+    let rounds = rounds.map_or(usual, |n| n.parse().expect("WEATHER_ROUNDS is a whole number"));
+    let seed = Chance::seed();
+    (seed..seed + rounds).inspect(|seed| {
+        println!("SEED={seed} WEATHER_ROUNDS=1 repeats this round");
+    })
+}
+
+#[test]
+fn whoever_is_killed_at_whatever_instant_the_answer_is_exact_and_nothing_is_left() {
+    let jobs = Jobs::new();
+    // How long they take, and compiled code for all workers.
+    let usual = {
+        let cluster = Cluster::new(&jobs.place, 3, 1);
+        [Job::Count, Job::Sort].map(|job| {
+            jobs.start(&cluster, job, &format!("first-{job:?}")).wait().succeeds();
+            let started = Instant::now();
+            let out = format!("usual-{job:?}");
+            jobs.start(&cluster, job, &out).wait().succeeds();
+            let took = started.elapsed();
+            jobs.check(job, &out);
+            println!("{job:?} takes {took:?}");
+            took
+        })
+    };
+    for seed in rounds(6) {
+        let mut chance = Chance::seeded(seed);
+        let job = [Job::Count, Job::Sort][chance.below(2)];
+        let workers = 2 + chance.below(2);
+        let mut blows: Vec<(Duration, Victim)> = (0..1 + chance.below(3))
+            .map(|_| {
+                let at = chance.within(usual[job as usize]);
+                let worker = chance.below(workers);
+                let victims = [Victim::Executor(worker), Victim::Worker(worker), Victim::Master];
+                (at, victims[chance.below(3)])
+            })
+            .collect();
+        blows.sort();
+        println!("{job:?} on {workers} workers: {blows:?}");
+        // So that a round alone is as it was among others.
+        std::fs::remove_dir_all(jobs.place.path("master")).expect("the last master's state");
+        let mut cluster = Cluster::new(&jobs.place, workers, 1);
+        let out = format!("out-{seed}");
+        let running = jobs.start(&cluster, job, &out);
+        let started = Instant::now();
+        for (at, victim) in blows {
+            std::thread::sleep(at.saturating_sub(started.elapsed()));
+            if !running.runs() {
+                println!("it ended before {victim:?} could be killed");
+                break;
+            }
+            match victim {
+                Victim::Executor(worker) => match cluster.children(worker).first() {
+                    // It may be gone already.
+                    Some(child) => drop(kill_process(*child, Signal::KILL)),
+                    None => println!("no executor runs there at {at:?}"),
+                },
+                Victim::Worker(worker) => cluster.replace_worker(worker, 1),
+                Victim::Master => {
+                    cluster.kill_master();
+                    std::thread::sleep(chance.within(Duration::from_millis(500)));
+                    cluster.start_master();
+                }
+            }
+        }
+        let run = running.wait().succeeds();
+        println!("{}", run.stderr);
+        jobs.check(job, &out);
+        cluster.wait_until_clean();
+        assert_eq!(jobs.place.forgotten(), [] as [&std::path::Path; 0], "the client's own");
+        assert_eq!(cluster.panics(), [""; 0]);
+        assert!(cluster.workers.iter().all(Running::runs), "a worker gave up");
+    }
+}
