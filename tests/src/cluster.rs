@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::process::Running;
-use crate::{Place, Rsubmit, Run};
+use crate::{Host, Net, Place, Rsubmit, Run};
 
 /// A master and its workers. What they keep lies in a test's folder.
 pub struct Cluster<'a> {
     place: &'a Place,
+    /// Its first host is the master's, then come the workers', and the last one is the client's.
+    net: Option<&'a Net>,
     pub url: String,
     port: u16,
     master: Option<Running>,
@@ -36,14 +38,18 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 impl<'a> Cluster<'a> {
     /// Starts a master, and so many workers of so many cores. Leases are short.
     pub fn new(place: &'a Place, workers: usize, cores: u32) -> Self {
-        let mut cluster = Self {
-            place,
-            url: String::new(),
-            port: 0,
-            master: None,
-            workers: Vec::new(),
-            past: Vec::new(),
-        };
+        Self::start(place, None, workers, cores)
+    }
+
+    /// As [`Cluster::new`], with a worker on each host of a network but for the first and the last.
+    pub fn on(place: &'a Place, net: &'a Net, cores: u32) -> Self {
+        Self::start(place, Some(net), net.hosts() - 2, cores)
+    }
+
+    fn start(place: &'a Place, net: Option<&'a Net>, workers: usize, cores: u32) -> Self {
+        let (url, past) = (String::new(), Vec::new());
+        let mut cluster =
+            Self { place, net, url, port: 0, master: None, workers: Vec::new(), past };
         cluster.start_master();
         for _ in 0..workers {
             cluster.start_worker(cores);
@@ -51,12 +57,28 @@ impl<'a> Cluster<'a> {
         cluster
     }
 
+    fn host(&self, number: usize) -> Option<Host> {
+        self.net.map(|net| net.host(number))
+    }
+
+    fn client(&self) -> Option<Host> {
+        self.net.map(|net| net.host(net.hosts() - 1))
+    }
+
+    /// `ingle` as a daemon of a host.
+    fn daemon(&self, number: usize, args: &[&str], dir: PathBuf) -> Running {
+        let host = self.host(number);
+        let address = host.as_ref().map_or("127.0.0.1", |host| &host.address);
+        let args = [args[0], "--host", address].into_iter().chain(args[1..].iter().copied());
+        let args = args.map(Into::into).chain([dir.into()]);
+        Running::ingle(self.place, host.as_ref(), args)
+    }
+
     /// Starts the master, again on the port that it had.
     pub fn start_master(&mut self) {
         let (dir, port) = (self.place.path("master"), self.port.to_string());
         let args = ["master", "--port", &port, "--worker-lease", "3", "--app-lease", "3", "--dir"];
-        let master =
-            Running::ingle(self.place, args.iter().map(|a| (*a).into()).chain([dir.into()]));
+        let master = self.daemon(0, &args, dir);
         let said = "master on ingle://";
         master.wait_for(said);
         let text = master.said();
@@ -92,19 +114,22 @@ impl<'a> Cluster<'a> {
         let dir = self.place.path(format!("worker-{number}"));
         let cores = cores.to_string();
         let args = ["worker", &self.url, "--port", "0", "--memory", "4g", "--cores", &cores];
-        let args = args.iter().map(|a| (*a).into());
-        Running::ingle(self.place, args.chain(["--work-dir".into(), dir.into()]))
+        self.daemon(number + 1, &[&args[..], &["--work-dir"]].concat(), dir)
     }
 
     /// `rsubmit` of a job on this cluster, with leave to read and write the test's folder.
     pub fn rsubmit(&self, job: &str) -> Rsubmit {
-        self.place.rsubmit_granted(job).flag("--master").flag(&self.url)
+        let rsubmit = self.place.rsubmit_granted(job).flag("--master").flag(&self.url);
+        match self.client() {
+            Some(host) => rsubmit.conf("ingle.driver.host", &host.address).on(&host),
+            None => rsubmit,
+        }
     }
 
     /// A verb of `ingle` for this cluster.
     pub fn ask(&self, args: &[&str]) -> Run {
         let args = args.iter().copied().chain(["--master", &self.url]).map(Into::into);
-        Running::ingle(self.place, args).wait()
+        Running::ingle(self.place, self.client().as_ref(), args).wait()
     }
 
     /// The processes that a worker started.

@@ -4,12 +4,14 @@
 
 mod chance;
 mod cluster;
+mod net;
 mod place;
 mod process;
 mod text;
 
 pub use chance::Chance;
 pub use cluster::{Cluster, wait_until};
+pub use net::{Host, Net};
 pub use place::{Place, guest};
 pub use process::{Rsubmit, Run, Running, ingle};
 pub use text::{lines, text};

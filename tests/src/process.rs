@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use wait4::Wait4;
 
+use crate::net::Host;
 use crate::place::{Place, program, target_dir};
 
 /// Nothing here takes so long, on however slow a machine. Only a guard against hanging.
@@ -76,6 +77,12 @@ impl Rsubmit {
         self
     }
 
+    /// Runs on a host of another network.
+    pub(crate) fn on(mut self, host: &Host) -> Self {
+        self.command = host.wrap(&self.command);
+        self
+    }
+
     pub fn spawn(mut self) -> Running {
         self.command.arg(self.job).args(self.args);
         Running::start(self.command, TIMEOUT)
@@ -99,11 +106,18 @@ pub struct Running {
 }
 
 impl Running {
-    /// `ingle`, in a test's folder.
-    pub(crate) fn ingle(place: &Place, args: impl Iterator<Item = OsString>) -> Self {
+    /// `ingle`, in a test's folder, and perhaps on a host of another network.
+    pub(crate) fn ingle(
+        place: &Place,
+        host: Option<&Host>,
+        args: impl Iterator<Item = OsString>,
+    ) -> Self {
         let mut command = Command::new(program("ingle"));
         command.args(args).current_dir(place.path(".")).env_remove("INGLE_LOG");
         command.env_remove("INGLE_MASTER");
+        if let Some(host) = host {
+            command = host.wrap(&command);
+        }
         Self::start(command, TIMEOUT)
     }
 

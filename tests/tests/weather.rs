@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use ingle_tests::{Chance, Cluster, Place, Running, lines, text, wait_until};
+use ingle_tests::{Chance, Cluster, Net, Place, Run, Running, lines, text, wait_until};
 use rustix::process::{Signal, kill_process};
 
 /// Jobs with a known answer.
@@ -18,6 +18,8 @@ struct Jobs {
 enum Job {
     Count,
     Sort,
+    /// Takes seconds, and stores nothing.
+    Darts,
 }
 
 impl Jobs {
@@ -29,16 +31,18 @@ impl Jobs {
     }
 
     fn start(&self, cluster: &Cluster<'_>, job: Job, out: &str) -> Running {
-        let (name, input) = match job {
-            Job::Count => ("wordcount", "in"),
-            Job::Sort => ("sort", "lines"),
+        let (name, args) = match job {
+            Job::Count => ("wordcount", ["in", out]),
+            Job::Sort => ("sort", ["lines", out]),
+            Job::Darts => ("pi", ["900000000", "30"]),
         };
-        cluster.rsubmit(name).args([input, out]).spawn()
+        cluster.rsubmit(name).args(args).spawn()
     }
 
     #[track_caller]
-    fn check(&self, job: Job, out: &str) {
+    fn check(&self, job: Job, run: &Run, out: &str) {
         match job {
+            Job::Darts => assert_eq!(run.stdout, "Pi is roughly 3.141576\n", "\n{run}"),
             Job::Count => assert_eq!(self.place.table(out), self.words),
             Job::Sort => {
                 assert!(self.place.parts(out).concat() == self.sorted, "{out} is sorted otherwise");
@@ -75,9 +79,9 @@ fn whoever_is_killed_at_whatever_instant_the_answer_is_exact_and_nothing_is_left
             jobs.start(&cluster, job, &format!("first-{job:?}")).wait().succeeds();
             let started = Instant::now();
             let out = format!("usual-{job:?}");
-            jobs.start(&cluster, job, &out).wait().succeeds();
+            let run = jobs.start(&cluster, job, &out).wait().succeeds();
             let took = started.elapsed();
-            jobs.check(job, &out);
+            jobs.check(job, &run, &out);
             println!("{job:?} takes {took:?}");
             took
         })
@@ -124,7 +128,7 @@ fn whoever_is_killed_at_whatever_instant_the_answer_is_exact_and_nothing_is_left
         }
         let run = running.wait().succeeds();
         println!("{}", run.stderr);
-        jobs.check(job, &out);
+        jobs.check(job, &run, &out);
         cluster.wait_until_clean();
         assert_eq!(jobs.place.forgotten(), [] as [&std::path::Path; 0], "the client's own");
         assert_eq!(cluster.panics(), [""; 0]);
@@ -147,7 +151,8 @@ fn a_client_that_is_killed_at_whatever_instant_leaves_nothing_on_any_worker() {
         let client = jobs.start(&cluster, Job::Sort, &out);
         std::thread::sleep(at);
         client.signal(Signal::KILL);
-        println!("{}", client.wait().stderr);
+        let run = client.wait();
+        println!("{}", run.stderr);
         cluster.wait_until_clean();
         wait_until("the master to see it", || {
             let apps = cluster.ask(&["apps"]).succeeds().stdout;
@@ -155,13 +160,14 @@ fn a_client_that_is_killed_at_whatever_instant_leaves_nothing_on_any_worker() {
         });
         // All of it was published, or nothing.
         if jobs.place.exists(&format!("{out}/_SUCCESS")) {
-            jobs.check(Job::Sort, &out);
+            jobs.check(Job::Sort, &run, &out);
         } else {
             let names = jobs.place.exists(&out).then(|| jobs.place.names(&out));
             println!("{out} has {names:?}");
         }
-        jobs.start(&cluster, Job::Sort, &format!("again-{seed}")).wait().succeeds();
-        jobs.check(Job::Sort, &format!("again-{seed}"));
+        let again = format!("again-{seed}");
+        let run = jobs.start(&cluster, Job::Sort, &again).wait().succeeds();
+        jobs.check(Job::Sort, &run, &again);
     }
     assert_eq!(cluster.panics(), [""; 0]);
 }
@@ -226,5 +232,114 @@ fn a_driver_that_is_started_again_writes_the_output_that_it_left_unfinished() {
     wait_until("it to end", || {
         cluster.ask(&["explain", &id]).succeeds().stdout.contains("FINISHED")
     });
-    jobs.check(Job::Count, "out");
+    assert_eq!(jobs.place.table("out"), jobs.words);
+}
+
+/// A network for two workers, or words that there is none.
+fn net() -> Option<Net> {
+    let net = Net::new(4);
+    if let Err(why) = &net {
+        println!("SKIPPED: no network namespaces here: {why}");
+    }
+    net.ok()
+}
+
+const MASTER: usize = 0;
+const WORKER: [usize; 2] = [1, 2];
+const CLIENT: usize = 3;
+
+/// Waits until a worker keeps output of map tasks.
+#[track_caller]
+fn wait_for_shuffle(cluster: &Cluster<'_>, worker: usize) {
+    wait_until("shuffle output", || {
+        let apps = cluster.leftovers(worker).into_iter();
+        apps.filter_map(|app| std::fs::read_dir(app.join("shuffle")).ok()).flatten().count() > 0
+    });
+}
+
+/// A job meets something that happens to the network once both workers are at it, says so, and its answer is exact all the same. What
+/// happened is undone at the end, if it wasn't before, and then nothing is left.
+#[track_caller]
+fn survives(job: Job, happens: impl FnOnce(&Net), says: &[&str], undone: impl FnOnce(&Net)) {
+    let Some(net) = net() else { return };
+    let jobs = Jobs::new();
+    let cluster = Cluster::on(&jobs.place, &net, 1);
+    let running = jobs.start(&cluster, job, "out");
+    for worker in 0..2 {
+        match job {
+            Job::Count | Job::Sort => wait_for_shuffle(&cluster, worker),
+            Job::Darts => {
+                wait_until("an executor", || !cluster.children(worker).is_empty());
+                // It begins, and is far from done.
+                std::thread::sleep(Duration::from_millis(300));
+            }
+        }
+    }
+    assert!(running.runs(), "it is in the middle of its work");
+    let started = Instant::now();
+    happens(&net);
+    let run = running.wait().succeeds().says(says);
+    println!("{:?}: {}", started.elapsed(), run.stderr);
+    jobs.check(job, &run, "out");
+    undone(&net);
+    cluster.wait_until_clean();
+    println!("{:?}: clean", started.elapsed());
+    // Whoever was cut off is back.
+    wait_until("both workers", || {
+        cluster.ask(&["workers"]).succeeds().stdout.matches("ALIVE").count() == 2
+    });
+    let run = jobs.start(&cluster, Job::Count, "next").wait().succeeds();
+    jobs.check(Job::Count, &run, "next");
+    assert_eq!(cluster.panics(), [""; 0]);
+    println!("{:?}: over", started.elapsed());
+}
+
+#[test]
+fn a_worker_that_is_cut_off_in_mid_job_costs_what_it_stored_and_not_the_job() {
+    survives(Job::Sort, |net| net.cut(WORKER[1]), &["worker-2 is lost"], |net| net.heal(WORKER[1]));
+}
+
+#[test]
+fn a_worker_that_is_back_within_its_lease_is_as_it_was() {
+    let happens = |net: &Net| {
+        net.cut(WORKER[1]);
+        std::thread::sleep(Duration::from_millis(1000));
+        net.heal(WORKER[1]);
+    };
+    survives(Job::Darts, happens, &[], |_| {});
+}
+
+#[test]
+fn what_a_worker_did_that_is_back_after_its_lease_does_not_count_twice() {
+    let happens = |net: &Net| {
+        net.cut(WORKER[1]);
+        std::thread::sleep(Duration::from_millis(4500));
+        net.heal(WORKER[1]);
+    };
+    survives(Job::Sort, happens, &["worker-2 is lost"], |_| {});
+}
+
+#[test]
+fn a_worker_that_the_master_does_not_hear_is_given_up_though_it_hears() {
+    survives(
+        Job::Darts,
+        |net| net.lose(WORKER[1], MASTER),
+        &["worker-2 is lost"],
+        |net| net.find(WORKER[1], MASTER),
+    );
+}
+
+#[test]
+fn executors_that_do_not_hear_their_driver_cost_their_tasks_and_not_the_job() {
+    survives(
+        Job::Sort,
+        |net| net.lose(CLIENT, WORKER[1]),
+        &["executor 1 is gone"],
+        |net| net.find(CLIENT, WORKER[1]),
+    );
+}
+
+#[test]
+fn a_job_goes_on_and_ends_while_its_master_is_out_of_reach() {
+    survives(Job::Sort, |net| net.cut(MASTER), &[], |net| net.heal(MASTER));
 }
