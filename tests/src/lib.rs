@@ -4,6 +4,7 @@
 
 mod chance;
 mod cluster;
+mod disk;
 mod net;
 mod place;
 mod process;
@@ -11,6 +12,7 @@ mod text;
 
 pub use chance::Chance;
 pub use cluster::{Cluster, wait_until};
+pub use disk::Disk;
 pub use net::{Host, Net};
 pub use place::{Place, guest};
 pub use process::{Rsubmit, Run, Running, ingle};

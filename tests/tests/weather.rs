@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use ingle_tests::{Chance, Cluster, Net, Place, Run, Running, lines, text, wait_until};
+use ingle_tests::{Chance, Cluster, Disk, Net, Place, Run, Running, lines, text, wait_until};
 use rustix::process::{Signal, kill_process};
 
 /// Jobs with a known answer.
@@ -342,4 +342,60 @@ fn executors_that_do_not_hear_their_driver_cost_their_tasks_and_not_the_job() {
 #[test]
 fn a_job_goes_on_and_ends_while_its_master_is_out_of_reach() {
     survives(Job::Sort, |net| net.cut(MASTER), &[], |net| net.heal(MASTER));
+}
+
+/// A small disk for a worker's folder, or words that there is none.
+fn disk(place: &Place, worker: usize) -> Option<Disk> {
+    let disk = Disk::mount(place.path(format!("worker-{worker}")));
+    if let Err(why) = &disk {
+        println!("SKIPPED: no disk of a test's own here: {why}");
+    }
+    disk.ok()
+}
+
+/// What a full disk has room for: logs, and less than a job stores.
+const LITTLE: usize = 1 << 20;
+
+#[test]
+fn a_worker_with_a_full_disk_gets_no_more_tasks_and_the_job_ends_elsewhere() {
+    let jobs = Jobs::new();
+    let Some(disk) = disk(&jobs.place, 1) else { return };
+    let cluster = Cluster::new(&jobs.place, 2, 1);
+    let run = jobs.start(&cluster, Job::Sort, "with room").wait().succeeds();
+    jobs.check(Job::Sort, &run, "with room");
+    cluster.wait_until_clean();
+    disk.fill(LITTLE);
+    let run = jobs.start(&cluster, Job::Sort, "out").wait().succeeds();
+    jobs.check(Job::Sort, &run, "out");
+    run.says(&["worker-2 gets no more tasks", "worker-1/apps", "No space left on device"]);
+    cluster.wait_until_clean();
+    // It was excluded for that application alone.
+    disk.empty();
+    let run = jobs.start(&cluster, Job::Sort, "with room again").wait().succeeds();
+    jobs.check(Job::Sort, &run, "with room again");
+    run.says_not(&["gets no more tasks"]);
+    assert_eq!(cluster.panics(), [""; 0]);
+}
+
+#[test]
+fn a_job_that_finds_only_full_disks_fails_and_says_where() {
+    let jobs = Jobs::new();
+    let Some(disk) = disk(&jobs.place, 0) else { return };
+    let cluster = Cluster::new(&jobs.place, 1, 1);
+    jobs.start(&cluster, Job::Sort, "with room").wait().succeeds();
+    cluster.wait_until_clean();
+    disk.fill(LITTLE);
+    // It is tried again in a second, and not when the test is long over.
+    let job = cluster.rsubmit("sort").conf("ingle.excludeOnFailure.timeout", "1");
+    let run = job.args(["lines", "out"]).run().ends_with(1);
+    let run =
+        run.says(&["worker-1 gets no more tasks", "worker-0/apps", "No space left on device"]);
+    let error = run.stderr.lines().find(|line| line.starts_with("error: ")).expect("an error");
+    assert!(error.contains("No space left on device"), "{error}");
+    assert!(!jobs.place.exists("out"));
+    cluster.wait_until_clean();
+    disk.empty();
+    let run = jobs.start(&cluster, Job::Sort, "with room again").wait().succeeds();
+    jobs.check(Job::Sort, &run, "with room again");
+    assert_eq!(cluster.panics(), [""; 0]);
 }
