@@ -1,6 +1,6 @@
 //! `ingle master`, `worker`, `up`, and the processes that workers start.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -108,6 +108,8 @@ fn start_log() {
         .with_env_filter(filter)
         .with_target(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        // It would say on stderr that stderr can't be written to, and panic for that.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     // A second call in one process changes nothing.
     let _ = log.try_init();
@@ -360,7 +362,8 @@ fn end_with_worker() {
     let watch = || {
         let mut byte = [0];
         while let Ok(1..) = std::io::stdin().lock().read(&mut byte) {}
-        eprintln!("the worker is gone");
+        // Its logs may be on a full disk.
+        let _ = writeln!(std::io::stderr(), "the worker is gone");
         std::process::exit(1);
     };
     if let Err(error) = std::thread::Builder::new().name("lifeline".into()).spawn(watch) {
@@ -382,7 +385,6 @@ struct Streams;
 
 impl LogSink for Streams {
     fn write(&self, stream: Stream, bytes: &[u8]) -> std::io::Result<()> {
-        use std::io::Write;
         match stream {
             Stream::Stdout => {
                 let mut out = std::io::stdout().lock();

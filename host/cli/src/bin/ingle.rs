@@ -1,5 +1,6 @@
 //! `ingle`: makes job crates and builds them; runs a cluster's daemons; asks what runs there.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
@@ -104,7 +105,8 @@ fn main() {
     let code = match done {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // Logs on a full disk take nothing.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
             1
         }
     };
