@@ -184,6 +184,13 @@ impl Application {
         self.handle(core, Event::ExecutorLost { executor, reason, outputs_lost: false });
     }
 
+    /// An executor can't do its work, and ends. Its log may be on the disk that is full, so it is said here.
+    pub fn executor_broken(&self, executor: ExecutorId, reason: &str) {
+        if !self.cancelled.load(Ordering::Relaxed) {
+            (self.notes)(&Note::Cluster(format!("{executor} can't work: {reason}")));
+        }
+    }
+
     /// Lets time pass, if the scheduler waits for that.
     pub fn tick(&self) {
         let core = self.core.lock();

@@ -226,7 +226,11 @@ impl Hub {
                         format!("[{executor}: {lines} lines were left out, see `ingle logs`]\n");
                     self.print(Stream::Stderr, text.as_bytes());
                 }
-                Some(Report::Broken(why)) => return Err(why),
+                Some(Report::Broken(why)) => {
+                    let place = format!("on {} ({})", grant.worker, grant.worker_address);
+                    self.application.executor_broken(executor, &format!("{place}: {why}"));
+                    return Err(why);
+                }
                 Some(Report::Register(_)) | None => {}
             }
         }
