@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,6 +42,30 @@ pub struct Partial {
     buffer: Vec<u8>,
 }
 
+/// Why an image can't be had. The words are for the user.
+#[derive(Clone, Debug, Default)]
+pub struct NoImage {
+    pub why: String,
+    /// It would be had on another machine.
+    pub disk_is_full: bool,
+}
+
+impl From<String> for NoImage {
+    fn from(why: String) -> Self {
+        Self { why, disk_is_full: false }
+    }
+}
+
+impl NoImage {
+    fn io(doing: &str, path: &Path) -> impl Fn(io::Error) -> Self {
+        let doing = format!("{doing} {}", path.display());
+        move |error| {
+            let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+            Self { why: format!("{doing}: {error}"), disk_is_full: full.contains(&error.kind()) }
+        }
+    }
+}
+
 /// What there is of an image.
 pub enum Found {
     Whole(Image),
@@ -52,22 +77,22 @@ impl Images {
         Self { dir, component, pool, executor, recent: VecDeque::new() }
     }
 
-    /// Looks for an image, or for what of it is here. The error is for the user.
-    pub fn find(&mut self, manifest: v1::ImageManifest) -> Result<Found, String> {
+    /// Looks for an image, or for what of it is here.
+    pub fn find(&mut self, manifest: v1::ImageManifest) -> Result<Found, NoImage> {
         let hashes = hashes(&manifest)?;
         let mut name = blake3::Hasher::new();
         name.update(&manifest.base.to_le_bytes()).update(&manifest.length.to_le_bytes());
         name.update(&manifest.hashes);
         let path = self.dir.join(name.finalize().to_hex().as_str());
         if let Ok(file) = File::open(&path) {
-            return self.open(file, &manifest, hashes).map(Found::Whole);
+            return Ok(Found::Whole(self.open(file, &manifest, hashes)?));
         }
-        let failed = |e| format!("making an image of the driver in {}: {e}", self.dir.display());
-        fs::create_dir_all(&self.dir).map_err(failed)?;
+        let failed = NoImage::io("making an image of the driver in", &self.dir);
+        fs::create_dir_all(&self.dir).map_err(&failed)?;
         let temporary = path.with_extension(format!("{}.tmp", self.executor));
         let file =
             File::options().read(true).write(true).create(true).truncate(true).open(&temporary);
-        let file = file.map_err(failed)?;
+        let file = file.map_err(&failed)?;
         let partial = Partial {
             manifest,
             hashes: hashes.clone(),
@@ -78,7 +103,7 @@ impl Images {
             next: 0,
             buffer: Vec::new(),
         };
-        partial.file.set_len(partial.manifest.length).map_err(failed)?;
+        partial.file.set_len(partial.manifest.length).map_err(&failed)?;
         let mut partial = Box::new(partial);
         let known: HashMap<&PieceHash, (&File, usize)> = self
             .recent
@@ -152,10 +177,11 @@ impl Partial {
     }
 
     /// Takes bytes of the missing pieces, as they come.
-    pub fn take(&mut self, mut bytes: &[u8]) -> Result<(), String> {
+    pub fn take(&mut self, mut bytes: &[u8]) -> Result<(), NoImage> {
         while !bytes.is_empty() {
             let Some(&place) = self.missing.get(self.next) else {
-                return Err("the driver sent more of its image than was asked for".into());
+                let why = "the driver sent more of its image than was asked for";
+                return Err(why.to_owned().into());
             };
             let place = place as usize;
             let wanted = self.piece_length(place) - self.buffer.len();
@@ -164,11 +190,12 @@ impl Partial {
             bytes = later;
             if now.len() == wanted {
                 if Some(blake3::hash(&self.buffer).as_bytes()) != self.hashes.get(place) {
-                    return Err("a piece of the driver's image was changed on its way".into());
+                    let why = "a piece of the driver's image was changed on its way";
+                    return Err(why.to_owned().into());
                 }
                 self.file
                     .write_all_at(&self.buffer, (place * PIECE) as u64)
-                    .map_err(|e| format!("writing {}: {e}", self.temporary.display()))?;
+                    .map_err(NoImage::io("writing", &self.temporary))?;
                 self.buffer.clear();
                 self.next += 1;
             }
@@ -256,7 +283,7 @@ mod tests {
             assert!(here.find(v1::ImageManifest { length, ..sound.clone() }).is_err(), "{length}");
         }
         let Found::Partial(mut partial) = here.find(sound).unwrap() else { panic!("it is new") };
-        assert!(partial.take(&[2; PIECE]).unwrap_err().contains("changed on its way"));
+        assert!(partial.take(&[2; PIECE]).unwrap_err().why.contains("changed on its way"));
         assert!(here.complete(*partial).is_err());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left");
     }

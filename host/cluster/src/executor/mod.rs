@@ -29,6 +29,7 @@ use parking_lot::RwLock;
 use crate::driver::{ExecutorLink, Opened, Reports};
 use crate::protocol;
 use fetch::{Fetcher, Workers};
+use images::NoImage;
 pub use process::{keep_component, load_job, run as run_process};
 use queue::Queue;
 
@@ -61,7 +62,7 @@ pub struct Executor {
     queue: Queue,
     stages: RwLock<HashMap<StageId, Arc<Stage>>>,
     /// Stages whose tasks can't run here, and why.
-    broken: RwLock<HashMap<StageId, String>>,
+    broken: RwLock<HashMap<StageId, NoImage>>,
     outputs: RwLock<HashMap<StageId, Arc<Outputs>>>,
 }
 
@@ -118,8 +119,8 @@ impl Slots {
     }
 
     /// A stage's tasks can't run here: they fail with these words.
-    pub fn broken(&self, stage: StageId, why: String) {
-        self.executor.broken.write().insert(stage, why);
+    pub fn broken(&self, stage: StageId, none: NoImage) {
+        self.executor.broken.write().insert(stage, none);
     }
 
     /// Stops all tasks and waits for the slots to end. False if one doesn't within `grace`: a guest that runs without ever calling
@@ -212,9 +213,10 @@ impl Executor {
     }
 
     /// Why a stage that isn't known isn't.
-    fn why_unknown(&self, id: StageId) -> String {
+    fn why_unknown(&self, id: StageId) -> NoImage {
         let broken = self.broken.read().get(&id).cloned();
-        broken.unwrap_or_else(|| "its stage was never described to this executor".into())
+        let unknown = || "its stage was never described to this executor".to_owned().into();
+        broken.unwrap_or_else(unknown)
     }
 
     fn outputs(&self, id: StageId) -> Option<Arc<Outputs>> {

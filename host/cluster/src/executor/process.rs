@@ -24,7 +24,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
 use super::fetch::Workers;
-use super::images::{self, Found, Images};
+use super::images::{self, Found, Images, NoImage};
 use super::reports::{RemoteLog, Reporter};
 use super::{ExecutorOptions, Slots};
 use crate::access::AccessSpec;
@@ -199,9 +199,9 @@ impl Executor {
                 {
                     match self.image(number, manifest).await {
                         Ok(found) => image = Some(found),
-                        Err(why) => {
-                            tracing::warn!("{}: {why}", StageId(description.stage));
-                            self.slots.broken(StageId(description.stage), why);
+                        Err(none) => {
+                            tracing::warn!("{}: {}", StageId(description.stage), none.why);
+                            self.slots.broken(StageId(description.stage), none);
                             continue;
                         }
                     }
@@ -211,7 +211,7 @@ impl Executor {
         }
     }
 
-    async fn image(&mut self, number: u32, manifest: v1::ImageManifest) -> Result<Image, String> {
+    async fn image(&mut self, number: u32, manifest: v1::ImageManifest) -> Result<Image, NoImage> {
         let mut partial = match self.images.find(manifest)? {
             Found::Whole(image) => return Ok(image),
             Found::Partial(partial) => partial,
@@ -225,7 +225,7 @@ impl Executor {
                 partial.take(&chunk.data)?;
             }
         }
-        self.images.complete(*partial)
+        Ok(self.images.complete(*partial)?)
     }
 }
 

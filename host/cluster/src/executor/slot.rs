@@ -14,6 +14,7 @@ use ingle_sandbox::host::TaskHost;
 use ingle_sandbox::{FailureKind, GuestFailure, LogSink, TaskInstance};
 
 use super::guest::Guest;
+use super::images::NoImage;
 use super::log::SlotLog;
 use super::queue::{Cancelled, Work};
 use super::{Executor, Stage};
@@ -108,7 +109,8 @@ impl Slot<'_> {
         metrics: &mut v1::TaskMetrics,
     ) -> Ended {
         let Some(stage) = self.executor.stage(launch.task.stage) else {
-            return Ended::failed(self.executor.why_unknown(launch.task.stage));
+            let NoImage { why, disk_is_full } = self.executor.why_unknown(launch.task.stage);
+            return Ended::because(why, disk_is_full);
         };
         let mut instance = match self.instance(&stage) {
             Ok(instance) => instance,
