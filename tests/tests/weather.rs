@@ -399,3 +399,57 @@ fn a_job_that_finds_only_full_disks_fails_and_says_where() {
     jobs.check(Job::Sort, &run, "with room again");
     assert_eq!(cluster.panics(), [""; 0]);
 }
+
+#[test]
+fn a_disk_that_takes_nothing_at_all_is_told_and_waited_for() {
+    let jobs = Jobs::new();
+    let Some(disk) = disk(&jobs.place, 0) else { return };
+    let cluster = Cluster::new(&jobs.place, 1, 1);
+    jobs.start(&cluster, Job::Sort, "with room").wait().succeeds();
+    cluster.wait_until_clean();
+    disk.fill(0);
+    let job = jobs.start(&cluster, Job::Sort, "out");
+    job.wait_for("can't work: on worker-1");
+    disk.empty();
+    let run = job.wait().succeeds();
+    jobs.check(Job::Sort, &run, "out");
+    // 101 is a panic, which there was no room to log.
+    run.says(&["No space left on device"]).says_not(&["exit code 101"]);
+}
+
+#[test]
+fn a_disk_that_is_too_full_for_the_drivers_memory_costs_its_worker_and_not_the_job() {
+    let place = Place::new();
+    let Some(disk) = disk(&place, 1) else { return };
+    let cluster = Cluster::new(&place, 2, 1);
+    // A table of megabytes that its tasks have at hand.
+    let job = || cluster.rsubmit("forks").args(["200000", "5000"]);
+    job().run().succeeds();
+    cluster.wait_until_clean();
+    disk.fill(LITTLE);
+    let run = job().run().succeeds();
+    run.says(&["worker-2 gets no more tasks", "images", "No space left on device"]);
+    cluster.wait_until_clean();
+    assert_eq!(cluster.panics(), [""; 0]);
+}
+
+#[test]
+fn executors_end_with_their_worker_though_they_can_not_log_why() {
+    let place = Place::new();
+    let Some(disk) = disk(&place, 0) else { return };
+    let mut cluster = Cluster::new(&place, 1, 1);
+    let job = cluster.rsubmit("noop").arg("4000000").spawn();
+    // It has all that it needs before there is no room.
+    wait_until("an executor at work", || {
+        let images = cluster.leftovers(0).into_iter().map(|app| app.join("images"));
+        let mut files = images.filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten();
+        files.any(|file| file.path().extension().is_none())
+    });
+    disk.fill(0);
+    // So that nobody tells the driver, which would end it.
+    cluster.kill_master();
+    cluster.workers[0].signal(Signal::KILL);
+    wait_until("its executor to be gone", || cluster.processes().is_empty());
+    job.signal(Signal::INT);
+    job.wait().ends_with(130);
+}
