@@ -117,6 +117,29 @@ impl<'a> Cluster<'a> {
         self.daemon(number + 1, &[&args[..], &["--work-dir"]].concat(), dir)
     }
 
+    /// Where the master listens, host:port.
+    pub fn master_address(&self) -> &str {
+        self.url.trim_start_matches("ingle://")
+    }
+
+    /// Where a worker listens, host:port.
+    pub fn worker_address(&self, worker: usize) -> String {
+        let said = self.workers[worker].said();
+        let address = said.split("worker on ").nth(1).and_then(|rest| rest.split(": ").next());
+        address.expect("it says so first").to_owned()
+    }
+
+    /// What the master, then each worker, has in memory now, in bytes.
+    pub fn resident(&self) -> Vec<u64> {
+        let of = |process: &Running| {
+            let status = format!("/proc/{}/status", process.pid().as_raw_nonzero());
+            let status = fs::read_to_string(status).expect("it runs");
+            let kib = status.split("VmRSS:").nth(1).and_then(|rest| rest.split_whitespace().next());
+            kib.and_then(|kib| kib.parse::<u64>().ok()).expect("a number") << 10
+        };
+        self.master.iter().chain(&self.workers).map(of).collect()
+    }
+
     /// `rsubmit` of a job on this cluster, with leave to read and write the test's folder.
     pub fn rsubmit(&self, job: &str) -> Rsubmit {
         let rsubmit = self.place.rsubmit_granted(job).flag("--master").flag(&self.url);

@@ -1,0 +1,399 @@
+//! Peers that are none of ours, or none that mean well: other versions, garbage, floods, claims, and those that never read. They are refused
+//! in words or outlived; jobs go on.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use ingle_proto::v1;
+use ingle_proto::v1::application_report::Report as AppReport;
+use ingle_proto::v1::driver_client::DriverClient;
+use ingle_proto::v1::executor_report::Report as ExecutorReport;
+use ingle_proto::v1::master_client::MasterClient;
+use ingle_proto::v1::worker_command::Command;
+use ingle_proto::v1::worker_report::Report as WorkerReport;
+use ingle_tests::{Chance, Cluster, Place, Running, text, wait_until};
+use rustix::process::Signal;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status, Streaming};
+
+const PROTOCOL: u32 = 1;
+/// What no daemon needs, whatever its peers do.
+const MUCH: u64 = 400 << 20;
+
+fn runtime() -> tokio::runtime::Runtime {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(1).enable_all().build().expect("a runtime")
+}
+
+async fn connect(address: &str) -> Channel {
+    let endpoint = Channel::from_shared(format!("http://{address}")).expect("an address");
+    endpoint.connect().await.expect("somebody listens")
+}
+
+fn hello() -> v1::WorkerHello {
+    v1::WorkerHello {
+        protocol: PROTOCOL,
+        // Nobody is there.
+        address: "127.0.0.1:1".into(),
+        cores: 1,
+        memory: 8 << 30,
+        instance: 7,
+        ..v1::WorkerHello::default()
+    }
+}
+
+fn application() -> v1::ApplicationHello {
+    v1::ApplicationHello {
+        protocol: PROTOCOL,
+        name: "strange".into(),
+        driver_address: "127.0.0.1:1".into(),
+        secret: vec![1; 32],
+        executor_memory: 1 << 30,
+        dynamic: true,
+        ..v1::ApplicationHello::default()
+    }
+}
+
+/// A worker that is none: it says that it is there, and does nothing that it is told.
+struct FakeWorker {
+    commands: Streaming<v1::WorkerCommand>,
+    _life: mpsc::Sender<v1::WorkerReport>,
+}
+
+impl FakeWorker {
+    async fn attach(master: &str, hello: v1::WorkerHello) -> Result<Self, Status> {
+        let (send, reports) = mpsc::channel(16);
+        let tell = |report| v1::WorkerReport { report: Some(report) };
+        send.send(tell(WorkerReport::Hello(hello))).await.expect("room");
+        let mut master = MasterClient::new(connect(master).await);
+        let commands = master.attach_worker(ReceiverStream::new(reports)).await?.into_inner();
+        let heart = send.clone();
+        tokio::spawn(async move {
+            while heart.send(tell(WorkerReport::Heartbeat(v1::Heartbeat {}))).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        });
+        Ok(Self { commands, _life: send })
+    }
+
+    /// Waits for an executor to start.
+    async fn launch(&mut self) -> v1::LaunchExecutor {
+        loop {
+            let command = self.commands.message().await.expect("sound").expect("more");
+            if let Some(Command::LaunchExecutor(launch)) = command.command {
+                return launch;
+            }
+        }
+    }
+}
+
+async fn attach_application(
+    master: &str,
+    hello: v1::ApplicationHello,
+) -> Result<(mpsc::Sender<v1::ApplicationReport>, Streaming<v1::ApplicationCommand>), Status> {
+    let (send, reports) = mpsc::channel(16);
+    let hello = v1::ApplicationReport { report: Some(AppReport::Hello(hello)) };
+    send.send(hello).await.expect("room");
+    let mut master = MasterClient::new(connect(master).await);
+    let commands = master.attach_application(ReceiverStream::new(reports)).await?;
+    Ok((send, commands.into_inner()))
+}
+
+type Executor = (mpsc::Sender<v1::ExecutorReports>, Streaming<v1::ExecutorCommands>);
+
+/// An executor that was granted, as it attaches to its driver.
+async fn attach_executor(
+    launch: &v1::LaunchExecutor,
+    secret: &[u8],
+    protocol: u32,
+) -> Result<Executor, Status> {
+    let secret: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let secret: tonic::metadata::MetadataValue<_> = secret.parse().expect("hex");
+    let mut driver = DriverClient::with_interceptor(
+        connect(&launch.driver_address).await,
+        move |mut request: Request<()>| {
+            request.metadata_mut().insert("ingle-secret", secret.clone());
+            Ok(request)
+        },
+    );
+    let (send, reports) = mpsc::channel(16);
+    let register = v1::RegisterExecutor {
+        protocol,
+        executor: launch.executor.as_ref().expect("a name").executor,
+        slots: launch.cores,
+        worker: 1,
+        worker_address: "127.0.0.1:1".into(),
+    };
+    send.send(report(ExecutorReport::Register(register))).await.expect("room");
+    Ok((send, driver.attach(ReceiverStream::new(reports)).await?.into_inner()))
+}
+
+fn report(report: ExecutorReport) -> v1::ExecutorReports {
+    let reports = vec![v1::ExecutorReport { report: Some(report) }];
+    v1::ExecutorReports { reports, ..v1::ExecutorReports::default() }
+}
+
+#[track_caller]
+fn refused<T>(what: &str, answer: Result<T, Status>) {
+    let status = answer.err().unwrap_or_else(|| panic!("{what} is welcome"));
+    let text = status.message();
+    assert_eq!(status.code(), Code::FailedPrecondition, "{what}: {text}");
+    assert!(text.contains("version 2") && text.contains("version 1"), "{what}: {text}");
+}
+
+#[test]
+fn peers_of_another_version_are_refused_in_words() {
+    let place = Place::new();
+    let cluster = Cluster::new(&place, 0, 1);
+    let master = cluster.master_address();
+    let job = cluster.rsubmit("noop").arg("1").spawn();
+    runtime().block_on(async {
+        let protocol = 2;
+        refused(
+            "a worker",
+            FakeWorker::attach(master, v1::WorkerHello { protocol, ..hello() }).await,
+        );
+        let app = v1::ApplicationHello { protocol, ..application() };
+        refused("a driver", attach_application(master, app).await);
+        let mut client = MasterClient::new(connect(master).await);
+        refused("a list", client.list_applications(v1::Client { protocol }).await);
+        refused("a list", client.list_workers(v1::Client { protocol }).await);
+        let id = || v1::IdRequest { client: Some(v1::Client { protocol }), id: "x".into() };
+        refused("a question", client.status(id()).await);
+        refused("a question", client.explain(id()).await);
+        refused("a kill", client.kill(id()).await);
+        refused("a wish", client.decommission(id()).await);
+        let submission = v1::SubmitDriverRequest { protocol, ..Default::default() };
+        refused("a submission", client.submit_driver(submission).await);
+
+        let mut worker = FakeWorker::attach(master, hello()).await.expect("it is welcome");
+        let launch = worker.launch().await;
+        refused("an executor", attach_executor(&launch, &launch.secret, protocol).await);
+        let stranger = attach_executor(&launch, &[1; 32], PROTOCOL).await;
+        assert_eq!(stranger.err().map(|status| status.code()), Some(Code::Unauthenticated));
+    });
+    job.signal(Signal::INT);
+    job.wait().ends_with(130);
+    assert_eq!(cluster.panics(), [""; 0]);
+}
+
+/// What may come to a port from whoever finds it.
+fn garbage() -> Vec<Vec<u8>> {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let mut chance = Chance::seeded(3);
+    let mut noise =
+        |length: usize| -> Vec<u8> { (0..length).map(|_| chance.below(256) as u8).collect() };
+    let framed = |frame: &[u8]| [PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0], frame].concat();
+    vec![
+        Vec::new(),
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
+        // As TLS begins.
+        vec![0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3],
+        noise(1),
+        noise(100_000),
+        PREFACE[..10].to_vec(),
+        [PREFACE, &noise(100_000)].concat(),
+        // A frame that is longer than any may be, and one of headers that mean nothing.
+        framed(&[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1]),
+        framed(&[&[0, 1, 0, 1, 4, 0, 0, 0, 1][..], &noise(256)].concat()),
+        // Streams that are opened and reset, over and over.
+        framed(
+            &(0..5_000u32)
+                .flat_map(|n| {
+                    let id = (2 * n + 1).to_be_bytes();
+                    let headers = [&[0, 0, 1, 1, 4][..], &id, &[0x82]].concat();
+                    [headers, [&[0, 0, 4, 3, 0][..], &id, &[0, 0, 0, 8]].concat()].concat()
+                })
+                .collect::<Vec<_>>(),
+        ),
+    ]
+}
+
+/// Says it, and stays for a while.
+fn say(address: &str, words: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("somebody listens");
+    // It may hang up as soon as it likes, and most will.
+    let _ = stream.write_all(words);
+    stream
+}
+
+#[test]
+fn garbage_at_any_port_harms_nobody() {
+    let place = Place::new();
+    let expected = text(&place, 4, 2000);
+    let mut cluster = Cluster::new(&place, 1, 1);
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
+    // One job that runs on, and one whose driver waits for room and listens all the time.
+    let busy =
+        cluster.rsubmit("noop").flags(["--total-executor-cores", "1"]).arg("4000000").spawn();
+    wait_until("an executor", || !cluster.children(0).is_empty());
+    let port = free.port().to_string();
+    let job = cluster.rsubmit("wordcount").conf("ingle.driver.port", &port);
+    let job = job.args(["in", "out"]).spawn();
+    job.wait_for("app-");
+    let addresses =
+        [cluster.master_address().to_owned(), cluster.worker_address(0), free.to_string()];
+    let mut held = Vec::new();
+    for address in &addresses {
+        for words in garbage() {
+            held.push(say(address, &words));
+            // Some go at once, and some read what they are told.
+            let mut gone = say(address, &words);
+            let _ = gone.shutdown(std::net::Shutdown::Write);
+            gone.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
+            let _ = gone.read(&mut [0; 1024]);
+        }
+    }
+    cluster.start_worker(1);
+    job.wait().succeeds();
+    assert_eq!(place.table("out"), expected);
+    busy.signal(Signal::INT);
+    busy.wait().ends_with(130).says_not(&["panicked"]);
+    drop(held);
+    cluster.rsubmit("noop").arg("10").run().succeeds();
+    assert!(cluster.workers.iter().all(Running::runs));
+    assert!(cluster.resident().iter().all(|bytes| *bytes < MUCH), "{:?}", cluster.resident());
+    assert_eq!(cluster.panics(), [""; 0]);
+}
+
+#[test]
+fn thousands_of_idle_connections_leave_jobs_alone() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    const EACH: usize = 2000;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.maximum.is_some_and(|most| most < 2 * EACH as u64 + 1000) {
+        println!("SKIPPED: a process may have no more than {:?} open files here", limit.maximum);
+        return;
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+        .expect("as many as may be");
+    let place = Place::new();
+    let expected = text(&place, 4, 2000);
+    let cluster = Cluster::new(&place, 1, 1);
+    let addresses = [cluster.master_address().to_owned(), cluster.worker_address(0)];
+    let flood: Vec<TcpStream> =
+        addresses.iter().flat_map(|address| (0..EACH).map(|_| say(address, b""))).collect();
+    cluster.rsubmit("wordcount").args(["in", "out"]).run().succeeds();
+    assert_eq!(place.table("out"), expected);
+    assert!(cluster.resident().iter().all(|bytes| *bytes < MUCH), "{:?}", cluster.resident());
+    println!("{:?}", cluster.resident());
+    drop(flood);
+    cluster.rsubmit("wordcount").args(["in", "later"]).run().succeeds();
+    assert_eq!(place.table("later"), expected);
+    assert_eq!(cluster.panics(), [""; 0]);
+}
+
+#[test]
+fn workers_that_claim_the_absurd_are_refused_or_outlived() {
+    let place = Place::new();
+    let expected = text(&place, 4, 2000);
+    let cluster = Cluster::new(&place, 1, 1);
+    let master = cluster.master_address();
+    let claims = [
+        v1::WorkerHello { cores: u32::MAX, ..hello() },
+        v1::WorkerHello { cores: 0, ..hello() },
+        v1::WorkerHello { memory: u64::MAX, ..hello() },
+        v1::WorkerHello { memory: 0, ..hello() },
+        v1::WorkerHello { address: String::new(), ..hello() },
+        v1::WorkerHello { address: "\u{1b}[2J".into(), ..hello() },
+        v1::WorkerHello { address: "a".repeat(1 << 20), ..hello() },
+        // Another one's.
+        v1::WorkerHello { address: cluster.worker_address(0), ..hello() },
+    ];
+    let runtime = runtime();
+    runtime.block_on(async {
+        for claim in claims {
+            let shown = format!("{claim:?}").chars().take(200).collect::<String>();
+            let status = FakeWorker::attach(master, claim).await.err();
+            let status = status.unwrap_or_else(|| panic!("{shown} is welcome"));
+            println!("{shown}: {}", status.message());
+            assert_eq!(status.code(), Code::FailedPrecondition, "{shown}: {status}");
+        }
+    });
+    // As much as may be believed, of which it never starts anything.
+    let most = v1::WorkerHello { cores: 4096, memory: 1 << 40, ..hello() };
+    let fake = runtime.block_on(FakeWorker::attach(master, most)).expect("it is welcome");
+    let run = cluster.rsubmit("wordcount").args(["in", "out"]).run().succeeds();
+    println!("{run}");
+    assert_eq!(place.table("out"), expected);
+    drop(fake);
+    assert_eq!(cluster.panics(), [""; 0]);
+}
+
+#[test]
+fn an_application_that_floods_its_master_and_never_reads_costs_nobody_anything() {
+    let place = Place::new();
+    let expected = text(&place, 4, 2000);
+    let cluster = Cluster::new(&place, 1, 1);
+    let runtime = runtime();
+    let _unread = runtime.block_on(async {
+        let (send, commands) =
+            attach_application(cluster.master_address(), application()).await.expect("welcome");
+        for n in 0..400_000u32 {
+            let wants = AppReport::Wants(n % 2 * (n + 2));
+            if send.send(v1::ApplicationReport { report: Some(wants) }).await.is_err() {
+                println!("given up after {n}");
+                break;
+            }
+        }
+        commands
+    });
+    println!("{:?}", cluster.resident());
+    assert!(cluster.resident()[0] < MUCH, "{:?}", cluster.resident());
+    cluster.rsubmit("wordcount").args(["in", "out"]).run().succeeds();
+    assert_eq!(place.table("out"), expected);
+    assert_eq!(cluster.panics(), [""; 0]);
+}
+
+#[test]
+fn an_executor_that_never_reads_nor_ends_its_tasks_costs_only_time() {
+    let place = Place::new();
+    let expected = text(&place, 4, 2000);
+    let mut cluster = Cluster::new(&place, 0, 1);
+    let job = cluster.rsubmit("wordcount").args(["in", "out"]).spawn();
+    let runtime = runtime();
+    let (executor, fake) = runtime.block_on(async {
+        let mut fake =
+            FakeWorker::attach(cluster.master_address(), hello()).await.expect("welcome");
+        let launch = fake.launch().await;
+        let executor = attach_executor(&launch, &launch.secret, PROTOCOL).await.expect("welcome");
+        executor.0.send(report(ExecutorReport::Ready(v1::Ready {}))).await.expect("it hears");
+        (executor, fake)
+    });
+    cluster.start_worker(1);
+    wait_until("an executor beside it", || !cluster.children(0).is_empty());
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(job.runs(), "the stranger has tasks that it doesn't do");
+    drop((executor, fake));
+    job.wait().succeeds();
+    assert_eq!(place.table("out"), expected);
+    assert_eq!(cluster.panics(), [""; 0]);
+}
+
+#[test]
+#[ignore = "the master reads a job's file into memory once for each stream that wants it, and keeps it until it is read"]
+fn streams_that_nobody_reads_do_not_fill_the_master() {
+    let place = Place::new();
+    let cluster = Cluster::new(&place, 1, 2);
+    let job = cluster.rsubmit("pi").flags(["--deploy-mode", "cluster", "--wait"]);
+    job.args(["1000", "2"]).run().succeeds();
+    let name = &place.names("master/components")[0];
+    let byte = |at: usize| u8::from_str_radix(&name[2 * at..2 * at + 2], 16).expect("hex");
+    let hash: Vec<u8> = (0..32).map(byte).collect();
+    let runtime = runtime();
+    let unread = runtime.block_on(async {
+        let mut master = MasterClient::new(connect(cluster.master_address()).await);
+        let mut unread = Vec::new();
+        for _ in 0..2000 {
+            let name = v1::ComponentName { hash: hash.clone() };
+            // It may say that these are too many.
+            unread.extend(master.fetch_component(name).await);
+        }
+        unread
+    });
+    assert!(cluster.resident()[0] < MUCH, "{:?}", cluster.resident());
+    drop(unread);
+}
