@@ -135,8 +135,8 @@ pub enum Outcome {
         attempt: u32,
         /// The executor that made it, as the task was told.
         executor: ExecutorId,
-        /// Whether nothing of that stage can be had from there, as when the worker doesn't answer; else it is only this
-        /// output that is missing or damaged.
+        /// Whether nothing of that stage can be had from there, as when the worker doesn't answer, whichever of its executors made
+        /// it; else it is only this output that is missing or damaged.
         whole: bool,
     },
 }

@@ -196,6 +196,12 @@ impl Executors {
         there.into_iter().collect()
     }
 
+    /// An executor and all others that are or were on its worker, as long as they may have made something that is there.
+    pub fn on_worker_of(&self, id: ExecutorId) -> Vec<ExecutorId> {
+        let there = self.homes.get(&id).and_then(|worker| self.ever.get(worker));
+        there.map_or_else(|| vec![id], |there| there.iter().copied().collect())
+    }
+
     pub fn get(&self, id: ExecutorId) -> Option<&Executor> {
         self.all.get(&id)
     }

@@ -171,8 +171,10 @@ impl Scheduler {
             self.task_interrupted(executor, task, "it looked for an input that had moved", out);
             return;
         }
+        // A worker that doesn't answer is one miss, however many executors it had: else it would take as many reruns to find out.
+        let there = self.executors.on_worker_of(missed.executor);
         self.output_lost(missed.stage, |partitions| match missed.whole {
-            true => partitions.lose_all_of(missed.executor),
+            true => there.iter().map(|executor| partitions.lose_all_of(*executor)).sum(),
             false => partitions.lose_these(&[missed.partition]),
         });
         let input_name = self.stages.get(&missed.stage).map(|s| s.name.clone()).unwrap_or_default();

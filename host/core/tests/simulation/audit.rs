@@ -15,7 +15,7 @@ pub struct Missed {
     pub stage: StageId,
     pub partition: u32,
     pub at: Location,
-    /// And all that this executor made of the stage.
+    /// And all that any executor of its worker made of the stage.
     pub whole: bool,
 }
 
@@ -53,6 +53,8 @@ pub struct Audit {
     launched: BTreeMap<TaskId, ExecutorId>,
     /// Launched and not yet reported, by executor, with its slots and its worker.
     executors: BTreeMap<ExecutorId, Books>,
+    /// The worker of all executors that there ever were.
+    homes: BTreeMap<ExecutorId, WorkerId>,
     /// Neither ended nor told to stop.
     wanted: BTreeMap<(StageId, u32), Vec<TaskId>>,
     draining: BTreeSet<ExecutorId>,
@@ -80,6 +82,7 @@ impl Audit {
             forgotten: BTreeSet::new(),
             launched: BTreeMap::new(),
             executors: BTreeMap::new(),
+            homes: BTreeMap::new(),
             wanted: BTreeMap::new(),
             draining: BTreeSet::new(),
             excluded: BTreeSet::new(),
@@ -103,6 +106,7 @@ impl Audit {
 
     pub fn executor_added(&mut self, id: ExecutorId, slots: u32, worker: WorkerId) {
         self.executors.insert(id, Books { slots, worker, held: BTreeSet::new() });
+        self.homes.insert(id, worker);
     }
 
     pub fn executor_gone(&mut self, id: ExecutorId) {
@@ -156,7 +160,8 @@ impl Audit {
             return;
         }
         let is_of = |key: &(StageId, u32), location: &Location| {
-            key.0 == stage && if whole { location.0 == at.0 } else { key.1 == partition }
+            let there = self.homes.get(&location.0) == self.homes.get(&at.0);
+            key.0 == stage && if whole { there } else { key.1 == partition }
         };
         let of = self.outputs.iter().filter(|(key, location)| is_of(key, location));
         self.doubtful.extend(of.map(|(key, _)| *key));

@@ -30,6 +30,27 @@ fn outputs_outlive_their_executor_and_go_with_its_worker() {
 }
 
 #[test]
+fn a_worker_that_does_not_answer_is_one_miss_however_many_executors_it_had() {
+    let mut env = TestEnv::new();
+    let map = env.shuffle(7, &[]);
+    let reduce = env.results(1, &[map]);
+    let there: Vec<_> = (0..6).map(|_| env.executor_on(1, 0)).collect();
+    env.executor_on(1, 1);
+    env.submit(reduce);
+    for _ in 0..7 {
+        env.first_ends(Outcome::Succeeded);
+    }
+    // One is gone, but what it made is as lost as that of the others.
+    env.lose(there[5], false);
+    let (partition, attempt, executor) = (2, 0, there[2]);
+    let missed = Outcome::FetchFailed { stage: map, partition, attempt, executor, whole: true };
+    env.first_ends(missed);
+    assert_eq!(env.running.len(), 6, "all six outputs are made again");
+    env.drain();
+    assert_eq!(env.said().last().unwrap(), "job 0 finished");
+}
+
+#[test]
 fn a_worker_takes_all_its_executors_with_it_and_their_tasks_run_elsewhere() {
     let mut env = TestEnv::new();
     let stage = env.results(4, &[]);
