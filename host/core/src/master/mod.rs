@@ -47,6 +47,8 @@ pub struct Master {
     last_name: u32,
     /// When something must be looked at again, leases aside.
     looks: BTreeSet<Duration>,
+    /// When the leases were looked at last.
+    ticked: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -189,13 +191,14 @@ impl Master {
             last_worker: 0,
             last_name: 0,
             looks: BTreeSet::new(),
+            ticked: Duration::ZERO,
         }
     }
 
     /// A master that goes on where another one stopped. Workers and applications have a lease to come back within; what they run goes
     /// on meanwhile.
     pub fn recover(policy: Policy, now: Duration, records: Vec<Record>) -> Self {
-        let mut master = Self { now, ..Self::new(policy) };
+        let mut master = Self { now, ticked: now, ..Self::new(policy) };
         for record in records {
             match record {
                 Record::Numbers { workers, names } => {
@@ -329,10 +332,11 @@ impl Master {
             .sort_by_key(|action| !matches!(action, Action::Persist(_) | Action::Forget(_)));
     }
 
-    /// When to tick, if nothing happens before: while there is anybody, well before any lease ends.
+    /// When to tick, whatever happens before: while there is anybody, well before any lease ends.
     pub fn next_deadline(&self) -> Option<Duration> {
         let anybody = !self.workers.is_empty() || !self.apps.is_empty();
-        let regular = anybody.then(|| self.now + self.lease() / 4);
+        // Not from now on: in a busy cluster something happens before, time and again, and no lease would ever end.
+        let regular = anybody.then(|| self.ticked + self.lease() / 4);
         regular.into_iter().chain(self.looks.first().copied()).min()
     }
 
@@ -360,6 +364,7 @@ impl Master {
     }
 
     fn tick(&mut self, actions: &mut Vec<Action>) {
+        self.ticked = self.now;
         self.looks.retain(|at| *at > self.now);
         let lease = self.policy.worker_lease;
         let lost: Vec<_> = self

@@ -520,6 +520,23 @@ fn an_application_whose_driver_is_gone_is_killed_after_its_lease() {
 }
 
 #[test]
+fn leases_end_however_much_happens() {
+    let mut env = Env::new();
+    let (worker, connection) = env.worker("a", 1, 8);
+    env.tell(Event::ConnectionLost { connection });
+    for second in 1..20 {
+        // The shell asks for the deadline after each event, and sleeps until then if no other comes.
+        if let Some(at) = env.master.next_deadline().filter(|at| at.as_secs() < second) {
+            env.now = at;
+            env.tell(Event::Tick);
+        }
+        env.now = Duration::from_secs(second);
+        env.tell(Event::Decommission { request: RequestId(second), worker: WorkerId(9) });
+    }
+    assert_eq!(env.master.workers().find(|status| status.id == worker), None);
+}
+
+#[test]
 fn a_decommissioned_worker_gets_nothing_new() {
     let mut env = Env::new();
     let (worker, _) = env.worker("a", 2, 8);
