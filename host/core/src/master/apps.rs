@@ -98,6 +98,15 @@ impl Master {
                 ));
             }
         }
+        // It may have been away when that happened, and would look for what was stored there.
+        let news = app.workers.iter().filter_map(|id| match self.workers.get(id) {
+            None => {
+                let reason = "it was lost before the driver came back".to_owned();
+                Some(AppNews::WorkerLost { worker: *id, reason })
+            }
+            Some(worker) => worker.draining.then_some(AppNews::WorkerDraining(*id)),
+        });
+        actions.extend(news.map(|news| Action::App(connection, news)));
         Ok(())
     }
 
@@ -145,6 +154,7 @@ impl Master {
                 spec: app.spec.clone(),
                 next_executor: app.next_executor,
                 executors: executors.collect(),
+                workers: app.workers.iter().copied().collect(),
             }));
         }
     }

@@ -349,6 +349,9 @@ pub enum Record {
         next_executor: u32,
         /// Its executors: name, worker, cores.
         executors: Vec<(ExecutorId, WorkerId, u32)>,
+        /// Where it ever had executors.
+        #[serde(default)]
+        workers: Vec<WorkerId>,
     },
     /// A driver that isn't over.
     Driver {

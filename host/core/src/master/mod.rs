@@ -221,9 +221,10 @@ impl Master {
                     };
                     master.workers.insert(id, worker);
                 }
-                Record::App { id, spec, next_executor, executors } => {
+                Record::App { id, spec, next_executor, executors, workers } => {
                     let mut app = App::new(spec, None, now);
                     app.next_executor = next_executor;
+                    app.workers.extend(workers);
                     for (executor, worker, cores) in executors {
                         // Those of lost connections are looked at when their worker is back.
                         let executor_of = Executor { worker, cores, registered: true };

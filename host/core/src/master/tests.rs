@@ -520,6 +520,37 @@ fn an_application_whose_driver_is_gone_is_killed_after_its_lease() {
 }
 
 #[test]
+fn a_driver_that_was_away_hears_what_became_of_workers_meanwhile() {
+    let mut env = Env::new();
+    let (lost, _) = env.worker("a", 1, 8);
+    let (draining, _) = env.worker("b", 1, 8);
+    let (app, _) = env.app(spec());
+    // What it made stays on the worker, also when the master starts again.
+    env.tell(Event::AppReleases { executor: (app, ExecutorId(0)) });
+    env.restart();
+    env.worker("b", 1, 8);
+    let back = |env: &mut Env| {
+        let connection = env.connection();
+        env.tell(Event::AppHello { connection, id: Some(app), spec: spec(), wall: 0 });
+        connection
+    };
+    let connection = back(&mut env);
+    env.tell(Event::ConnectionLost { connection });
+    env.tell(Event::Decommission { request: RequestId(1), worker: draining });
+    for _ in 0..8 {
+        env.pass_with(draining, 2);
+        let connection = back(&mut env);
+        env.tell(Event::ConnectionLost { connection });
+    }
+    back(&mut env);
+    let news = env.news();
+    assert!(news.contains(&&AppNews::WorkerDraining(draining)));
+    assert!(
+        news.iter().any(|n| matches!(n, AppNews::WorkerLost { worker, .. } if *worker == lost))
+    );
+}
+
+#[test]
 fn leases_end_however_much_happens() {
     let mut env = Env::new();
     let (worker, connection) = env.worker("a", 1, 8);
