@@ -39,7 +39,10 @@ impl Master {
         wall: u64,
         actions: &mut Vec<Action>,
     ) {
-        if let Some(id) = id {
+        // One without a name that is known by its secret never heard its welcome: as two applications, executors of the one would come to
+        // the driver as those of the other.
+        let known = || self.apps.iter().find(|(_, app)| app.spec.secret == spec.secret);
+        if let Some(id) = id.or_else(|| known().map(|(id, _)| *id)) {
             let back = self.app_back(connection, id, &spec, actions);
             if let Err(why) = back {
                 actions.push(Action::Refuse(connection, why));

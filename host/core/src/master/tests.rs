@@ -12,6 +12,7 @@ struct Env {
     master: Master,
     now: Duration,
     next: u64,
+    apps: u8,
     stored: BTreeMap<Key, Record>,
     /// What was said last.
     actions: Vec<Action>,
@@ -20,7 +21,8 @@ struct Env {
 impl Env {
     fn new() -> Self {
         let master = Master::new(Policy::default());
-        Self { master, now: Duration::ZERO, next: 0, stored: BTreeMap::new(), actions: Vec::new() }
+        let (now, stored, actions) = (Duration::ZERO, BTreeMap::new(), Vec::new());
+        Self { master, now, next: 0, apps: 0, stored, actions }
     }
 
     fn tell(&mut self, event: Event) {
@@ -106,8 +108,11 @@ impl Env {
         (welcome.expect("a welcome"), connection)
     }
 
-    fn app(&mut self, spec: AppSpec) -> (AppId, ConnectionId) {
+    /// A new one: only the first has the secret of [`spec`].
+    fn app(&mut self, mut spec: AppSpec) -> (AppId, ConnectionId) {
         let connection = self.connection();
+        self.apps += 1;
+        spec.secret = vec![self.apps; 32];
         self.tell(Event::AppHello { connection, id: None, spec, wall: 0 });
         let welcome = self.actions.iter().find_map(|action| match action {
             Action::App(to, AppNews::Welcome(id)) if *to == connection => Some(*id),
@@ -270,7 +275,7 @@ fn what_can_never_be_is_refused_and_without_workers_one_waits() {
     env.worker("a", 4, 8);
     env.worker("b", 2, 99);
     let connection = env.connection();
-    let large = AppSpec { executor_cores: Some(8), ..spec() };
+    let large = AppSpec { executor_cores: Some(8), secret: vec![9; 32], ..spec() };
     env.tell(Event::AppHello { connection, id: None, spec: large, wall: 0 });
     assert_eq!(
         env.refusal(),
@@ -411,7 +416,8 @@ fn an_application_names_a_driver_that_runs_and_has_none() {
     for (driver, words) in [(id, "has an application"), (DriverId::new(1, 9), "runs on no worker")]
     {
         let connection = env.connection();
-        env.tell(Event::AppHello { connection, id: None, spec: of(driver), wall: 0 });
+        let spec = AppSpec { secret: vec![9; 32], ..of(driver) };
+        env.tell(Event::AppHello { connection, id: None, spec, wall: 0 });
         assert!(env.refusal().contains(words), "{}", env.refusal());
     }
     assert_eq!(env.master.driver(id).unwrap().app, Some(own));
@@ -548,6 +554,19 @@ fn a_driver_that_was_away_hears_what_became_of_workers_meanwhile() {
     assert!(
         news.iter().any(|n| matches!(n, AppNews::WorkerLost { worker, .. } if *worker == lost))
     );
+}
+
+#[test]
+fn a_driver_that_never_heard_its_welcome_is_no_second_application() {
+    let mut env = Env::new();
+    env.worker("a", 2, 8);
+    let (app, _) = env.app(AppSpec { num_executors: Some(1), ..spec() });
+    let connection = env.connection();
+    let again = AppSpec { num_executors: Some(1), ..spec() };
+    env.tell(Event::AppHello { connection, id: None, spec: again, wall: 5 });
+    assert_eq!(env.news()[0], &AppNews::Welcome(app));
+    assert_eq!(env.launched().len(), 1, "it hears of what it was granted");
+    assert!(env.orders().is_empty() && env.master.apps().count() == 1);
 }
 
 #[test]
