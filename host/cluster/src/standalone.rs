@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -109,8 +109,8 @@ struct Link {
     over: Mutex<Option<String>>,
     /// The master knows that it is over.
     farewell: watch::Sender<bool>,
-    /// The master knows that it is there.
-    known: AtomicBool,
+    /// How often the master has welcomed it: again after each broken connection, and each start of the master.
+    welcomes: AtomicU32,
 }
 
 impl Standalone {
@@ -152,7 +152,7 @@ impl Standalone {
             reports: reports.clone(),
             over: Mutex::default(),
             farewell: watch::Sender::new(false),
-            known: AtomicBool::new(false),
+            welcomes: AtomicU32::new(0),
         });
         // A driver that waits for executors which wait for its tasks would wait for ever.
         let first = options.dynamic.as_ref().map_or(0, |policy| {
@@ -204,6 +204,7 @@ impl Standalone {
         runtime.spawn(connection.run());
         let looker = Looker {
             hub: hub.clone(),
+            link: link.clone(),
             reports: looks,
             dynamic: options.dynamic.map(DynamicAllocation::new),
             cores: options.executor_cores.unwrap_or(1),
@@ -236,7 +237,7 @@ impl Standalone {
         let ended = job.drive(Box::new(driver), &driver_pool, &access.capabilities, &log);
         remote.cancel();
         let over = link.over.lock().clone();
-        if over.is_none() && link.known.load(Ordering::Relaxed) {
+        if over.is_none() && link.welcomes.load(Ordering::Relaxed) > 0 {
             let failure = match &ended {
                 Ok(Finished::Ok | Finished::Exit(0)) => String::new(),
                 Ok(Finished::Failed(text)) => text.clone(),
@@ -407,7 +408,7 @@ impl Connection {
             Command::Welcome(id) => {
                 (self.notes)(&Note::Cluster(format!("{id} on ingle://{}", self.master)));
                 self.hello.id = id;
-                self.link.known.store(true, Ordering::Relaxed);
+                self.link.welcomes.fetch_add(1, Ordering::Relaxed);
             }
             Command::Granted(Granted { executor, worker, worker_address, cores }) => {
                 let executor = ExecutorId(executor);
@@ -441,6 +442,7 @@ impl Connection {
 /// Looks at the application from time to time: for what time alone changes, and for how many executors it wants.
 struct Looker {
     hub: Arc<Hub>,
+    link: Arc<Link>,
     reports: mpsc::Sender<Report>,
     dynamic: Option<DynamicAllocation>,
     /// Of each executor.
@@ -454,17 +456,24 @@ impl Looker {
     async fn run(mut self) {
         let started = Instant::now();
         let mut ticks = tokio::time::interval(LOOK);
-        let (mut wanted, mut excluded) = (None, Vec::new());
+        let (mut wanted, mut excluded) = (None, Some(Vec::new()));
+        let mut welcomes = 0;
         loop {
             ticks.tick().await;
             self.hub.application.tick();
+            let now_welcomes = self.link.welcomes.load(Ordering::Relaxed);
+            if welcomes > 0 && now_welcomes != welcomes {
+                // What was said last may be lost, or was said to a master that has forgotten it.
+                (wanted, excluded) = (None, None);
+            }
+            welcomes = now_welcomes;
             let now_excluded = self.hub.application.excluded_workers();
-            if now_excluded != excluded {
+            if excluded.as_ref() != Some(&now_excluded) {
                 let workers = now_excluded.iter().map(|worker| worker.0).collect();
                 let exclude = v1::application_report::Exclude { workers };
-                // One that the master doesn't hear of now is told when it changes next.
-                let _ = self.reports.try_send(Report::Exclude(exclude));
-                excluded = now_excluded;
+                if self.reports.try_send(Report::Exclude(exclude)).is_ok() {
+                    excluded = Some(now_excluded);
+                }
             }
             let Some(dynamic) = &mut self.dynamic else { continue };
             let (backlog, executors) = self.hub.application.load();
