@@ -48,6 +48,12 @@ impl Compression {
     }
 }
 
+/// What reading a file takes, beside the buffer of whoever reads it, about.
+pub(crate) fn memory(path: &Path) -> u64 {
+    let is_object = path.to_str().is_some_and(is_url);
+    Compression::of(path).memory() + if is_object { objects::READER_MEMORY } else { 0 }
+}
+
 /// Opens a listed file from `offset` (0 unless it is plain), decompressed. `counter` hears of every byte from disk.
 pub(crate) fn open(
     grants: &Grants,

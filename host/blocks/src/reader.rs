@@ -226,8 +226,7 @@ impl Stream {
         offset: u64,
         options: &ReadOptions,
     ) -> Result<Self> {
-        let decoder = Compression::of(&file.path).memory();
-        let charge = options.pool.reserve(MemoryUse::Input, decoder)?;
+        let charge = options.pool.reserve(MemoryUse::Input, input::memory(&file.path))?;
         let input = input::open(grants, file, offset, &options.bytes_read)?;
         let buffer = Vec::new();
         Ok(Self {

@@ -28,7 +28,7 @@ use tokio::runtime::Runtime;
 pub(crate) use listing::{Found, list};
 pub(crate) use location::{Location, StoreName, is_url, local};
 pub(crate) use output::{ObjectFile, ObjectOutput, ObjectTarget};
-pub(crate) use reader::{Broke, open};
+pub(crate) use reader::{Broke, MEMORY as READER_MEMORY, open};
 
 use crate::error::{Error, Result};
 

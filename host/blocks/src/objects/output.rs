@@ -4,6 +4,7 @@
 //! and which parts it has is its record, `OUT/_temporary/attempt-S-P-A`. The driver's commit completes the uploads of the attempts that
 //! it accepted, gives the others up, and writes `_SUCCESS` last. So do Hadoop's "magic" S3A committer and its `.pending` files.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -75,6 +76,8 @@ impl Place {
 pub(crate) struct ObjectOutput {
     place: Arc<Place>,
     accepted: Accepted,
+    /// What a commit began to publish.
+    published: Attempts,
     committed: bool,
 }
 
@@ -85,8 +88,13 @@ impl ObjectOutput {
             (place.store.clone(), place.location.key.clone(), place.temporary(MARKER));
         let is_new = place.objects.wait("making", &place.location, async move {
             let below = store.list(Some(&key)).next().await.transpose()?;
-            if below.is_some() || store.head(&key).await.is_ok() {
+            if below.is_some() {
                 return Ok(false);
+            }
+            match store.head(&key).await {
+                Ok(_) => return Ok(false),
+                Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(error),
             }
             // Of several that find nothing there, one makes it.
             match store.put_opts(&marker, PutPayload::new(), PutMode::Create.into()).await {
@@ -97,7 +105,8 @@ impl ObjectOutput {
         if !is_new {
             return Err(Error::Exists(place.location.as_path()));
         }
-        Ok(Self { place: Arc::new(place), accepted: Accepted::default(), committed: false })
+        let (accepted, published) = (Accepted::default(), Attempts::new());
+        Ok(Self { place: Arc::new(place), accepted, published, committed: false })
     }
 
     pub fn location(&self) -> &Location {
@@ -113,9 +122,10 @@ impl ObjectOutput {
     }
 
     pub fn commit(mut self) -> Result<()> {
-        let accepted = self.accepted.close();
+        self.published = self.accepted.close();
         let place = &self.place;
-        place.objects.wait("publishing", &place.location, publish(place.clone(), accepted))?;
+        let publishing = publish(place.clone(), self.published.clone());
+        place.objects.wait("publishing", &place.location, publishing)?;
         self.committed = true;
         Ok(())
     }
@@ -126,11 +136,11 @@ impl Drop for ObjectOutput {
         if self.committed {
             return;
         }
-        let accepted = self.accepted.close();
-        let place = self.place.clone();
+        self.accepted.close();
+        let (place, published) = (self.place.clone(), std::mem::take(&mut self.published));
         let removed = self.place.objects.wait("removing", &self.place.location, async move {
             // What a commit that failed completed.
-            let parts = accepted
+            let parts = published
                 .keys()
                 .map(|partition| Ok(place.location.key.clone().join(part(*partition))));
             delete(&*place.store, parts.collect()).await?;
@@ -143,10 +153,16 @@ impl Drop for ObjectOutput {
 }
 
 async fn publish(place: Arc<Place>, accepted: Attempts) -> object_store::Result<()> {
-    let mut running = JoinSet::new();
+    let mut running: JoinSet<object_store::Result<()>> = JoinSet::new();
+    let mut done = Ok(());
     for (&partition, &(stage, attempt)) in &accepted {
-        if running.len() >= AT_ONCE {
-            running.join_next().await.transpose()?.transpose()?;
+        if running.len() >= AT_ONCE
+            && let Some(one) = running.join_next().await
+        {
+            done = done.and(one?);
+        }
+        if done.is_err() {
+            break;
         }
         let place = place.clone();
         running.spawn(async move {
@@ -159,9 +175,11 @@ async fn publish(place: Arc<Place>, accepted: Attempts) -> object_store::Result<
             place.uploads.complete_multipart(&key, &record.upload, parts).await.map(|_| ())
         });
     }
-    while let Some(done) = running.join_next().await {
-        done??;
+    // Also after a failure: what is under way would show after all was removed.
+    while let Some(one) = running.join_next().await {
+        done = done.and(one?);
     }
+    done?;
     clear(&place, &accepted).await?;
     let success = place.location.key.clone().join("_SUCCESS");
     place.store.put_opts(&success, PutPayload::new(), PutMode::Create.into()).await.map(|_| ())
@@ -169,7 +187,7 @@ async fn publish(place: Arc<Place>, accepted: Attempts) -> object_store::Result<
 
 /// Gives up the uploads of all attempts but the accepted ones, and removes all records; the marker goes first, so that no more come.
 async fn clear(place: &Place, accepted: &Attempts) -> object_store::Result<()> {
-    let accepted: Vec<_> =
+    let accepted: BTreeSet<_> =
         accepted.iter().map(|(p, (stage, attempt))| attempted(*stage, *p, *attempt)).collect();
     delete(&*place.store, vec![Ok(place.temporary(MARKER))]).await?;
     let mut listed = place.store.list(Some(&place.location.key.clone().join(TEMPORARY)));
@@ -181,7 +199,7 @@ async fn clear(place: &Place, accepted: &Attempts) -> object_store::Result<()> {
         let name = key.filename().unwrap_or_default();
         // `attempt-S-P-A`
         let partition = name.split('-').nth(2).and_then(|p| p.parse().ok());
-        let (Some(partition), false) = (partition, accepted.iter().any(|a| a == name)) else {
+        let (Some(partition), false) = (partition, accepted.contains(name)) else {
             continue;
         };
         if let Ok(record) = read_record(place, name).await {

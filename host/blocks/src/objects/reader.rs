@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 /// Pieces that wait for their reader, and how long one is at most.
 const AHEAD: usize = 4;
 const PIECE: usize = 128 << 10;
+/// What a reader holds: what waits, and a piece at either end.
+pub(crate) const MEMORY: u64 = ((AHEAD + 2) * PIECE) as u64;
 /// How often an object whose stream breaks is asked for again without one more byte, and how long it takes from try to try.
 const RETRIES: u32 = 3;
 const WAIT: Duration = Duration::from_millis(200);
