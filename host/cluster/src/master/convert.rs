@@ -12,6 +12,8 @@ use ingle_proto::v1::worker_command::Command as WorkerCommand;
 use ingle_proto::v1::worker_report::Report as WorkerReport;
 use tonic::Status;
 
+use crate::rpc::Secret;
+
 /// Names of one hello; more are those of no worker.
 const MAX_NAMES: usize = 100_000;
 
@@ -118,6 +120,10 @@ pub fn app_spec(hello: &v1::ApplicationHello) -> Result<AppSpec, Status> {
         "" => None,
         driver => Some(driver_id(driver)?),
     };
+    // The master knows an application by its secret, so nobody goes without.
+    if Secret::from_bytes(hello.secret.clone()).is_none() {
+        return Err(bad("secret"));
+    }
     Ok(AppSpec {
         name: hello.name.clone(),
         driver_address: hello.driver_address.clone(),
