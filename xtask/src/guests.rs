@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use ingle_guests::{Missing, Toolchain};
 
 use crate::place::{Place, succeed};
@@ -12,7 +12,7 @@ use crate::place::{Place, succeed};
 pub fn build_all(place: &Place) -> Result<()> {
     let examples = place.root.join("examples");
     let toolchain = match Toolchain::detect(&examples) {
-        Err(missing) if missing.installable() => {
+        Err(missing) if ingle_guests::can_install() => {
             install(&missing, place)?;
             Toolchain::detect(&examples)?
         }
@@ -64,6 +64,9 @@ fn install(missing: &Missing, place: &Place) -> Result<()> {
         Err(now) => now,
         Ok(_) => missing.clone(),
     };
+    if missing.packages.is_empty() {
+        bail!("{missing}");
+    }
     succeed(
         apt(&["install", "-y", "--no-remove", "--no-install-recommends"]).args(&missing.packages),
     )

@@ -35,7 +35,7 @@ const USUAL_LINKER: &str = "lld-19";
 
 /// The packages with the parts that are lacking; none where there is no apt, or no Rust that is new enough.
 pub(crate) fn packages(lacking: &[Part]) -> Vec<String> {
-    if !Path::new("/usr/bin/apt-get").exists() {
+    if !has_apt() {
         return Vec::new();
     }
     let installed = printed(Command::new("dpkg-query").args(["-S", "/usr/bin/rustc"]));
@@ -59,6 +59,10 @@ pub(crate) fn install_command(packages: &[String]) -> String {
         "{sudo}apt-get update && {sudo}apt-get install -y --no-install-recommends {}",
         packages.join(" ")
     )
+}
+
+pub(crate) fn has_apt() -> bool {
+    Path::new("/usr/bin/apt-get").exists()
 }
 
 /// Whether this process is root.

@@ -16,4 +16,4 @@ pub use build::{BuildError, Built, build, build_with};
 pub use component::{ComponentError, componentize};
 pub use create::{CreateError, create, default_sdk};
 pub use environment::clean_command;
-pub use toolchain::{Missing, Toolchain, Way};
+pub use toolchain::{Missing, Toolchain, Way, can_install};

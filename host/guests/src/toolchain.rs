@@ -155,11 +155,11 @@ impl Missing {
         }
         Missing { commands, packages }
     }
+}
 
-    /// Whether `packages` can be installed by this process: root, on a machine with apt.
-    pub fn installable(&self) -> bool {
-        !self.packages.is_empty() && debian::is_root()
-    }
+/// Whether this process could install what is missing: root, on a machine with apt. It may have to ask for apt's lists first.
+pub fn can_install() -> bool {
+    debian::has_apt() && debian::is_root()
 }
 
 fn common_flags() -> Vec<String> {
@@ -244,13 +244,10 @@ fn newest_linker(folders: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
     numbered.max().map(|(_, path)| path)
 }
 
-/// The linker that rustup's toolchains bring.
+/// The linker that rustup's toolchains bring. Not by one of the names under `gcc-ld`: rustc says what to link itself, and those do, too.
 fn bundled_linker(sysroot: &Path) -> Option<PathBuf> {
     let hosts = std::fs::read_dir(sysroot.join("lib/rustlib")).ok()?;
-    hosts
-        .flatten()
-        .map(|host| host.path().join("bin/gcc-ld/wasm-ld"))
-        .find(|linker| linker.exists())
+    hosts.flatten().map(|host| host.path().join("bin/rust-lld")).find(|linker| linker.exists())
 }
 
 /// Whether a version, as `rustc --version` or as a package has it, is of a Rust that compiles the SDK.
@@ -301,7 +298,7 @@ mod tests {
 
     #[test]
     fn rustups_own_linker_is_found_whatever_the_host() {
-        let root = folder(&["lib/rustlib/aarch64-unknown-linux-gnu/bin/gcc-ld/wasm-ld"]);
+        let root = folder(&["lib/rustlib/aarch64-unknown-linux-gnu/bin/rust-lld"]);
         assert!(bundled_linker(root.path()).is_some());
         assert_eq!(bundled_linker(folder(&[]).path()), None);
     }
@@ -323,6 +320,5 @@ mod tests {
             missing.to_string(),
             "no Rust toolchain of this machine makes WebAssembly. To add one, type\n    one\nor\n    two"
         );
-        assert!(!missing.installable());
     }
 }
