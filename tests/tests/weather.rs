@@ -515,7 +515,6 @@ fn shuffle_files_that_are_harmed_on_disk_change_no_answer() {
 }
 
 #[test]
-#[ignore = "damaged outputs are found one at a time, and the fifth in a row fails the job"]
 fn a_disk_that_harms_all_that_a_stage_stored_changes_no_answer() {
     survives_harm(2, 8);
 }

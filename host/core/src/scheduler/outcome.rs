@@ -173,14 +173,18 @@ impl Scheduler {
         }
         // A worker that doesn't answer is one miss, however many executors it had: else it would take as many reruns to find out.
         let there = self.executors.on_worker_of(missed.executor);
+        let again = input.is_some_and(|s| s.partitions.was_lost(missed.partition));
         self.output_lost(missed.stage, |partitions| match missed.whole {
-            true => there.iter().map(|executor| partitions.lose_all_of(*executor)).sum(),
-            false => partitions.lose_these(&[missed.partition]),
+            true => partitions.lose_worker(&there),
+            false => partitions.lose_damaged(missed.partition, &there),
         });
         let input_name = self.stages.get(&missed.stage).map(|s| s.name.clone()).unwrap_or_default();
         let Some(stage) = self.stages.get_mut(&task.stage) else { return };
         stage.partitions.give_back(task.partition, task.attempt, None);
-        let times = if inputs_were_there { stage.misses.count(task.partition) } else { 0 };
+        let times = match inputs_were_there {
+            true => stage.misses.count(task.partition, again),
+            false => 0,
+        };
         if times <= self.policy.max_stage_reruns {
             let message = format!(
                 "the output of {} ({input_name}), partition {}, is gone from {}",

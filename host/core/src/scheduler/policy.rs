@@ -8,7 +8,8 @@ pub struct Policy {
     /// How often a partition may fail before its jobs do. Failures that are not its own don't count.
     pub max_attempts: u32,
     /// How often in a row a stage's inputs may turn out to be lost before its jobs fail: with no success of its tasks in
-    /// between, or for one of its partitions. So that a few losses among a million tasks fail nothing.
+    /// between, or for one of its partitions. So that a few losses among a million tasks fail nothing. Outputs that are lost
+    /// for the first time count as one together.
     pub max_stage_reruns: u32,
     /// How often a partition's task may be interrupted, by the loss of its executor or a kill that nobody asked for, before
     /// its jobs fail: the end of a task that brings down each executor that it is given to.

@@ -19,11 +19,13 @@ pub(super) struct Misses {
 }
 
 impl Misses {
-    /// One more; gives how many there were in a row.
-    pub fn count(&mut self, partition: u32) -> u32 {
+    /// One more; gives how many there were in a row. Outputs that were never lost before count as one, however many they are: all
+    /// may have come to harm at once, and are found out one after the other.
+    pub fn count(&mut self, partition: u32, again: bool) -> u32 {
         let of = self.of.entry(partition).or_default();
-        *of += 1;
-        self.any += 1;
+        for times in [&mut self.any, &mut *of] {
+            *times = if again { *times + 1 } else { (*times).max(1) };
+        }
         self.any.max(*of)
     }
 

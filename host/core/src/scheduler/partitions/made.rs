@@ -33,6 +33,27 @@ impl Partitions {
         self.lose_of(executor, |_| true)
     }
 
+    /// Loses what a task found damaged, and all else that was made on that worker, by `there`, if this is the second time:
+    /// what harmed two has harmed others, and each would take a task to find it. Says how much there was.
+    pub fn lose_damaged(&mut self, partition: u32, there: &[ExecutorId]) -> usize {
+        if there.iter().any(|executor| self.suspects.contains(executor)) {
+            return self.lose_worker(there);
+        }
+        self.suspects.extend(self.output(partition).map(|(_, executor)| executor));
+        self.lose_these(&[partition])
+    }
+
+    /// Loses all output that was made on a worker, by its executors.
+    pub fn lose_worker(&mut self, there: &[ExecutorId]) -> usize {
+        self.suspects.retain(|executor| !there.contains(executor));
+        there.iter().map(|executor| self.lose_all_of(*executor)).sum()
+    }
+
+    /// Whether a partition's output was ever lost.
+    pub fn was_lost(&self, partition: u32) -> bool {
+        self.lost.contains(&partition)
+    }
+
     /// Loses the output of these partitions. Says how much there was.
     pub fn lose_these(&mut self, partitions: &[u32]) -> usize {
         let lost: BTreeSet<u32> = partitions.iter().copied().collect();
@@ -64,6 +85,7 @@ impl Partitions {
         lost.sort_unstable();
         let count = lost.len();
         if count > 0 {
+            self.lost.extend(&lost);
             self.waiting.entry(None).or_default().extend(lost);
         }
         count

@@ -4,7 +4,7 @@ mod copies;
 mod made;
 mod run_time;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::ids::ExecutorId;
@@ -45,6 +45,10 @@ pub(super) struct Partitions {
     /// The partition of each executor that was accepted last; the others follow from it. What is lost with an executor is
     /// found without a look at anything else.
     made: BTreeMap<ExecutorId, u32>,
+    /// Those whose output was ever lost.
+    lost: BTreeSet<u32>,
+    /// Executors that made an output which was found damaged, since all of theirs was given up last.
+    suspects: BTreeSet<ExecutorId>,
     /// Copies that run, of partitions that run.
     copies: BTreeMap<u32, Twin>,
     /// The last copy's attempt of each partition that ever had one, so that no attempt comes twice.
@@ -66,6 +70,8 @@ impl Partitions {
             parts: Vec::new(),
             waiting: BTreeMap::new(),
             made: BTreeMap::new(),
+            lost: BTreeSet::new(),
+            suspects: BTreeSet::new(),
             copies: BTreeMap::new(),
             copied: BTreeMap::new(),
             running: 0,

@@ -120,3 +120,40 @@ fn a_partition_that_misses_its_input_again_and_again_fails_though_others_succeed
     let said = env.said();
     assert!(said.iter().any(|s| s.contains("2 times in a row, last in partition 0")), "{said:?}");
 }
+
+#[test]
+fn a_second_damaged_output_gives_up_all_that_its_worker_holds() {
+    let mut env = TestEnv::new();
+    let map = env.shuffle(6, &[]);
+    let reduce = env.results(1, &[map]);
+    let executor = env.executor(1);
+    env.submit(reduce);
+    for _ in 0..6 {
+        env.first_ends(Outcome::Succeeded);
+    }
+    env.first_ends(damaged(map, 2, 0, executor));
+    env.first_ends(Outcome::Succeeded);
+    env.first_ends(damaged(map, 4, 0, executor));
+    assert_eq!(outputs(&env, map), [], "also the one that was made again");
+    env.drain();
+    assert_eq!(env.said().last().unwrap(), "job 0 finished");
+}
+
+#[test]
+fn outputs_that_came_to_harm_at_once_fail_nothing_however_many_they_are() {
+    let mut env = TestEnv::with(Policy { max_stage_reruns: 1, ..Policy::default() });
+    let map = env.shuffle(9, &[]);
+    let reduce = env.results(1, &[map]);
+    let executors: Vec<_> = (0..9).map(|_| env.executor(1)).collect();
+    env.submit(reduce);
+    for _ in 0..9 {
+        env.first_ends(Outcome::Succeeded);
+    }
+    let made = outputs(&env, map);
+    for (partition, attempt, at) in made {
+        env.first_ends(damaged(map, partition, attempt, executors[at as usize]));
+        env.first_ends(Outcome::Succeeded);
+    }
+    env.drain();
+    assert_eq!(env.said().last().unwrap(), "job 0 finished");
+}
