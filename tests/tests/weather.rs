@@ -222,7 +222,6 @@ fn a_driver_that_is_killed_at_whatever_instant_fails_or_is_started_again_as_it_w
 }
 
 #[test]
-#[ignore = "the folder of the try that was killed is taken for somebody else's, and all later tries fail for it"]
 fn a_driver_that_is_started_again_writes_the_output_that_it_left_unfinished() {
     let jobs = Jobs::new();
     let cluster = Cluster::new(&jobs.place, 2, 2);

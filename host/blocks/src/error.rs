@@ -36,6 +36,12 @@ pub enum Error {
     /// An output would replace something.
     #[error("{} exists already: choose another, or remove it", show(.0))]
     Exists(PathBuf),
+    /// An output would replace what another job writes, or left.
+    #[error(
+        "{} exists already, unfinished: a job writes it, or was killed when it did; choose another, or remove it",
+        show(.0)
+    )]
+    Unfinished(PathBuf),
     /// The system refused or failed.
     #[error("{doing} {}: {source}", show(path))]
     Io {

@@ -1,20 +1,24 @@
 //! Output folders of this machine: nothing shows in one until the job commits, and an aborted one is gone.
 //!
-//! A task writes `OUT/_temporary/attempt-S-P-A`, wherever it runs, by its stage, partition and attempt. The driver accepts one attempt for each
+//! A task writes `OUT/_temporary/TOKEN/attempt-S-P-A`, wherever it runs, by its stage, partition and attempt. The driver accepts one attempt for each
 //! partition; its commit moves these to `OUT/part-P` and writes `_SUCCESS` last. So attempts may race, and come late, as they like.
+//!
+//! `OUT/_temporary/open` says who writes. A later try of the same driver moves what is there out of the way, and begins anew; an earlier one
+//! that still ran would find nothing where it wants to publish.
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cap_std::fs::{Dir, OpenOptions};
-use rustix::fs::{Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 
 use crate::error::{Error, Result};
 use crate::grants::{Grants, Resolved};
 use crate::output::{Accepted, TEMPORARY, attempted, part};
+use crate::writer::{MARKER, MAX_MARKER, Marker, Token, Writer};
 
 const BUFFER: usize = 256 << 10;
 
@@ -22,6 +26,7 @@ const BUFFER: usize = 256 << 10;
 pub(crate) struct FolderOutput {
     grants: Arc<Grants>,
     folder: Arc<Folder>,
+    marker: Marker,
     made: Made,
 }
 
@@ -29,7 +34,8 @@ pub(crate) struct FolderOutput {
 struct Folder {
     full: PathBuf,
     dir: Dir,
-    temporary: Dir,
+    /// `_temporary/TOKEN`
+    attempts: Dir,
     accepted: Accepted,
 }
 
@@ -41,7 +47,7 @@ impl Folder {
 
 impl FolderOutput {
     /// Makes the folder. Folders above it are made too, as far as the grant goes.
-    pub fn open(grants: &Arc<Grants>, path: &str) -> Result<Self> {
+    pub fn open(grants: &Arc<Grants>, path: &str, writer: &Writer) -> Result<Self> {
         let found = grants.resolve_write(path)?;
         let full = found.full.clone();
         let Some(name) = found.path.file_name() else {
@@ -49,18 +55,28 @@ impl FolderOutput {
         };
         let mut made = Made::default();
         let parent = made.parents(&found).map_err(found.failed("making"))?;
-        let dir = made.folder(&parent, name).map_err(|error| match error.kind() {
+        let marker = Marker::new(writer).map_err(found.failed("making"))?;
+        let cleared = clear_earlier(&parent, name, writer, &marker.token);
+        cleared.map_err(found.failed("removing what an earlier try left of"))?;
+        let made_now = made.folder(&parent, name, &marker);
+        let (dir, attempts) = made_now.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists if is_unfinished(&parent, name) => {
+                Error::Unfinished(full.clone())
+            }
             io::ErrorKind::AlreadyExists => Error::Exists(full.clone()),
             _ => found.failed("making")(error),
         })?;
-        let temporary = dir.create_dir(TEMPORARY).and_then(|()| open_own(&dir, TEMPORARY.as_ref()));
-        let temporary = temporary.map_err(found.failed("making"))?;
         let accepted = Accepted::default();
         Ok(Self {
             grants: grants.clone(),
-            folder: Arc::new(Folder { full, dir, temporary, accepted }),
+            folder: Arc::new(Folder { full, dir, attempts, accepted }),
+            marker,
             made,
         })
+    }
+
+    pub fn token(&self) -> &Token {
+        &self.marker.token
     }
 
     /// Where it is.
@@ -80,22 +96,22 @@ impl FolderOutput {
 
     /// Publishes the files of all accepted attempts, then writes `_SUCCESS`.
     pub fn commit(mut self) -> Result<()> {
-        let Folder { full, dir, temporary, accepted } = &*self.folder;
+        let Folder { full, dir, attempts, accepted } = &*self.folder;
         for (partition, (stage, attempt)) in accepted.close() {
             let name = part(partition);
-            let moved = rename_new(temporary, &attempted(stage, partition, attempt), dir, &name);
+            let moved = rename_new(attempts, &attempted(stage, partition, attempt), dir, &name);
             let is_new = moved.map_err(Error::io("publishing", &full.join(&name)))?;
             if !is_new {
                 return Err(Error::Exists(full.join(name)));
             }
         }
-        dir.remove_dir_all(TEMPORARY).map_err(Error::io("removing", &full.join(TEMPORARY)))?;
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        dir.open_with("_SUCCESS", &options)
+        write_new(dir, "_SUCCESS".as_ref(), &self.marker)
             .map_err(Error::io("writing", &full.join("_SUCCESS")))?;
         self.grants.publish(full);
         self.made.keep();
+        if let Err(error) = dir.remove_dir_all(TEMPORARY) {
+            tracing::warn!(%error, folder = %full.display(), "what other attempts wrote is left there");
+        }
         Ok(())
     }
 }
@@ -113,13 +129,14 @@ pub(crate) struct FolderTarget(Arc<Folder>);
 
 impl FolderTarget {
     /// An output that a driver elsewhere opened, by its path.
-    pub fn open(grants: &Grants, path: &str) -> Result<Self> {
+    pub fn open(grants: &Grants, path: &str, token: &Token) -> Result<Self> {
         let found = grants.resolve_write(path)?;
         let dir = found.dir.open_dir(&found.path).map_err(found.failed("opening"))?;
-        let temporary =
-            open_own(&dir, TEMPORARY.as_ref()).map_err(found.failed("opening the output"))?;
+        let attempts = open_own(&dir, TEMPORARY.as_ref())
+            .and_then(|temporary| open_own(&temporary, token.as_str().as_ref()))
+            .map_err(found.failed("opening the output"))?;
         let (full, accepted) = (found.full.clone(), Accepted::default());
-        Ok(Self(Arc::new(Folder { full, dir, temporary, accepted })))
+        Ok(Self(Arc::new(Folder { full, dir, attempts, accepted })))
     }
 
     /// The file of one attempt at a partition.
@@ -128,8 +145,7 @@ impl FolderTarget {
         let name = attempted(stage, partition, attempt);
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
-        let file = match folder.accepted.while_open(|| folder.temporary.open_with(&name, &options))
-        {
+        let file = match folder.accepted.while_open(|| folder.attempts.open_with(&name, &options)) {
             None => return Err(folder.over()),
             // The driver's process removed it.
             Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
@@ -177,7 +193,7 @@ impl Drop for FolderFile {
     fn drop(&mut self) {
         if !self.finished {
             // Gone already if the whole output was removed.
-            let _ = self.folder.temporary.remove_file(&self.name);
+            let _ = self.folder.attempts.remove_file(&self.name);
         }
     }
 }
@@ -204,8 +220,8 @@ fn rename_new(from_dir: &Dir, from: &str, to_dir: &Dir, to: &str) -> io::Result<
 struct Made {
     /// Innermost last. Others may have put something in them meanwhile; then they stay.
     parents: Vec<(Dir, PathBuf)>,
-    /// The output itself goes with all it holds.
-    output: Option<(Dir, PathBuf)>,
+    /// The output itself goes with all it holds, as long as it is the folder that was made.
+    output: Option<(Dir, PathBuf, Id)>,
 }
 
 impl Made {
@@ -232,12 +248,29 @@ impl Made {
         Ok(dir)
     }
 
-    /// Makes the output itself.
-    fn folder(&mut self, parent: &Dir, name: &OsStr) -> io::Result<Dir> {
+    /// Makes the output itself, and the folder of its attempts. It is never there without its marker, whenever this process is killed.
+    fn folder(&mut self, parent: &Dir, name: &OsStr, marker: &Marker) -> io::Result<(Dir, Dir)> {
         let holder = parent.try_clone()?;
-        parent.create_dir(name)?;
-        self.output = Some((holder, name.into()));
-        open_own(parent, name)
+        let aside = aside(&marker.token);
+        parent.create_dir(&aside)?;
+        let make = || {
+            let dir = open_own(parent, aside.as_ref())?;
+            dir.create_dir(TEMPORARY)?;
+            let temporary = open_own(&dir, TEMPORARY.as_ref())?;
+            write_new(&temporary, MARKER.as_ref(), marker)?;
+            temporary.create_dir(marker.token.as_str())?;
+            let attempts = open_own(&temporary, marker.token.as_str().as_ref())?;
+            let id = id_of(&dir)?;
+            rename_new_dir(parent, aside.as_ref(), name)?;
+            Ok((dir, attempts, id))
+        };
+        let made = make().inspect_err(|_: &io::Error| {
+            // As empty as it is, it harms nobody.
+            let _ = parent.remove_dir_all(&aside);
+        });
+        let (dir, attempts, id) = made?;
+        self.output = Some((holder, name.into(), id));
+        Ok((dir, attempts))
     }
 
     fn keep(&mut self) {
@@ -248,7 +281,8 @@ impl Made {
 
 impl Drop for Made {
     fn drop(&mut self) {
-        if let Some((holder, name)) = self.output.take()
+        if let Some((holder, name, id)) = self.output.take()
+            && id_at(&holder, name.as_os_str()).is_ok_and(|there| there == id)
             && let Err(error) = holder.remove_dir_all(&name)
         {
             tracing::warn!(%error, folder = %name.display(), "an unfinished output could not be removed");
@@ -266,4 +300,76 @@ fn open_own(dir: &Dir, name: &OsStr) -> io::Result<Dir> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
     let opened = rustix::fs::openat(dir, name, flags, Mode::empty())?;
     Ok(Dir::from_std_file(opened.into()))
+}
+
+/// Device and inode.
+type Id = (u64, u64);
+
+fn id_of(dir: &Dir) -> io::Result<Id> {
+    let stat = rustix::fs::fstat(dir)?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
+fn id_at(parent: &Dir, name: &OsStr) -> io::Result<Id> {
+    let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
+/// What an output is called before it is whole, or when it goes.
+fn aside(token: &Token) -> String {
+    format!(".ingle-{token}")
+}
+
+/// Renames a folder within another one, without replacing.
+fn rename_new_dir(parent: &Dir, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    match rustix::fs::renameat_with(parent, from, parent, to, RenameFlags::NOREPLACE) {
+        // Some file systems (NFS) only know the old call, which replaces what is empty.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => match id_at(parent, to) {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(_) => parent.rename(from, parent, to),
+        },
+        done => Ok(done?),
+    }
+}
+
+fn write_new(dir: &Dir, name: &Path, marker: &Marker) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    dir.open_with(name, &options)?.write_all(&marker.text()?)
+}
+
+/// What an output says of its writer; none if that is nothing.
+fn read_marker(output: &Dir) -> Option<Marker> {
+    let open = Path::new(TEMPORARY).join(MARKER);
+    let file = output.open("_SUCCESS").or_else(|_| output.open(open)).ok()?;
+    let mut text = Vec::new();
+    file.take(MAX_MARKER).read_to_end(&mut text).ok()?;
+    Marker::read(&text)
+}
+
+fn is_unfinished(parent: &Dir, name: &OsStr) -> bool {
+    open_own(parent, name).is_ok_and(|dir| dir.exists(TEMPORARY) && !dir.exists("_SUCCESS"))
+}
+
+/// Removes what an earlier try of the same driver left, if there is that and nothing else. At no instant is a part of it there.
+fn clear_earlier(parent: &Dir, name: &OsStr, writer: &Writer, token: &Token) -> io::Result<()> {
+    // A file, a link, or nothing is none of an output.
+    let Ok(left) = open_own(parent, name) else { return Ok(()) };
+    if !read_marker(&left).is_some_and(|marker| marker.is_left_for(writer)) {
+        return Ok(());
+    }
+    for entry in left.entries()? {
+        let entry = entry?.file_name();
+        let entry = entry.to_string_lossy();
+        if entry != TEMPORARY && entry != "_SUCCESS" && !entry.starts_with("part-") {
+            return Ok(());
+        }
+    }
+    let (id, aside) = (id_of(&left)?, aside(token));
+    parent.rename(name, parent, &aside)?;
+    if id_at(parent, aside.as_ref())? != id {
+        // A try that is later still was quicker.
+        return parent.rename(&aside, parent, name);
+    }
+    parent.remove_dir_all(aside)
 }

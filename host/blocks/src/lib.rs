@@ -23,6 +23,7 @@ mod shuffle_reader;
 mod sources;
 mod spill;
 mod store;
+mod writer;
 
 pub use block_reader::BlockReader;
 pub use cache::{CacheWriter, StorageLevel};
@@ -36,6 +37,7 @@ pub use shuffle_dir::{Compression, MAX_BLOCK, RemoteBlock, ShuffleDir};
 pub use shuffle_reader::{Fetch, MapOutput, Place, RemoteBlocks, ShuffleReader};
 pub use sources::{Framing, Source, SourceParts};
 pub use store::{BlockStore, StoreStats, TaskOutput};
+pub use writer::{Token, Writer};
 
 #[cfg(test)]
 mod tests;

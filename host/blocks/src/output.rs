@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::folder_output::{FolderFile, FolderOutput, FolderTarget};
 use crate::grants::Grants;
 use crate::objects::{ObjectFile, ObjectOutput, ObjectTarget};
+use crate::writer::{Token, Writer};
 
 /// What attempts write until the job commits is here.
 pub(crate) const TEMPORARY: &str = "_temporary";
@@ -64,14 +65,23 @@ enum Kind {
 }
 
 impl Output {
-    /// Makes it. It must not exist. Folders above it are made too, as far as the grant goes.
-    pub fn open(grants: &Arc<Grants>, path: &str) -> Result<Self> {
+    /// Makes it. It must not exist, but for what an earlier try of the same writer left. Folders above it are made too, as far as
+    /// the grant goes.
+    pub fn open(grants: &Arc<Grants>, path: &str, writer: &Writer) -> Result<Self> {
         Ok(Self(match grants.object_to_write(path)? {
             Some((objects, location)) => {
-                Kind::Objects(ObjectOutput::open(objects, location)?, grants.clone())
+                Kind::Objects(ObjectOutput::open(objects, location, writer)?, grants.clone())
             }
-            None => Kind::Folder(FolderOutput::open(grants, path)?),
+            None => Kind::Folder(FolderOutput::open(grants, path, writer)?),
         }))
+    }
+
+    /// What tasks elsewhere need to know of it beside its path.
+    pub fn token(&self) -> &Token {
+        match &self.0 {
+            Kind::Folder(folder) => folder.token(),
+            Kind::Objects(objects, _) => objects.token(),
+        }
     }
 
     /// Where it is.
@@ -124,10 +134,12 @@ enum Target {
 
 impl OutputTarget {
     /// An output that a driver elsewhere opened, by its path.
-    pub fn open(grants: &Grants, path: &str) -> Result<Self> {
+    pub fn open(grants: &Grants, path: &str, token: &Token) -> Result<Self> {
         Ok(Self(match grants.object_to_write(path)? {
-            Some((objects, location)) => Target::Objects(ObjectTarget::open(objects, location)?),
-            None => Target::Folder(FolderTarget::open(grants, path)?),
+            Some((objects, location)) => {
+                Target::Objects(ObjectTarget::open(objects, location, token)?)
+            }
+            None => Target::Folder(FolderTarget::open(grants, path, token)?),
         }))
     }
 

@@ -264,6 +264,7 @@ fn client(
     let standalone = StandaloneOptions {
         master: address,
         driver: String::new(),
+        attempt: 0,
         task_log: Some(Arc::new(TaskLog(console.clone()))),
         notes: Arc::new(move |note| submit::tell(note, verbose, &notes)),
         ..standalone(
@@ -311,6 +312,7 @@ pub fn standalone(
         access,
         component,
         driver: String::new(),
+        attempt: 0,
         driver_log,
         task_log: None,
         notes: Arc::new(|_| {}),

@@ -422,6 +422,7 @@ pub fn run_driver() -> Done {
     let standalone = ingle_cluster::StandaloneOptions {
         master: config.master,
         driver: config.driver,
+        attempt: config.attempt,
         driver_host: config.host,
         notes: Arc::new(|note| {
             if !matches!(note, Note::StageStarted { .. } | Note::StageFinished { .. }) {

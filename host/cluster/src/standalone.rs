@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ingle_blocks::BlockStore;
+use ingle_blocks::{BlockStore, Writer};
 use ingle_core::dynamic::{DynamicAllocation, DynamicPolicy};
 use ingle_core::ids::{ExecutorId, WorkerId};
 use ingle_core::memory::MemoryPool;
@@ -79,8 +79,10 @@ pub struct StandaloneOptions {
     pub access: AccessSpec,
     /// The job's file.
     pub component: Bytes,
-    /// In cluster mode, the driver's name.
+    /// In cluster mode, the driver's name,
     pub driver: String,
+    /// and how often it was started before.
+    pub attempt: u32,
     /// Takes what the driver prints.
     pub driver_log: Arc<dyn LogSink>,
     /// Takes what tasks print; none: it stays with their workers.
@@ -131,7 +133,8 @@ impl Standalone {
         let driver_pool = MemoryPool::new(options.driver_memory);
         let host_pool = MemoryPool::new(options.driver_memory);
         let results = BlockStore::new(host_pool.clone(), &options.spill_parent)?;
-        let opened = Arc::new(Opened::new(access.grants.clone(), driver_pool.clone()));
+        let opened = Opened::new(access.grants.clone(), driver_pool.clone());
+        let opened = Arc::new(opened.written_by(Writer::new(&options.driver, options.attempt)));
         let notes = options.notes.clone();
         let application = Arc::new(Application::new(
             options.policy,

@@ -1,6 +1,8 @@
 //! What a job's file must be, and the words when it isn't.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
 
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
@@ -17,6 +19,19 @@ impl ComponentHash {
     /// The hash of a file's bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    /// The hash of a file, from where it stands to its end.
+    pub fn of_file(mut file: &File) -> io::Result<Self> {
+        let mut digest = Sha256::new();
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => break,
+                read => digest.update(buffer.get(..read).unwrap_or_default()),
+            }
+        }
+        Ok(Self(digest.finalize().into()))
     }
 
     /// A hash that somebody else computed.

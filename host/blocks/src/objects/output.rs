@@ -1,8 +1,10 @@
 //! Output to an object store: nothing shows until the job commits, and nothing is copied.
 //!
 //! An attempt uploads the parts of `OUT/part-P`, and doesn't complete the upload: no store shows such an object. What the upload is called
-//! and which parts it has is its record, `OUT/_temporary/attempt-S-P-A`. The driver's commit completes the uploads of the attempts that
-//! it accepted, gives the others up, and writes `_SUCCESS` last. So do Hadoop's "magic" S3A committer and its `.pending` files.
+//! and which parts it has is its record, `OUT/_temporary/TOKEN/attempt-S-P-A`. The driver's commit completes the uploads of the attempts that
+//! it accepted, writes `_SUCCESS`, and gives the others up. So do Hadoop's "magic" S3A committer and its `.pending` files.
+//!
+//! `OUT/_temporary/open` says who writes. A later try of the same driver replaces it, then gives up and removes what the earlier one left.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -11,7 +13,7 @@ use std::sync::Arc;
 use ingle_core::memory::{MemoryPool, MemoryUse, Reservation};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path as Key;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
@@ -19,6 +21,7 @@ use tokio_stream::StreamExt;
 use super::{Location, Objects, Store};
 use crate::error::{Error, Result};
 use crate::output::{Accepted, Attempts, TEMPORARY, attempted, part};
+use crate::writer::{MARKER, MAX_MARKER, Marker, Token, Writer};
 
 /// All parts but the last: some stores want them alike, and S3 at least 5 MiB.
 const PART: usize = 8 << 20;
@@ -29,8 +32,6 @@ const FIRST_BUFFER: usize = 256 << 10;
 const MAX_RECORD: u64 = 4 << 20;
 /// Requests at a time, of a commit.
 const AT_ONCE: usize = 16;
-/// Made first: while it is there, the output is open.
-const MARKER: &str = "open";
 
 /// What an attempt's record says.
 #[derive(Serialize, Deserialize)]
@@ -49,10 +50,12 @@ struct Place {
     store: Arc<dyn ObjectStore>,
     uploads: Arc<dyn MultipartStore>,
     location: Location,
+    /// The name of its attempts.
+    token: Token,
 }
 
 impl Place {
-    fn open(objects: &Arc<Objects>, location: Location) -> Result<Self> {
+    fn open(objects: &Arc<Objects>, location: Location, token: Token) -> Result<Self> {
         let Store { objects: store, uploads } = objects.store(&location)?;
         let Some(uploads) = uploads else {
             return Err(Error::bad(&location.as_path(), "can't be written to: only s3:// can"));
@@ -60,11 +63,30 @@ impl Place {
         if location.key.is_root() {
             return Err(Error::bad(&location.as_path(), "is a whole bucket: give a key in it"));
         }
-        Ok(Self { objects: objects.clone(), store, uploads, location })
+        Ok(Self { objects: objects.clone(), store, uploads, location, token })
     }
 
-    fn temporary(&self, name: &str) -> Key {
-        self.location.key.clone().join(TEMPORARY).join(name)
+    /// What is written here is below this.
+    fn temporary(&self) -> Key {
+        self.location.key.clone().join(TEMPORARY)
+    }
+
+    /// While it is there, the output is open.
+    fn marker(&self) -> Key {
+        self.temporary().join(MARKER)
+    }
+
+    fn success(&self) -> Key {
+        self.location.key.clone().join("_SUCCESS")
+    }
+
+    /// The records of this output's attempts are below this.
+    fn attempts(&self) -> Key {
+        self.temporary().join(self.token.as_str())
+    }
+
+    fn record(&self, attempt: &str) -> Key {
+        self.attempts().join(attempt)
     }
 
     fn over(&self) -> Error {
@@ -75,6 +97,7 @@ impl Place {
 /// An output in the making. Dropped before its commit, it is removed, with all that was made for it.
 pub(crate) struct ObjectOutput {
     place: Arc<Place>,
+    marker: Marker,
     accepted: Accepted,
     /// What a commit began to publish.
     published: Attempts,
@@ -82,31 +105,26 @@ pub(crate) struct ObjectOutput {
 }
 
 impl ObjectOutput {
-    pub fn open(objects: &Arc<Objects>, location: Location) -> Result<Self> {
-        let place = Place::open(objects, location)?;
-        let (store, key, marker) =
-            (place.store.clone(), place.location.key.clone(), place.temporary(MARKER));
-        let is_new = place.objects.wait("making", &place.location, async move {
-            let below = store.list(Some(&key)).next().await.transpose()?;
-            if below.is_some() {
-                return Ok(false);
-            }
-            match store.head(&key).await {
-                Ok(_) => return Ok(false),
-                Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(error),
-            }
-            // Of several that find nothing there, one makes it.
-            match store.put_opts(&marker, PutPayload::new(), PutMode::Create.into()).await {
-                Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
-                put => put.map(|_| true),
-            }
+    pub fn open(objects: &Arc<Objects>, location: Location, writer: &Writer) -> Result<Self> {
+        let made = Marker::new(writer).and_then(|marker| Ok((marker.text()?, marker)));
+        let (text, marker) = made.map_err(Error::io("making", &location.as_path()))?;
+        let place = Arc::new(Place::open(objects, location, marker.token.clone())?);
+        let claimed = place.objects.wait("making", &place.location, {
+            let (place, writer) = (place.clone(), writer.clone());
+            async move { claim(&place, &writer, text.into()).await }
         })?;
-        if !is_new {
-            return Err(Error::Exists(place.location.as_path()));
+        let at = place.location.as_path();
+        match claimed {
+            Claimed::Yes => {}
+            Claimed::IsOpen => return Err(Error::Unfinished(at)),
+            Claimed::Exists => return Err(Error::Exists(at)),
         }
         let (accepted, published) = (Accepted::default(), Attempts::new());
-        Ok(Self { place: Arc::new(place), accepted, published, committed: false })
+        Ok(Self { place, marker, accepted, published, committed: false })
+    }
+
+    pub fn token(&self) -> &Token {
+        &self.place.token
     }
 
     pub fn location(&self) -> &Location {
@@ -124,7 +142,7 @@ impl ObjectOutput {
     pub fn commit(mut self) -> Result<()> {
         self.published = self.accepted.close();
         let place = &self.place;
-        let publishing = publish(place.clone(), self.published.clone());
+        let publishing = publish(place.clone(), self.marker.clone(), self.published.clone());
         place.objects.wait("publishing", &place.location, publishing)?;
         self.committed = true;
         Ok(())
@@ -137,14 +155,18 @@ impl Drop for ObjectOutput {
             return;
         }
         self.accepted.close();
-        let (place, published) = (self.place.clone(), std::mem::take(&mut self.published));
+        let (place, marker) = (self.place.clone(), self.marker.clone());
+        let published = std::mem::take(&mut self.published);
         let removed = self.place.objects.wait("removing", &self.place.location, async move {
+            if !is_ours(&place, &marker).await? {
+                return clear(&place, &place.attempts(), &Attempts::new()).await;
+            }
             // What a commit that failed completed.
-            let parts = published
-                .keys()
-                .map(|partition| Ok(place.location.key.clone().join(part(*partition))));
-            delete(&*place.store, parts.collect()).await?;
-            clear(&place, &Attempts::new()).await
+            let part = |partition: &u32| Ok(place.location.key.clone().join(part(*partition)));
+            let mut made: Vec<_> = published.keys().map(part).collect();
+            made.extend([Ok(place.success()), Ok(place.marker())]);
+            delete(&*place.store, made).await?;
+            clear(&place, &place.temporary(), &Attempts::new()).await
         });
         if let Err(error) = removed {
             tracing::warn!(%error, output = %self.place.location, "an unfinished output could not be removed");
@@ -152,7 +174,94 @@ impl Drop for ObjectOutput {
     }
 }
 
-async fn publish(place: Arc<Place>, accepted: Attempts) -> object_store::Result<()> {
+/// What became of an attempt to open an output.
+enum Claimed {
+    Yes,
+    /// Somebody writes it, or did.
+    IsOpen,
+    Exists,
+}
+
+/// Puts our marker, of this text, where nothing is, or where an earlier try of ours left something.
+async fn claim(place: &Place, writer: &Writer, text: PutPayload) -> object_store::Result<Claimed> {
+    let put = async |mode: PutMode| {
+        match place.store.put_opts(&place.marker(), text.clone(), mode.into()).await {
+            // Of several at once, one makes it.
+            Err(
+                object_store::Error::AlreadyExists { .. }
+                | object_store::Error::Precondition { .. },
+            ) => Ok(Claimed::IsOpen),
+            put => put.map(|_| Claimed::Yes),
+        }
+    };
+    let open = read_marker(place, &place.marker()).await?;
+    let done = read_marker(place, &place.success()).await?;
+    let is_left = |found: &Found| found.0.as_ref().is_some_and(|m| m.is_left_for(writer));
+    let claimed = match (open, done) {
+        (Some(open), _) if is_left(&open) => put(PutMode::Update(open.1)).await?,
+        (None, Some(done)) if is_left(&done) => put(PutMode::Create).await?,
+        (Some(_), None) => return Ok(Claimed::IsOpen),
+        (_, Some(_)) => return Ok(Claimed::Exists),
+        (None, None) => {
+            let key = &place.location.key;
+            let below = place.store.list(Some(key)).next().await.transpose()?;
+            let itself = match place.store.head(key).await {
+                Err(object_store::Error::NotFound { .. }) => None,
+                head => Some(head?),
+            };
+            return match below.or(itself) {
+                Some(_) => Ok(Claimed::Exists),
+                None => put(PutMode::Create).await,
+            };
+        }
+    };
+    if let Claimed::Yes = claimed {
+        delete(&*place.store, vec![Ok(place.success())]).await?;
+        clear(place, &place.temporary(), &Attempts::new()).await?;
+        let listed = place.store.list_with_delimiter(Some(&place.location.key)).await?;
+        let parts = listed.objects.into_iter().map(|meta| meta.location);
+        let parts =
+            parts.filter(|key| key.filename().is_some_and(|name| name.starts_with("part-")));
+        delete(&*place.store, parts.map(Ok).collect()).await?;
+    }
+    Ok(claimed)
+}
+
+/// A marker, if it can be read, and the version of its object.
+type Found = (Option<Marker>, UpdateVersion);
+
+async fn read_marker(place: &Place, key: &Key) -> object_store::Result<Option<Found>> {
+    let found = match place.store.get(key).await {
+        Err(object_store::Error::NotFound { .. }) => return Ok(None),
+        found => found?,
+    };
+    let version = UpdateVersion { e_tag: found.meta.e_tag.clone(), version: None };
+    if found.meta.size > MAX_MARKER {
+        return Ok(Some((None, version)));
+    }
+    Ok(Some((Marker::read(&found.bytes().await?), version)))
+}
+
+/// Whether no later try took the output over.
+async fn is_ours(place: &Place, marker: &Marker) -> object_store::Result<bool> {
+    for key in [place.marker(), place.success()] {
+        if let Some((found, _)) = read_marker(place, &key).await? {
+            return Ok(found.as_ref() == Some(marker));
+        }
+    }
+    Ok(true)
+}
+
+async fn publish(
+    place: Arc<Place>,
+    marker: Marker,
+    accepted: Attempts,
+) -> object_store::Result<()> {
+    let check = async || match is_ours(&place, &marker).await {
+        Ok(false) => Err(broken("a later try of its driver took it over".into())),
+        ours => ours.map(|_| ()),
+    };
+    check().await?;
     let mut running: JoinSet<object_store::Result<()>> = JoinSet::new();
     let mut done = Ok(());
     for (&partition, &(stage, attempt)) in &accepted {
@@ -166,7 +275,8 @@ async fn publish(place: Arc<Place>, accepted: Attempts) -> object_store::Result<
         }
         let place = place.clone();
         running.spawn(async move {
-            let record = read_record(&place, &attempted(stage, partition, attempt)).await?;
+            let record = place.record(&attempted(stage, partition, attempt));
+            let record = read_record(&place, &record).await?;
             let key = place.location.key.clone().join(part(partition));
             let parts = record.parts.into_iter().map(|content_id| PartId { content_id }).collect();
             if !record.whole {
@@ -180,29 +290,40 @@ async fn publish(place: Arc<Place>, accepted: Attempts) -> object_store::Result<
         done = done.and(one?);
     }
     done?;
-    clear(&place, &accepted).await?;
-    let success = place.location.key.clone().join("_SUCCESS");
-    place.store.put_opts(&success, PutPayload::new(), PutMode::Create.into()).await.map(|_| ())
+    check().await?;
+    let text = marker.text().map_err(|e| broken(e.to_string()))?;
+    place.store.put_opts(&place.success(), text.into(), PutMode::Create.into()).await?;
+    // It is done. The marker goes first, so that no more attempts begin.
+    let cleared = async {
+        delete(&*place.store, vec![Ok(place.marker())]).await?;
+        clear(&place, &place.temporary(), &accepted).await
+    };
+    if let Err(error) = cleared.await {
+        tracing::warn!(%error, output = %place.location, "what other attempts wrote is left there");
+    }
+    Ok(())
 }
 
-/// Gives up the uploads of all attempts but the accepted ones, and removes all records; the marker goes first, so that no more come.
-async fn clear(place: &Place, accepted: &Attempts) -> object_store::Result<()> {
-    let accepted: BTreeSet<_> =
-        accepted.iter().map(|(p, (stage, attempt))| attempted(*stage, *p, *attempt)).collect();
-    delete(&*place.store, vec![Ok(place.temporary(MARKER))]).await?;
-    let mut listed = place.store.list(Some(&place.location.key.clone().join(TEMPORARY)));
+/// Gives up the uploads of all attempts whose records are below a key, but the accepted ones, and removes the records.
+async fn clear(place: &Place, below: &Key, accepted: &Attempts) -> object_store::Result<()> {
+    let record =
+        |(p, (stage, attempt)): (&u32, &(u32, u32))| place.record(&attempted(*stage, *p, *attempt));
+    let accepted: BTreeSet<_> = accepted.iter().map(record).collect();
+    let mut listed = place.store.list(Some(below));
     let mut found = Vec::new();
     while let Some(meta) = listed.next().await {
         found.push(meta?.location);
     }
-    for key in &found {
-        let name = key.filename().unwrap_or_default();
+    let marker = place.marker();
+    found.retain(|key| *key != marker);
+    for record in &found {
         // `attempt-S-P-A`
+        let name = record.filename().unwrap_or_default();
         let partition = name.split('-').nth(2).and_then(|p| p.parse().ok());
-        let (Some(partition), false) = (partition, accepted.contains(name)) else {
+        let (Some(partition), false) = (partition, accepted.contains(record)) else {
             continue;
         };
-        if let Ok(record) = read_record(place, name).await {
+        if let Ok(record) = read_record(place, record).await {
             let key = place.location.key.clone().join(part(partition));
             // It may be given up already.
             let _ = place.uploads.abort_multipart(&key, &record.upload).await;
@@ -232,13 +353,13 @@ fn broken(why: String) -> object_store::Error {
     object_store::Error::Generic { store: "an output", source: why.into() }
 }
 
-async fn read_record(place: &Place, name: &str) -> object_store::Result<Record> {
-    let found = place.store.get(&place.temporary(name)).await?;
+async fn read_record(place: &Place, key: &Key) -> object_store::Result<Record> {
+    let found = place.store.get(key).await?;
     if found.meta.size > MAX_RECORD {
-        return Err(broken(format!("the record {name} is too long")));
+        return Err(broken(format!("the record {key} is too long")));
     }
     let bytes = found.bytes().await?;
-    serde_json::from_slice(&bytes).map_err(|e| broken(format!("the record {name}: {e}")))
+    serde_json::from_slice(&bytes).map_err(|e| broken(format!("the record {key}: {e}")))
 }
 
 /// Where tasks write. Clones share it.
@@ -250,8 +371,8 @@ pub(crate) struct ObjectTarget {
 
 impl ObjectTarget {
     /// An output that a driver elsewhere opened.
-    pub fn open(objects: &Arc<Objects>, location: Location) -> Result<Self> {
-        let place = Arc::new(Place::open(objects, location)?);
+    pub fn open(objects: &Arc<Objects>, location: Location, token: &Token) -> Result<Self> {
+        let place = Arc::new(Place::open(objects, location, token.clone())?);
         Ok(Self { place, accepted: Accepted::default() })
     }
 
@@ -267,20 +388,20 @@ impl ObjectTarget {
             return Err(place.over());
         }
         let charge = pool.reserve(MemoryUse::Shuffle, FIRST_BUFFER as u64)?;
-        let name = attempted(stage, partition, attempt);
+        let name = place.record(&attempted(stage, partition, attempt));
         let key = place.location.key.clone().join(part(partition));
         let begun = place.objects.wait("writing", &place.location, {
             let (place, key, name) = (place.clone(), key.clone(), name.clone());
             async move {
                 // The driver's process may have removed it.
-                match place.store.head(&place.temporary(MARKER)).await {
-                    Err(object_store::Error::NotFound { .. }) => return Ok(None),
-                    marker => marker?,
-                };
+                let open = read_marker(&place, &place.marker()).await?.and_then(|found| found.0);
+                if open.is_none_or(|open| open.token != place.token) {
+                    return Ok(None);
+                }
                 let upload = place.uploads.create_multipart(&key).await?;
                 // Known before it has a part, so that it can be given up, whatever becomes of this process.
                 let record = Record { upload, parts: Vec::new(), whole: false };
-                place.store.put(&place.temporary(&name), encode(&record)?).await?;
+                place.store.put(&name, encode(&record)?).await?;
                 Ok(Some(record))
             }
         })?;
@@ -298,7 +419,8 @@ fn encode(record: &Record) -> object_store::Result<PutPayload> {
 pub(crate) struct ObjectFile {
     place: Arc<Place>,
     key: Key,
-    name: String,
+    /// Where its record is.
+    name: Key,
     record: Record,
     buffer: Vec<u8>,
     charge: Reservation,
@@ -363,7 +485,7 @@ impl ObjectFile {
     fn write_record(&self) -> Result<()> {
         let bytes =
             encode(&self.record).map_err(|e| super::failed("writing", &self.place.location, e))?;
-        let (store, key) = (self.place.store.clone(), self.place.temporary(&self.name));
+        let (store, key) = (self.place.store.clone(), self.name.clone());
         let put = async move { store.put(&key, bytes).await.map(|_| ()) };
         self.place.objects.wait("writing", &self.place.location, put)
     }
@@ -378,7 +500,7 @@ impl Drop for ObjectFile {
         let upload = std::mem::take(&mut self.record.upload);
         let given_up = self.place.objects.wait("removing", &self.place.location, async move {
             place.uploads.abort_multipart(&key, &upload).await?;
-            delete(&*place.store, vec![Ok(place.temporary(&name))]).await
+            delete(&*place.store, vec![Ok(name)]).await
         });
         if let Err(error) = given_up {
             // The driver gives it up at the end.

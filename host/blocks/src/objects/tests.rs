@@ -16,6 +16,7 @@ use crate::grants::Grants;
 use crate::output::{Output, OutputTarget};
 use crate::reader::ReadOptions;
 use crate::sources::{Framing, Source};
+use crate::writer::Writer;
 
 struct World {
     store: Arc<InMemory>,
@@ -84,6 +85,10 @@ impl World {
         Ok(text)
     }
 
+    fn output(&self, url: &str, writer: &Writer) -> Result<Output> {
+        Output::open(&self.grants, url, writer)
+    }
+
     fn write(&self, target: &OutputTarget, (partition, attempt): (u32, u32), text: &str) -> bool {
         let Ok(mut file) = target.attempt(7, partition, attempt, &self.pool) else { return false };
         file.write(text.as_bytes()).unwrap();
@@ -135,7 +140,7 @@ fn a_grant_is_of_what_lies_below_it_and_no_more() {
         let text = world.files(url).unwrap_err().to_string();
         assert!(text.contains("isn't allowed: add --allow-read="), "{url}: {text}");
     }
-    let refused = Output::open(&world.grants, "s3://b/data/y").err().unwrap().to_string();
+    let refused = world.output("s3://b/data/y", &Writer::default()).err().unwrap().to_string();
     assert!(refused.contains("--allow-write=s3://b/data/y"), "{refused}");
     // What an executor is told of is checked there once more.
     let others = World::new(&["s3://b/other"], &[]);
@@ -215,9 +220,11 @@ fn bytes_are_counted_and_a_reader_that_stops_is_no_trouble() {
 #[test]
 fn only_accepted_attempts_show_and_only_after_the_commit() {
     let world = World::new(&[], &["s3://b/out"]);
-    let output = Output::open(&world.grants, "s3://b/out/day").unwrap();
-    let (here, elsewhere) =
-        (output.target(), OutputTarget::open(&world.grants, "s3://b/out/day").unwrap());
+    let output = world.output("s3://b/out/day", &Writer::default()).unwrap();
+    let (here, elsewhere) = (
+        output.target(),
+        OutputTarget::open(&world.grants, "s3://b/out/day", output.token()).unwrap(),
+    );
     assert!(world.write(&here, (0, 0), "first"));
     assert!(world.write(&elsewhere, (0, 1), "second"));
     // Two whole parts, and a rest.
@@ -226,7 +233,10 @@ fn only_accepted_attempts_show_and_only_after_the_commit() {
     assert!(world.write(&here, (2, 0), ""));
     drop(here.attempt(7, 3, 0, &world.pool).unwrap());
     assert!(world.keys().iter().all(|key| key.contains("_temporary")), "{:?}", world.keys());
-    assert!(matches!(Output::open(&world.grants, "s3://b/out/day"), Err(Error::Exists(_))));
+    assert!(matches!(
+        world.output("s3://b/out/day", &Writer::default()),
+        Err(Error::Unfinished(_))
+    ));
 
     output.accept(7, 0, 1);
     output.accept(7, 0, 0);
@@ -247,14 +257,14 @@ fn only_accepted_attempts_show_and_only_after_the_commit() {
 #[test]
 fn an_output_that_is_given_up_leaves_nothing() {
     let world = World::new(&[], &["s3://b/out"]);
-    let output = Output::open(&world.grants, "s3://b/out").unwrap();
+    let output = world.output("s3://b/out", &Writer::default()).unwrap();
     let target = output.target();
     assert!(world.write(&target, (0, 0), "x"));
     drop(output);
     assert!(world.keys().is_empty(), "{:?}", world.keys());
     assert!(!world.write(&target, (0, 1), "late"));
     // One whose accepted attempt was never written can't be committed, and shows nothing.
-    let output = Output::open(&world.grants, "s3://b/out").unwrap();
+    let output = world.output("s3://b/out", &Writer::default()).unwrap();
     assert!(world.write(&output.target(), (0, 0), "x"));
     output.accept(7, 0, 0);
     output.accept(7, 1, 0);
@@ -268,11 +278,40 @@ fn what_exists_is_not_replaced_and_a_bucket_is_no_output() {
     world.put("there/x", "x");
     world.put("object", "x");
     for url in ["s3://b/there", "s3://b/object"] {
-        assert!(matches!(Output::open(&world.grants, url), Err(Error::Exists(_))), "{url}");
+        assert!(matches!(world.output(url, &Writer::default()), Err(Error::Exists(_))), "{url}");
     }
     for (url, words) in [("s3://b/", "a whole bucket"), ("https://host/out", "can't be written to")]
     {
-        let text = Output::open(&world.grants, url).err().unwrap().to_string();
+        let text = world.output(url, &Writer::default()).err().unwrap().to_string();
         assert!(text.contains(words), "{text}");
     }
+}
+
+#[test]
+fn a_later_try_of_a_driver_begins_anew_what_an_earlier_one_left() {
+    let world = World::new(&[], &["s3://b/out"]);
+    let first = world.output("s3://b/out", &Writer::new("d", 0)).unwrap();
+    assert!(world.write(&first.target(), (0, 0), "of the first try"));
+    first.accept(7, 0, 0);
+    for other in [Writer::default(), Writer::new("d", 0), Writer::new("e", 1)] {
+        assert!(matches!(world.output("s3://b/out", &other), Err(Error::Unfinished(_))));
+    }
+    // What a killed commit had published.
+    world.put("out/part-00003", "x");
+    let second = world.output("s3://b/out", &Writer::new("d", 1)).unwrap();
+    assert_eq!(world.keys(), ["out/_temporary/open"]);
+    assert!(!world.write(&first.target(), (1, 0), "late"));
+    assert!(world.write(&second.target(), (0, 0), "of the second"));
+    second.accept(7, 0, 0);
+    // The first wasn't killed after all, but only out of reach.
+    assert!(first.commit().is_err());
+    second.commit().unwrap();
+    assert_eq!(world.keys(), ["out/_SUCCESS", "out/part-00000"]);
+    assert_eq!(world.get("out/part-00000"), b"of the second");
+    // Killed after its commit, before anybody knew of it.
+    let third = world.output("s3://b/out", &Writer::new("d", 2)).unwrap();
+    assert_eq!(world.keys(), ["out/_temporary/open"]);
+    drop(third);
+    assert!(world.keys().is_empty(), "{:?}", world.keys());
+    assert!(matches!(world.output("s3://b/out", &Writer::new("d", 3)).map(drop), Ok(())));
 }

@@ -5,12 +5,21 @@ use super::Home;
 use ingle_core::memory::MemoryPool;
 use ingle_core::size::ByteSize;
 
-use crate::{Error, Grants, Output, OutputTarget};
+use crate::{Error, Grants, Output, OutputTarget, Result, Writer};
 
 const STAGE: u32 = 7;
 
 fn pool() -> MemoryPool {
     MemoryPool::new(ByteSize(1 << 20))
+}
+
+fn open(grants: &Arc<Grants>, path: &str) -> Result<Output> {
+    Output::open(grants, path, &Writer::default())
+}
+
+/// As if in another process.
+fn elsewhere(home: &Home, output: &Output, path: &str) -> OutputTarget {
+    OutputTarget::open(&home.grants, path, output.token()).unwrap()
 }
 
 fn finish(target: &OutputTarget, partition: u32, attempt: u32, text: &str) {
@@ -25,6 +34,11 @@ fn write(output: &Output, partition: u32, attempt: u32, text: &str) {
     output.accept(STAGE, partition, attempt);
 }
 
+/// Where the attempts of `out` are.
+fn attempts(output: &Output) -> String {
+    format!("out/_temporary/{}", output.token())
+}
+
 fn contents(home: &Home, name: &str) -> String {
     std::fs::read_to_string(home.path(name)).unwrap()
 }
@@ -32,7 +46,7 @@ fn contents(home: &Home, name: &str) -> String {
 #[test]
 fn parts_show_only_when_the_job_commits_and_success_comes_with_them() {
     let home = Home::new();
-    let output = Output::open(&home.grants, "above/out").unwrap();
+    let output = open(&home.grants, "above/out").unwrap();
     write(&output, 1, 0, "one");
     write(&output, 0, 3, "zero");
     assert_eq!(home.names("above/out"), ["_temporary"]);
@@ -51,7 +65,7 @@ fn an_existing_path_is_refused_and_left_as_it_is() {
     home.write("file", "x");
     symlink("nowhere", home.path("dangling")).unwrap();
     for path in ["out", "file", "dangling", "."] {
-        let text = Output::open(&home.grants, path).err().unwrap().to_string();
+        let text = open(&home.grants, path).err().unwrap().to_string();
         assert!(text.ends_with("exists already: choose another, or remove it"), "{path}: {text}");
     }
     assert_eq!(home.names("."), ["dangling", "file", "out"]);
@@ -62,10 +76,10 @@ fn an_existing_path_is_refused_and_left_as_it_is() {
 fn an_output_that_is_not_committed_leaves_nothing() {
     let home = Home::new();
     home.write("above/kept", "x");
-    let output = Output::open(&home.grants, "above/new/deep/out").unwrap();
+    let output = open(&home.grants, "above/new/deep/out").unwrap();
     write(&output, 0, 0, "done");
     let target = output.target();
-    let elsewhere = OutputTarget::open(&home.grants, "above/new/deep/out").unwrap();
+    let elsewhere = elsewhere(&home, &output, "above/new/deep/out");
     let mut running = target.attempt(STAGE, 1, 0, &pool()).unwrap();
     running.write(b"half").unwrap();
     drop(output);
@@ -82,16 +96,16 @@ fn an_output_that_is_not_committed_leaves_nothing() {
 #[test]
 fn of_attempts_at_once_the_accepted_one_counts_whole() {
     let home = Home::new();
-    let output = Output::open(&home.grants, "out").unwrap();
+    let output = open(&home.grants, "out").unwrap();
     // Some in this process, some as if in another.
-    let targets = [output.target(), OutputTarget::open(&home.grants, "out").unwrap()];
+    let targets = [output.target(), elsewhere(&home, &output, "out")];
     std::thread::scope(|scope| {
         for attempt in 0..8 {
             let target = &targets[attempt as usize % 2];
             scope.spawn(move || finish(target, 0, attempt, &attempt.to_string().repeat(100_000)));
         }
     });
-    assert_eq!(home.names("out/_temporary").len(), 8);
+    assert_eq!(home.names(&attempts(&output)).len(), 8);
     output.accept(STAGE, 0, 5);
     output.accept(STAGE, 0, 6);
     output.commit().unwrap();
@@ -102,9 +116,10 @@ fn of_attempts_at_once_the_accepted_one_counts_whole() {
 #[test]
 fn an_accepted_file_that_is_gone_fails_the_commit() {
     let home = Home::new();
-    let output = Output::open(&home.grants, "out").unwrap();
+    let output = open(&home.grants, "out").unwrap();
     write(&output, 0, 0, "x");
-    std::fs::remove_file(home.path("out/_temporary/attempt-7-00000-0")).unwrap();
+    let attempt = format!("{}/attempt-7-00000-0", attempts(&output));
+    std::fs::remove_file(home.path(&attempt)).unwrap();
     assert!(output.commit().is_err());
     assert_eq!(home.names("."), [""; 0], "and leaves nothing");
 }
@@ -112,9 +127,9 @@ fn an_accepted_file_that_is_gone_fails_the_commit() {
 #[test]
 fn an_aborted_attempt_leaves_nothing_and_may_be_followed_by_another() {
     let home = Home::new();
-    let output = Output::open(&home.grants, "out").unwrap();
+    let output = open(&home.grants, "out").unwrap();
     output.target().attempt(STAGE, 0, 0, &pool()).unwrap().write(b"half").unwrap();
-    assert_eq!(home.names("out/_temporary"), [""; 0]);
+    assert_eq!(home.names(&attempts(&output)), [""; 0]);
     write(&output, 0, 1, "whole");
     output.commit().unwrap();
     assert_eq!(contents(&home, "out/part-00000"), "whole");
@@ -125,7 +140,7 @@ fn the_job_may_read_what_it_published_and_nothing_else_of_a_write_grant() {
     let home = Home::new();
     home.write("w/other", "x");
     let grants = Arc::new(Grants::new_in(home.folder.path(), &[], &["w".into()]).unwrap());
-    let output = Output::open(&grants, "w/out").unwrap();
+    let output = open(&grants, "w/out").unwrap();
     assert!(grants.resolve_read("w/out").is_err());
     output.commit().unwrap();
     assert!(grants.resolve_read("w/out/part-00000").is_ok());
@@ -137,13 +152,54 @@ fn folders_are_made_only_below_the_grant_and_never_through_a_link() {
     let home = Home::new();
     std::fs::create_dir(home.path("elsewhere")).unwrap();
     let grants = Arc::new(Grants::new_in(home.folder.path(), &[], &["new/out".into()]).unwrap());
-    assert!(matches!(Output::open(&grants, "new/other"), Err(Error::NotAllowed { .. })));
+    assert!(matches!(open(&grants, "new/other"), Err(Error::NotAllowed { .. })));
     // Somebody puts a link where nothing was when it was granted.
     symlink("elsewhere", home.path("new")).unwrap();
-    assert!(Output::open(&grants, "new/out").is_err());
+    assert!(open(&grants, "new/out").is_err());
     assert_eq!(home.names("elsewhere"), [""; 0]);
 
     std::fs::remove_file(home.path("new")).unwrap();
-    Output::open(&grants, "new/out").unwrap().commit().unwrap();
+    open(&grants, "new/out").unwrap().commit().unwrap();
     assert_eq!(home.names("new/out"), ["_SUCCESS"]);
+}
+
+/// A process that was killed drops nothing.
+fn kill(output: Output) {
+    std::mem::forget(output);
+}
+
+#[test]
+fn a_later_try_of_a_driver_begins_anew_what_an_earlier_one_left() {
+    let home = Home::new();
+    let first = Output::open(&home.grants, "above/out", &Writer::new("d", 0)).unwrap();
+    write(&first, 0, 0, "of the first try");
+    let late = elsewhere(&home, &first, "above/out");
+    for other in [Writer::default(), Writer::new("d", 0), Writer::new("e", 1)] {
+        let text = Output::open(&home.grants, "above/out", &other).err().unwrap().to_string();
+        assert!(text.contains("exists already, unfinished"), "{text}");
+    }
+    let second = Output::open(&home.grants, "above/out", &Writer::new("d", 1)).unwrap();
+    assert!(late.attempt(STAGE, 0, 0, &pool()).is_err(), "its executors may still run");
+    write(&second, 0, 0, "of the second");
+    // The first wasn't killed after all, but only out of reach.
+    assert!(first.commit().is_err());
+    second.commit().unwrap();
+    assert_eq!(home.names("above/out"), ["_SUCCESS", "part-00000"]);
+    assert_eq!(contents(&home, "above/out/part-00000"), "of the second");
+    assert_eq!(home.names("above"), ["out"]);
+    // Killed after its commit, before anybody knew of it.
+    kill(Output::open(&home.grants, "above/out", &Writer::new("d", 2)).unwrap());
+    let third = Output::open(&home.grants, "above/out", &Writer::new("d", 3)).unwrap();
+    assert_eq!(home.names("above/out"), ["_temporary"]);
+    drop(third);
+    assert_eq!(home.names("above"), [""; 0]);
+}
+
+#[test]
+fn what_somebody_put_into_an_unfinished_output_is_nobodys_to_remove() {
+    let home = Home::new();
+    kill(Output::open(&home.grants, "out", &Writer::new("d", 0)).unwrap());
+    home.write("out/precious", "x");
+    assert!(Output::open(&home.grants, "out", &Writer::new("d", 1)).is_err());
+    assert_eq!(contents(&home, "out/precious"), "x");
 }

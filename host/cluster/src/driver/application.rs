@@ -576,9 +576,9 @@ impl Core {
         if let Output::Files(id) = stage.output
             && to.link.is_elsewhere()
             && to.told.insert(Told::Output(id))
-            && let Some(path) = self.opened.output_path(OutputId(id))
+            && let Some((path, token)) = self.opened.output_place(OutputId(id))
         {
-            send(Command::Output(v1::OutputDescription { output: id, path }));
+            send(Command::Output(v1::OutputDescription { output: id, path, token }));
         }
         if to.described.insert(id) {
             let describe = Command::Describe(stage.description.clone());

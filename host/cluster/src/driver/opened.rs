@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ingle_blocks::{Framing, Grants, Output, OutputFile, OutputTarget, Source, StorageLevel};
+use ingle_blocks::{
+    Framing, Grants, Output, OutputFile, OutputTarget, Source, StorageLevel, Writer,
+};
 use ingle_core::ids::{CacheId, ImageId, OutputId, SourceId, TaskId};
 use ingle_core::memory::{MemoryPool, MemoryUse, OutOfMemory, Reservation};
 use ingle_sandbox::Image;
@@ -21,6 +23,8 @@ const MAX_CACHES: usize = 100_000;
 /// it.
 pub struct Opened {
     grants: Arc<Grants>,
+    /// Who writes its outputs.
+    writer: Writer,
     /// Pays for what is listed.
     pool: MemoryPool,
     sources: RwLock<BTreeMap<u32, (Source, Reservation)>>,
@@ -52,6 +56,7 @@ impl Opened {
     pub fn new(grants: Arc<Grants>, pool: MemoryPool) -> Self {
         Self {
             grants,
+            writer: Writer::default(),
             pool,
             sources: RwLock::default(),
             outputs: Mutex::default(),
@@ -59,6 +64,12 @@ impl Opened {
             caches: RwLock::default(),
             images: Mutex::default(),
         }
+    }
+
+    /// Its outputs are this one's.
+    pub fn written_by(mut self, writer: Writer) -> Self {
+        self.writer = writer;
+        self
     }
 
     pub fn grants(&self) -> &Arc<Grants> {
@@ -111,7 +122,7 @@ impl Opened {
             Ok(())
         };
         refuse_more(&self.outputs.lock())?;
-        let output = Output::open(&self.grants, path).map_err(|e| e.to_string())?;
+        let output = Output::open(&self.grants, path, &self.writer).map_err(|e| e.to_string())?;
         let mut outputs = self.outputs.lock();
         // The application may have ended meanwhile; then the folder goes again.
         refuse_more(&outputs)?;
@@ -126,9 +137,11 @@ impl Opened {
         self.outputs.lock().open.contains_key(&id.0)
     }
 
-    /// The path by which the driver named an output.
-    pub fn output_path(&self, id: OutputId) -> Option<String> {
-        self.outputs.lock().open.get(&id.0).map(|(_, path)| path.clone())
+    /// The path by which the driver named an output, and its token.
+    pub fn output_place(&self, id: OutputId) -> Option<(String, String)> {
+        let outputs = self.outputs.lock();
+        let (output, path) = outputs.open.get(&id.0)?;
+        Some((path.clone(), output.token().to_string()))
     }
 
     /// Takes an output that the driver opened.

@@ -18,7 +18,7 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ingle_blocks::{BlockStore, MapOutput, OutputTarget, Place};
+use ingle_blocks::{BlockStore, MapOutput, OutputTarget, Place, Token};
 use ingle_core::ids::{CacheId, ExecutorId, OutputId, SourceId, StageId};
 use ingle_core::memory::MemoryPool;
 use ingle_proto::v1;
@@ -191,8 +191,14 @@ impl ExecutorLink for Executor {
                 }
             }
             Command::Source(message) => self.open_source(message),
-            Command::Output(v1::OutputDescription { output, path }) => {
-                match OutputTarget::open(self.options.opened.grants(), &path) {
+            Command::Output(v1::OutputDescription { output, path, token }) => {
+                let opened = Token::parse(&token)
+                    .ok_or_else(|| format!("{token:?} is no token of an output"))
+                    .and_then(|token| {
+                        OutputTarget::open(self.options.opened.grants(), &path, &token)
+                            .map_err(|error| error.to_string())
+                    });
+                match opened {
                     Ok(target) => self.options.opened.insert_output(OutputId(output), target),
                     // Its tasks fail, and say that it isn't open.
                     Err(error) => tracing::warn!("{error}"),

@@ -1,10 +1,12 @@
 //! Jobs that were uploaded for drivers in cluster mode, by their hash.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use ingle_sandbox::ComponentHash;
+use tempfile::NamedTempFile;
 
 use crate::prune;
 
@@ -32,18 +34,19 @@ impl Components {
         self.0.join(hash.to_string()).exists()
     }
 
-    /// A job's file.
-    pub fn get(&self, hash: ComponentHash) -> Option<Vec<u8>> {
-        fs::read(self.0.join(hash.to_string())).ok()
+    /// A job's file, to be read.
+    pub fn read(&self, hash: ComponentHash) -> Option<File> {
+        File::open(self.0.join(hash.to_string())).ok()
+    }
+
+    /// A file to write a job to. Dropped, it is removed.
+    pub fn begin(&self) -> io::Result<NamedTempFile> {
+        tempfile::Builder::new().suffix(".tmp").tempfile_in(&self.0)
     }
 
     /// Keeps a job's file, whose hash was checked.
-    pub fn put(&self, hash: ComponentHash, bytes: &[u8]) -> Result<(), String> {
-        let path = self.0.join(hash.to_string());
-        let temporary = path.with_extension("tmp");
-        fs::write(&temporary, bytes)
-            .and_then(|()| fs::rename(&temporary, &path))
-            .map_err(|e| format!("keeping the job: {e}"))?;
+    pub fn keep(&self, hash: ComponentHash, file: NamedTempFile) -> io::Result<()> {
+        file.persist(self.0.join(hash.to_string())).map_err(|e| e.error)?;
         prune::oldest(&self.0, MAX_JOBS, |path| {
             // A driver that starts now asks again.
             let _ = fs::remove_file(path);

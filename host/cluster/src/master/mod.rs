@@ -13,6 +13,7 @@ mod convert;
 mod service;
 mod shell;
 mod store;
+mod transfers;
 
 use std::path::PathBuf;
 use std::sync::Arc;

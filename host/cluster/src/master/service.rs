@@ -13,8 +13,8 @@ use ingle_proto::v1::application_report::Report as AppReport;
 use ingle_proto::v1::master_server::MasterServer;
 use ingle_proto::v1::worker_client::WorkerClient;
 use ingle_proto::v1::worker_report::Report as WorkerReport;
-use ingle_sandbox::{ComponentHash, MAX_COMPONENT_BYTES};
-use tokio::sync::mpsc;
+use ingle_sandbox::ComponentHash;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -22,17 +22,21 @@ use tonic::{Request, Response, Status, Streaming};
 use super::components::Components;
 use super::convert;
 use super::shell::{Said, Shell};
+use super::transfers::{Outgoing, Transfers};
 use crate::rpc;
 
 type Streams<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Words that wait for the network.
 const AHEAD: usize = 16;
+/// Logs that are read through the master at the same time.
+const MAX_LOGS: usize = 64;
 
 #[derive(Clone)]
 pub struct Service {
     shell: Arc<Shell>,
-    components: Components,
+    transfers: Transfers,
+    logs: Arc<Semaphore>,
 }
 
 /// An application or a driver by its name.
@@ -60,14 +64,15 @@ fn check_client(client: Option<v1::Client>) -> Result<(), Status> {
     rpc::check_protocol("client", client.unwrap_or_default().protocol)
 }
 
-fn hash(bytes: &[u8]) -> Result<ComponentHash, Status> {
+pub(super) fn hash(bytes: &[u8]) -> Result<ComponentHash, Status> {
     let hash = <[u8; 32]>::try_from(bytes);
     hash.map(ComponentHash::from_bytes).map_err(|_| Status::invalid_argument("a hash has 32 bytes"))
 }
 
 impl Service {
     pub fn new(shell: Arc<Shell>, components: Components) -> Self {
-        Self { shell, components }
+        let logs = Arc::new(Semaphore::new(MAX_LOGS));
+        Self { shell, transfers: Transfers::new(components), logs }
     }
 
     pub fn server(self) -> MasterServer<Self> {
@@ -108,7 +113,7 @@ impl Drop for Connected {
 impl v1::master_server::Master for Service {
     type AttachWorkerStream = Streams<v1::WorkerCommand>;
     type AttachApplicationStream = Streams<v1::ApplicationCommand>;
-    type FetchComponentStream = Streams<v1::Chunk>;
+    type FetchComponentStream = Outgoing;
     type ReadLogsStream = Streams<v1::LogPart>;
 
     async fn attach_worker(
@@ -209,7 +214,7 @@ impl v1::master_server::Master for Service {
         &self,
         request: Request<v1::ComponentName>,
     ) -> Result<Response<v1::HasComponentReply>, Status> {
-        let has = self.components.has(hash(&request.get_ref().hash)?);
+        let has = self.transfers.has(hash(&request.get_ref().hash)?);
         Ok(Response::new(v1::HasComponentReply { has }))
     }
 
@@ -217,26 +222,7 @@ impl v1::master_server::Master for Service {
         &self,
         request: Request<Streaming<v1::ComponentChunk>>,
     ) -> Result<Response<v1::UploadComponentReply>, Status> {
-        let mut chunks = request.into_inner();
-        let mut name = None;
-        let mut bytes = Vec::new();
-        while let Some(chunk) = chunks.message().await? {
-            if name.is_none() {
-                name = Some(hash(&chunk.hash)?);
-            }
-            if bytes.len() + chunk.data.len() > MAX_COMPONENT_BYTES {
-                return Err(Status::invalid_argument("the job is larger than a job may be"));
-            }
-            bytes.extend_from_slice(&chunk.data);
-        }
-        let components = self.components.clone();
-        let kept = tokio::task::spawn_blocking(move || match name {
-            Some(name) if ComponentHash::of(&bytes) == name => components.put(name, &bytes),
-            _ => Err("the job isn't what its hash says".into()),
-        });
-        kept.await
-            .map_err(|e| Status::internal(e.to_string()))?
-            .map_err(Status::failed_precondition)?;
+        self.transfers.take(request.into_inner()).await?;
         Ok(Response::new(v1::UploadComponentReply {}))
     }
 
@@ -244,12 +230,8 @@ impl v1::master_server::Master for Service {
         &self,
         request: Request<v1::ComponentName>,
     ) -> Result<Response<Self::FetchComponentStream>, Status> {
-        let hash = hash(&request.get_ref().hash)?;
-        let components = self.components.clone();
-        let bytes = tokio::task::spawn_blocking(move || components.get(hash)).await;
-        let bytes = bytes.map_err(|e| Status::internal(e.to_string()))?;
-        let bytes = bytes.ok_or_else(|| Status::not_found("the master doesn't have that job"))?;
-        Ok(Response::new(Box::pin(rpc::chunks(bytes.into()))))
+        let chunks = self.transfers.send(hash(&request.get_ref().hash)?).await?;
+        Ok(Response::new(chunks))
     }
 
     async fn submit_driver(
@@ -258,7 +240,7 @@ impl v1::master_server::Master for Service {
     ) -> Result<Response<v1::SubmitDriverReply>, Status> {
         let request = request.into_inner();
         rpc::check_protocol("client", request.protocol)?;
-        if !self.components.has(hash(&request.component)?) {
+        if !self.transfers.has(hash(&request.component)?) {
             return Err(Status::failed_precondition("the job must be uploaded first"));
         }
         let spec = convert::driver_spec(request);
@@ -363,9 +345,19 @@ impl v1::master_server::Master for Service {
         if places.is_empty() {
             return Err(Status::not_found(format!("nothing of {id} has run on a worker yet")));
         }
+        let turn = self.logs.clone().try_acquire_owned().map_err(|_| {
+            let many =
+                format!("{MAX_LOGS} logs are being read through this master, and no more can be");
+            Status::resource_exhausted(many)
+        })?;
+        let turn = Arc::new(turn);
         let (send, parts) = mpsc::channel(AHEAD);
         for (address, id) in places {
-            tokio::spawn(relay(address, v1::ReadLogRequest { id, follow }, send.clone()));
+            let (turn, send) = (turn.clone(), send.clone());
+            tokio::spawn(async move {
+                relay(address, v1::ReadLogRequest { id, follow }, send).await;
+                drop(turn);
+            });
         }
         Ok(Response::new(Box::pin(ReceiverStream::new(parts))))
     }
@@ -434,7 +426,12 @@ async fn relay(
             return;
         }
     };
-    while let Ok(Some(part)) = parts.message().await {
+    loop {
+        let part = tokio::select! {
+            part = parts.message() => part,
+            () = send.closed() => return,
+        };
+        let Ok(Some(part)) = part else { return };
         if send.send(Ok(part)).await.is_err() {
             return;
         }

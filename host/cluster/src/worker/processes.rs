@@ -198,6 +198,7 @@ impl Processes {
                 .map_err(|e| format!("its submission can't be read: {e}"))?;
             let config = v1::DriverConfig {
                 driver: driver.clone(),
+                attempt,
                 memory: launch.memory,
                 cores: launch.cores,
                 master: self.master.clone(),

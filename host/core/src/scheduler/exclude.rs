@@ -20,6 +20,8 @@ pub(super) struct Exclusions {
     executors: BTreeMap<WorkerId, BTreeSet<ExecutorId>>,
     /// Since when there are tasks to launch, and no executor but excluded ones.
     stuck_since: Option<Duration>,
+    /// What was excluded last, and why.
+    last: Option<(Excluded, String)>,
 }
 
 impl Exclusions {
@@ -113,6 +115,7 @@ impl Scheduler {
     ) {
         let until = self.now.saturating_add(exclusion.timeout);
         self.exclusions.until.insert((until, what));
+        self.exclusions.last = Some((what, reason.clone()));
         out.push(Action::Excluded { what, reason, until });
     }
 
@@ -165,7 +168,8 @@ impl Scheduler {
         {
             let name = self.stages.get(&stage).map(|s| s.name.clone()).unwrap_or_default();
             let waited = (self.now - at).saturating_add(exclusion.abort_after);
-            self.fail_job(job, FailureCause::Excluded { stage, name, waited }, out);
+            let last = self.exclusions.last.clone();
+            self.fail_job(job, FailureCause::Excluded { stage, name, waited, last }, out);
         }
     }
 

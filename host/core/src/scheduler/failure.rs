@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::event::TaskFailure;
+use super::event::{Excluded, TaskFailure};
 use crate::ids::{ExecutorId, JobId, StageId, TaskId};
 
 /// Why a job is over without its results.
@@ -69,6 +69,8 @@ pub enum FailureCause {
         name: String,
         /// How long the job waited.
         waited: Duration,
+        /// What was excluded last, and why.
+        last: Option<(Excluded, String)>,
     },
 }
 
@@ -98,13 +100,21 @@ impl fmt::Display for JobFailure {
                  in a row, last in partition {}, attempt {}, looking on {executor}",
                 task.stage, task.partition, task.attempt
             ),
-            FailureCause::Excluded { stage, name, waited } => write!(
-                f,
-                "{job} failed: {stage} ({name}) found no executor for {} s, since all are excluded \
-                 after failures of tasks there; the log says which failures, and for how long; \
-                 add workers, or mend those",
-                waited.as_secs()
-            ),
+            FailureCause::Excluded { stage, name, waited, last } => {
+                write!(
+                    f,
+                    "{job} failed: {stage} ({name}) found no executor for {} s, since all are excluded \
+                     after failures of tasks there",
+                    waited.as_secs()
+                )?;
+                if let Some((what, reason)) = last {
+                    write!(f, ", {what} last: {reason}")?;
+                }
+                write!(
+                    f,
+                    "; the log says which failures, and for how long; add workers, or mend those"
+                )
+            }
         }
     }
 }
