@@ -400,7 +400,7 @@ fn streams_that_nobody_reads_do_not_fill_the_master() {
         (unread, streams)
     });
     assert!(cluster.resident()[0] < MUCH, "{:?}", cluster.resident());
-    drop(unread);
+    drop((unread, runtime));
     // It is there for others again.
     std::fs::remove_dir_all(place.path("worker-0/components")).expect("what the worker keeps");
     cluster
