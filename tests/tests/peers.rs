@@ -374,6 +374,72 @@ fn an_executor_that_never_reads_nor_ends_its_tasks_costs_only_time() {
 }
 
 #[test]
+fn whoever_reads_from_a_worker_that_is_lost_is_told_so() {
+    let place = Place::new();
+    let expected = text(&place, 4, 2000);
+    let mut cluster = Cluster::new(&place, 0, 1);
+    // Takes connections, and never says anything.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = silent.local_addr().expect("its address").to_string();
+    let job = cluster.rsubmit("wordcount").args(["in", "out"]).spawn();
+    let runtime = runtime();
+    let fake = runtime.block_on(async {
+        let hello = v1::WorkerHello { address, cores: 2, ..hello() };
+        let mut fake = FakeWorker::attach(cluster.master_address(), hello).await.expect("welcome");
+        let launch = fake.launch().await;
+        let executor = attach_executor(&launch, &launch.secret, PROTOCOL).await.expect("welcome");
+        executor.0.send(report(ExecutorReport::Ready(v1::Ready {}))).await.expect("it hears");
+        claim_to_shuffle(executor).await;
+        fake
+    });
+    cluster.start_worker(1);
+    // What was claimed to be there is looked for.
+    let _looking = silent.accept().expect("a connection");
+    drop(fake);
+    job.wait().succeeds().says(&["worker-1 is lost"]);
+    assert_eq!(place.table("out"), expected);
+    let apps = cluster.ask(&["apps"]).succeeds().stdout;
+    let id = apps.split_whitespace().find(|word| word.starts_with("app-")).expect("its name");
+    cluster.ask(&["logs", id]).succeeds().says(&["can't be fetched: its worker is lost"]);
+    assert_eq!(cluster.panics(), [""; 0]);
+}
+
+/// Says of each task that shuffles that it is done, though none is, and goes when there is one of another kind.
+async fn claim_to_shuffle((reports, mut commands): Executor) {
+    use v1::executor_command::Command;
+    let mut shuffles = std::collections::BTreeSet::new();
+    loop {
+        let batch = commands.message().await.expect("sound").expect("more");
+        for command in batch.commands.into_iter().filter_map(|command| command.command) {
+            match command {
+                Command::Describe(stage) => {
+                    let output = stage.output.and_then(|output| output.output);
+                    if let Some(v1::stage_output::Output::Shuffle(_)) = output {
+                        shuffles.insert(stage.stage);
+                    }
+                }
+                Command::Launch(launch) => {
+                    for task in launch.tasks.into_iter().map(|launch| launch.task.expect("a name"))
+                    {
+                        if !shuffles.contains(&task.stage) {
+                            return;
+                        }
+                        let outcome = v1::task_end::Outcome::Succeeded(v1::Succeeded {});
+                        let ended = v1::TaskEnd {
+                            task: Some(task),
+                            outcome: Some(outcome),
+                            ..v1::TaskEnd::default()
+                        };
+                        reports.send(report(ExecutorReport::Ended(ended))).await.expect("it hears");
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
 fn streams_that_nobody_reads_do_not_fill_the_master() {
     let place = Place::new();
     let cluster = Cluster::new(&place, 1, 2);

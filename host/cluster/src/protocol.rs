@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ingle_blocks::{Framing, Source, SourceParts, StorageLevel};
-use ingle_core::ids::{ExecutorId, JobId, SourceId, StageId, TaskId};
+use ingle_core::ids::{ExecutorId, JobId, SourceId, StageId, TaskId, WorkerId};
 use ingle_core::scheduler::{Outcome, TaskEnd, TaskFailure, TaskLaunch};
 use ingle_proto::v1;
 
@@ -40,18 +40,30 @@ pub fn task_launch(message: &v1::TaskLaunch) -> Result<TaskLaunch, Malformed> {
     Ok(TaskLaunch { job: JobId(message.job), task: task_id(message.task)? })
 }
 
+/// Where what an executor made is.
+#[derive(Clone, Debug)]
+pub struct Home {
+    pub worker: WorkerId,
+    /// Where that serves it, host:port.
+    pub address: String,
+}
+
 /// Where a stage's outputs are: partition, attempt and who made it, by partition.
 pub fn map_outputs(
     stage: StageId,
     outputs: impl Iterator<Item = (u32, u32, ExecutorId)>,
-    addresses: &BTreeMap<ExecutorId, String>,
+    homes: &BTreeMap<ExecutorId, Home>,
 ) -> v1::MapOutputs {
     let mut message = v1::MapOutputs { stage: stage.0, ..v1::MapOutputs::default() };
     let mut places = BTreeMap::new();
     for (_, attempt, executor) in outputs {
         let place = *places.entry(executor).or_insert_with(|| {
-            let worker = addresses.get(&executor).cloned().unwrap_or_default();
-            message.makers.push(v1::map_outputs::Maker { executor: executor.0, worker });
+            let home = homes.get(&executor);
+            message.makers.push(v1::map_outputs::Maker {
+                executor: executor.0,
+                worker: home.map(|home| home.address.clone()).unwrap_or_default(),
+                worker_id: home.map_or(0, |home| home.worker.0),
+            });
             message.makers.len() as u32 - 1
         });
         message.maker.push(place);

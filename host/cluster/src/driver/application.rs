@@ -19,7 +19,7 @@ use ingle_core::ids::{
 use ingle_core::memory::MemoryPool;
 use ingle_core::scheduler::{Action, Event, Outcome, Policy, Scheduler, StageProgress};
 use ingle_proto::v1;
-use ingle_proto::v1::executor_command::{Command, DropCache, Forget};
+use ingle_proto::v1::executor_command::{Command, DropCache, Forget, WorkerLost};
 use ingle_sandbox::Image;
 use ingle_sandbox::host::{Output, StageSpec, Stop};
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -28,7 +28,7 @@ use super::opened::Opened;
 use super::results::{Made, Over, Queue, Ready, Updates};
 use super::stages::{self, Problem, Stage};
 use super::{ExecutorLink, Note, Reports};
-use crate::protocol;
+use crate::protocol::{self, Home};
 
 /// Jobs whose results the driver hasn't taken.
 const MAX_QUEUES: usize = 4096;
@@ -67,8 +67,8 @@ struct Core {
     opened: Arc<Opened>,
     scheduler: Scheduler,
     executors: BTreeMap<ExecutorId, Executor>,
-    /// Where what an executor made is served, host:port: of all that there ever were.
-    makers: BTreeMap<ExecutorId, String>,
+    /// Where what an executor made is: of all that there ever were.
+    homes: BTreeMap<ExecutorId, Home>,
     /// What executors said last that they took: bytes spilled, and the most memory charged at once.
     used: BTreeMap<ExecutorId, (u64, u64)>,
     stages: HashMap<StageId, Stage>,
@@ -123,7 +123,7 @@ impl Application {
             stages: HashMap::new(),
             jobs: HashMap::new(),
             made: VecDeque::new(),
-            makers: BTreeMap::new(),
+            homes: BTreeMap::new(),
             used: BTreeMap::new(),
             unwanted: Vec::new(),
             counted: HashSet::new(),
@@ -220,6 +220,11 @@ impl Application {
     pub fn worker_lost(&self, worker: WorkerId, reason: &str) {
         let mut core = self.core.lock();
         core.notes.push(Note::Cluster(format!("{worker} is lost: {reason}")));
+        // Before they are told of what is made again: whoever reads from it would find out late, or never, by itself.
+        for executor in core.executors.values() {
+            let command = Command::WorkerLost(WorkerLost { worker: worker.0 });
+            executor.link.send(protocol::command(command), None);
+        }
         self.handle(core, Event::WorkerLost { worker, reason: reason.to_owned() });
     }
 
@@ -251,7 +256,7 @@ impl Application {
             told: HashSet::new(),
         };
         core.executors.insert(executor, new);
-        core.makers.insert(executor, worker_address.to_owned());
+        core.homes.insert(executor, Home { worker, address: worker_address.to_owned() });
         self.handle(core, Event::ExecutorAdded { executor, slots, worker });
     }
 
@@ -553,7 +558,7 @@ impl Core {
                     if to.outputs.insert(parent, version) != Some(version)
                         && let Some(outputs) = self.scheduler.outputs(parent)
                     {
-                        let table = protocol::map_outputs(parent, outputs, &self.makers);
+                        let table = protocol::map_outputs(parent, outputs, &self.homes);
                         send(Command::MapOutputs(table));
                     }
                 }

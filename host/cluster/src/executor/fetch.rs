@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use ingle_blocks::{Error, Fetch, MAX_BLOCK, RemoteBlock, RemoteBlocks};
-use ingle_core::ids::StageId;
+use ingle_core::ids::{StageId, WorkerId};
 use ingle_proto::v1;
 use ingle_proto::v1::worker_client::WorkerClient;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::Instant;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
@@ -26,41 +27,71 @@ const AHEAD_BYTES: u32 = 1 << 20;
 /// How often a worker that can't be reached is tried again, and how long it takes from try to try, at first.
 const RETRIES: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// One that said nothing for so long isn't tried again, but for once.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Connections to other workers, shared by an executor's slots.
 pub struct Workers {
     application: String,
     secret: SendSecret,
     runtime: Handle,
-    clients: Mutex<HashMap<String, Client>>,
+    peers: Mutex<HashMap<WorkerId, Peer>>,
+}
+
+/// Another worker.
+#[derive(Default)]
+struct Peer {
+    client: Option<Client>,
+    lost: watch::Sender<bool>,
 }
 
 impl Workers {
     pub fn new(application: String, secret: SendSecret, runtime: Handle) -> Self {
-        Self { application, secret, runtime, clients: Mutex::default() }
+        Self { application, secret, runtime, peers: Mutex::default() }
     }
 
-    /// A connection that is made when it is first used, and again when it broke.
-    fn client(&self, address: &str) -> Result<Client, String> {
-        let mut clients = self.clients.lock();
-        if let Some(client) = clients.get(address) {
-            return Ok(client.clone());
+    /// A worker is lost: what is read from it breaks off now, and what would be isn't begun.
+    pub fn lost(&self, worker: WorkerId) {
+        let mut peers = self.peers.lock();
+        let peer = peers.entry(worker).or_default();
+        peer.client = None;
+        peer.lost.send_replace(true);
+    }
+
+    /// A connection that is made when it is first used, and again when it broke; and the news that its worker is lost.
+    fn way(&self, worker: WorkerId, address: &str) -> (Result<Client, String>, Lost) {
+        let mut peers = self.peers.lock();
+        let peer = peers.entry(worker).or_default();
+        let lost = peer.lost.subscribe();
+        if let Some(client) = &peer.client {
+            return (Ok(client.clone()), lost);
         }
+        let client = self.client(address);
+        // Nobody uses it if the worker is lost.
+        if !*lost.borrow() {
+            peer.client = client.as_ref().ok().cloned();
+        }
+        (client, lost)
+    }
+
+    fn client(&self, address: &str) -> Result<Client, String> {
         let channel = {
             let _entered = self.runtime.enter();
             rpc::endpoint(address)?.connect_lazy()
         };
-        let client = WorkerClient::with_interceptor(channel, self.secret.clone())
-            .max_decoding_message_size(rpc::MAX_MESSAGE);
-        clients.insert(address.to_owned(), client.clone());
-        Ok(client)
+        Ok(WorkerClient::with_interceptor(channel, self.secret.clone())
+            .max_decoding_message_size(rpc::MAX_MESSAGE))
     }
 }
 
+/// Becomes true when a worker is lost.
+type Lost = watch::Receiver<bool>;
+
 /// The workers that one stage's inputs lie on, by their place in a list.
 pub struct Fetcher {
-    pub workers: Arc<Workers>,
-    pub addresses: Arc<[String]>,
+    pub ways: Arc<Workers>,
+    /// And where they serve, host:port.
+    pub workers: Arc<[(WorkerId, String)]>,
 }
 
 impl Fetch for Fetcher {
@@ -72,20 +103,21 @@ impl Fetch for Fetcher {
         outputs: Vec<(u32, u32)>,
     ) -> Box<dyn RemoteBlocks> {
         let (send, blocks) = mpsc::channel(AHEAD);
-        let client = match self.addresses.get(worker) {
-            Some(address) => self.workers.client(address),
-            None => Err("a worker that nobody named".to_owned()),
+        let (client, lost) = match self.workers.get(worker) {
+            Some((id, address)) => self.ways.way(*id, address),
+            None => (Err("a worker that nobody named".to_owned()), watch::channel(false).1),
         };
         let request = v1::FetchBlocksRequest {
-            application: self.workers.application.clone(),
+            application: self.ways.application.clone(),
             stage: stage.0,
             partition,
             map: outputs.iter().map(|(map, _)| *map).collect(),
             attempt: outputs.iter().map(|(_, attempt)| *attempt).collect(),
         };
         let room = Arc::new(Semaphore::new(AHEAD_BYTES as usize));
-        let stream = Stream { stage, request, at: 0, handed: 0, send, room };
-        self.workers.runtime.spawn(stream.run(client));
+        let heard = Instant::now();
+        let stream = Stream { stage, request, at: 0, handed: 0, heard, send, room };
+        self.ways.runtime.spawn(stream.run(client, lost));
         Box::new(Blocks(blocks))
     }
 }
@@ -109,6 +141,8 @@ struct Stream {
     /// The output that the last block was of, by its place in the request, and how many blocks of it were handed on.
     at: usize,
     handed: usize,
+    /// When the worker last sent anything, or its reader took that.
+    heard: Instant,
     send: mpsc::Sender<Result<Waiting, Error>>,
     room: Arc<Semaphore>,
 }
@@ -126,31 +160,15 @@ enum Broken {
 }
 
 impl Stream {
-    async fn run(mut self, client: Result<Client, String>) {
-        let mut backoff = Backoff::new(FIRST_WAIT, FIRST_WAIT * 10);
-        let mut tries = 0;
-        let broken = loop {
-            let client = match &client {
-                Ok(client) => client.clone(),
-                Err(why) => break Broken::Away(why.clone()),
-            };
-            match self.read(client).await {
-                Ok(()) => return,
-                Err(broken @ (Broken::Away(_) | Broken::Damaged(_))) if tries < RETRIES => {
-                    let why = match broken {
-                        Broken::Away(why) => why,
-                        _ => "a block was damaged".to_owned(),
-                    };
-                    tracing::info!(
-                        "blocks of {} could not be fetched: {why}; trying again",
-                        self.stage
-                    );
-                    tries += 1;
-                    tokio::time::sleep(backoff.next()).await;
-                }
-                Err(broken) => break broken,
-            }
+    async fn run(mut self, client: Result<Client, String>, mut lost: Lost) {
+        // Whoever has the other end is gone with the executor.
+        let is_lost = async { lost.wait_for(|lost| *lost).await.is_ok() };
+        let ended = tokio::select! {
+            biased;
+            true = is_lost => Err(Broken::Away("its worker is lost".to_owned())),
+            ended = self.read_with_patience(client) => ended,
         };
+        let Err(broken) = ended else { return };
         let (at, whole) = match broken {
             Broken::Away(why) => {
                 tracing::warn!("blocks of {} can't be fetched: {why}", self.stage);
@@ -166,6 +184,30 @@ impl Stream {
         let _ = self.send.send(Err(error)).await;
     }
 
+    /// Reads all, and tries again for a while when that breaks off.
+    async fn read_with_patience(&mut self, client: Result<Client, String>) -> Result<(), Broken> {
+        let client = client.map_err(Broken::Away)?;
+        let mut backoff = Backoff::new(FIRST_WAIT, FIRST_WAIT * 10);
+        let mut tries = 0;
+        loop {
+            let broken = match self.read(client.clone()).await {
+                Err(broken @ (Broken::Away(_) | Broken::Damaged(_))) => broken,
+                ended => return ended,
+            };
+            // A silence is noticed late, and a connection that isn't answered as well: no more than one try after that.
+            if tries == RETRIES || (tries > 0 && self.heard.elapsed() > PATIENCE) {
+                return Err(broken);
+            }
+            let why = match broken {
+                Broken::Away(why) => why,
+                _ => "a block was damaged".to_owned(),
+            };
+            tracing::info!("blocks of {} could not be fetched: {why}; trying again", self.stage);
+            tries += 1;
+            tokio::time::sleep(backoff.next()).await;
+        }
+    }
+
     /// Reads on from the output where it broke off, and leaves out what was handed on of it before.
     async fn read(&mut self, mut client: Client) -> Result<(), Broken> {
         let away = |status: tonic::Status| Broken::Away(rpc::words(&status));
@@ -176,6 +218,7 @@ impl Stream {
         let mut parts = client.fetch_blocks(request).await.map_err(away)?.into_inner();
         let mut begun: Option<(v1::BlockPart, BytesMut)> = None;
         while let Some(part) = parts.message().await.map_err(away)? {
+            self.heard = Instant::now();
             let place = self.request.map.iter().skip(self.at).position(|map| *map == part.map);
             let Some(place) = place.map(|ahead| self.at + ahead) else {
                 return Err(Broken::Away("it sent what wasn't asked for".into()));
@@ -226,6 +269,7 @@ impl Stream {
                         () = self.send.closed() => return Err(Broken::Unwanted),
                     };
                     self.send.send(Ok((block, room))).await.map_err(|_| Broken::Unwanted)?;
+                    self.heard = Instant::now();
                     self.handed += 1;
                 }
                 Ordering::Greater => {
@@ -237,5 +281,79 @@ impl Stream {
             None => Ok(()),
             Some(_) => Err(Broken::Away("it ended in the middle of a block".into())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+
+    use tokio_stream::Stream as Streamed;
+    use tokio_stream::wrappers::TcpListenerStream;
+    use tonic::{Request, Response, Status};
+    use v1::worker_server::{Worker, WorkerServer};
+
+    use super::*;
+    use crate::rpc::Secret;
+
+    type Streams<T> = Pin<Box<dyn Streamed<Item = Result<T, Status>> + Send>>;
+
+    /// A worker that is asked, and never answers.
+    struct Silent(mpsc::UnboundedSender<()>);
+
+    #[tonic::async_trait]
+    impl Worker for Silent {
+        type FetchBlocksStream = Streams<v1::BlockPart>;
+        type ReadLogStream = Streams<v1::LogPart>;
+
+        async fn fetch_blocks(
+            &self,
+            _: Request<v1::FetchBlocksRequest>,
+        ) -> Result<Response<Self::FetchBlocksStream>, Status> {
+            self.0.send(()).unwrap();
+            Ok(Response::new(Box::pin(tokio_stream::pending())))
+        }
+
+        async fn read_log(
+            &self,
+            _: Request<v1::ReadLogRequest>,
+        ) -> Result<Response<Self::ReadLogStream>, Status> {
+            Err(Status::unimplemented("it has none"))
+        }
+    }
+
+    #[test]
+    fn what_is_read_from_a_worker_breaks_off_when_that_is_lost() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let (said, mut asked) = mpsc::unbounded_channel();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = rpc::server().add_service(WorkerServer::new(Silent(said)));
+        runtime.spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+
+        let secret = Secret::random().unwrap().sender().unwrap();
+        let ways = Arc::new(Workers::new("app".into(), secret, runtime.handle().clone()));
+        let workers = [3, 4].map(|id| (WorkerId(id), address.clone()));
+        let fetcher = Fetcher { ways: ways.clone(), workers: workers.into() };
+        let fetch = |worker| fetcher.fetch(worker, StageId(1), 0, vec![(5, 2), (6, 0)]);
+        let is_lost = |mut blocks: Box<dyn RemoteBlocks>| {
+            let missed = blocks.next().unwrap_err();
+            let is = matches!(
+                missed,
+                Error::MissingOutput { stage: StageId(1), map: 5, attempt: 2, whole: true }
+            );
+            assert!(is, "{missed}");
+        };
+
+        let blocks = fetch(0);
+        asked.blocking_recv().unwrap();
+        ways.lost(WorkerId(3));
+        is_lost(blocks);
+        // It isn't asked again, and another one at that address is.
+        is_lost(fetch(0));
+        let blocks = fetch(1);
+        asked.blocking_recv().unwrap();
+        assert!(asked.try_recv().is_err(), "who is lost was asked again");
+        drop(blocks);
     }
 }

@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ingle_blocks::{BlockStore, MapOutput, OutputTarget, Place, Token};
-use ingle_core::ids::{CacheId, ExecutorId, OutputId, SourceId, StageId};
+use ingle_core::ids::{CacheId, ExecutorId, OutputId, SourceId, StageId, WorkerId};
 use ingle_core::memory::MemoryPool;
 use ingle_proto::v1;
 use ingle_proto::v1::executor_command::Command;
@@ -209,6 +209,11 @@ impl ExecutorLink for Executor {
                 self.options.opened.insert_cache(CacheId(message.cache), level);
             }
             Command::DropCache(drop) => self.options.store.drop_cache(CacheId(drop.cache)),
+            Command::WorkerLost(lost) => {
+                if let Some(workers) = &self.options.workers {
+                    workers.lost(WorkerId(lost.worker));
+                }
+            }
         }
     }
 }
@@ -245,7 +250,7 @@ impl Executor {
         if table.maker.len() != table.attempt.len() {
             return None;
         }
-        let mut addresses: Vec<String> = Vec::new();
+        let mut workers: Vec<(WorkerId, String)> = Vec::new();
         let places: Vec<Place> = table
             .makers
             .iter()
@@ -253,10 +258,11 @@ impl Executor {
                 if maker.worker == self.options.here {
                     return Place::Here;
                 }
-                let known = addresses.iter().position(|address| *address == maker.worker);
+                let id = WorkerId(maker.worker_id);
+                let known = workers.iter().position(|(known, _)| *known == id);
                 Place::At(known.unwrap_or_else(|| {
-                    addresses.push(maker.worker.clone());
-                    addresses.len() - 1
+                    workers.push((id, maker.worker.clone()));
+                    workers.len() - 1
                 }))
             })
             .collect();
@@ -267,8 +273,8 @@ impl Executor {
         let outputs = outputs.collect::<Option<Arc<[_]>>>()?;
         let maker = |&at: &u32| table.makers.get(at as usize).map(|m| ExecutorId(m.executor));
         let makers = table.maker.iter().map(maker).collect::<Option<_>>()?;
-        let fetcher = self.options.workers.clone();
-        let fetcher = fetcher.map(|workers| Fetcher { workers, addresses: addresses.into() });
+        let ways = self.options.workers.clone();
+        let fetcher = ways.map(|ways| Fetcher { ways, workers: workers.into() });
         Some(Outputs { outputs, makers, fetcher })
     }
 

@@ -236,7 +236,7 @@ impl World {
             AppNews::Lost { executor, reason } => self.hub_gone(at, executor, &reason),
             AppNews::WorkerLost { worker, reason } => {
                 self.counts.workers_lost += 1;
-                self.tell_scheduler(at, Event::WorkerLost { worker, reason });
+                self.hub_worker_lost(at, worker, reason);
             }
             AppNews::WorkerDraining(worker) => self.hub_drains(at, worker),
             AppNews::Waits(_) => {}

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use ingle_core::ids::{StageId, TaskId};
+use ingle_core::ids::{StageId, TaskId, WorkerId};
 use ingle_core::master::ExecutorName;
 use ingle_core::scheduler::{Outcome, StageOutput, TaskEnd, TaskFailure};
 use rand::Rng;
@@ -25,8 +25,8 @@ struct Task {
     began: Duration,
     /// Told to stop.
     killed: bool,
-    /// It waited for a worker already.
-    waited: bool,
+    /// The worker that it waits for, or waited for already.
+    waited: Option<WorkerId>,
 }
 
 pub struct ExecutorProcess {
@@ -43,6 +43,8 @@ pub struct ExecutorProcess {
     queue: VecDeque<TaskId>,
     running: BTreeMap<TaskId, Task>,
     outputs: BTreeMap<StageId, Rc<Table>>,
+    /// Workers that nobody need wait for.
+    lost: BTreeSet<WorkerId>,
     /// What really succeeded here.
     pub succeeded: BTreeSet<TaskId>,
 }
@@ -54,10 +56,15 @@ impl ExecutorProcess {
         self.running.clear();
         self.outputs.clear();
     }
+
+    /// The workers that tasks wait for.
+    pub fn waited_for(&self) -> impl Iterator<Item = WorkerId> {
+        self.running.values().filter_map(|task| task.waited)
+    }
 }
 
-/// What a task misses, and how long it takes to give it up.
-type Missing = (u32, Outcome, u64);
+/// What a task misses, and of which worker, and how long it takes to give it up.
+type Missing = (u32, Outcome, WorkerId, u64);
 
 impl World {
     pub fn executor_starts(
@@ -84,6 +91,7 @@ impl World {
             queue: VecDeque::new(),
             running: BTreeMap::new(),
             outputs: BTreeMap::new(),
+            lost: BTreeSet::new(),
             succeeded: BTreeSet::new(),
         });
         // Some never get so far.
@@ -175,6 +183,17 @@ impl World {
                     self.at(self.now + wait, Next::TaskEnds(pid, task));
                 }
             }
+            Msg::WorkerLost(worker) => {
+                let executor = &mut self.executors[at];
+                executor.lost.insert(worker);
+                let waits = |task: &Task| task.waited == Some(worker);
+                let waiting = executor.running.iter().filter(|(_, task)| waits(task));
+                let (pid, waiting): (_, Vec<_>) =
+                    (executor.pid, waiting.map(|(task, _)| *task).collect());
+                for task in waiting {
+                    self.at(self.now, Next::TaskEnds(pid, task));
+                }
+            }
             Msg::Forget(stage) => {
                 let executor = &mut self.executors[at];
                 executor.outputs.remove(&stage);
@@ -195,7 +214,7 @@ impl World {
         {
             let pid = self.executors[at].pid;
             let began = self.elapsed(pid);
-            let task_of = Task { began, killed: false, waited: false };
+            let task_of = Task { began, killed: false, waited: None };
             self.executors[at].running.insert(task, task_of);
             let times = self.plan.apps[self.executors[at].plan].task_time;
             let slow = self.rng.random_bool(self.weather.slow);
@@ -217,10 +236,10 @@ impl World {
         let mut outcome = if killed { Outcome::Killed } else { Outcome::Succeeded };
         if !killed {
             let missing = parents.iter().find_map(|parent| self.missing(at, *parent));
-            if let Some((_, missed, wait)) = missing {
-                if wait > 0 && !waited {
+            if let Some((_, missed, worker, wait)) = missing {
+                if wait > 0 && waited.is_none() {
                     if let Some(running) = self.executors[at].running.get_mut(&task) {
-                        running.waited = true;
+                        running.waited = Some(worker);
                     }
                     self.after(pid, wait, Next::TaskEnds(pid, task));
                     return;
@@ -275,7 +294,7 @@ impl World {
         };
         // Nothing went since this was looked at last.
         let is_known = |known: u64| !self.plan.audited && known == self.losses;
-        if is_known(table.known.get()) && self.cuts.is_empty() {
+        if is_known(table.known.get()) && self.cuts.is_empty() && executor.lost.is_empty() {
             return None;
         }
         let mut first: Option<Missing> = None;
@@ -284,9 +303,11 @@ impl World {
             let reached = self.reaches(self.workers[here].host, worker.host);
             // One that has nothing of the application doesn't know its secret, and refuses.
             let answers = worker.pid.is_some() && worker.folder.contains_key(&app);
-            let missing = if !reached || (!answers && place.worker != here) {
+            let missing = if executor.lost.contains(&place.id) && place.worker != here {
+                Some((place.outputs[0], true, 0))
+            } else if !reached || (!answers && place.worker != here) {
                 // Refused some times, or waited for as often.
-                let wait = if reached { 7 * SECOND / 10 } else { 16 * SECOND };
+                let wait = if reached { 7 * SECOND / 10 } else { 20 * SECOND };
                 Some((place.outputs[0], true, wait))
             } else if is_known(place.known.get()) {
                 None
@@ -301,7 +322,7 @@ impl World {
             match missing {
                 None => place.known.set(self.losses),
                 Some((at, whole, wait)) if first.as_ref().is_none_or(|first| at < first.0) => {
-                    first = Some((at, table.missed(stage, at, whole), wait));
+                    first = Some((at, table.missed(stage, at, whole), place.id, wait));
                 }
                 Some(_) => {}
             }

@@ -47,6 +47,7 @@ pub struct Table {
 #[derive(Debug)]
 pub struct Place {
     pub worker: usize,
+    pub id: WorkerId,
     pub outputs: Vec<u32>,
     pub known: Cell<u64>,
 }
@@ -71,6 +72,8 @@ pub struct Hub {
     tables: BTreeMap<StageId, (u64, Rc<Table>)>,
     /// Shuffle tasks whose changes to accumulators were counted.
     counted: BTreeSet<(StageId, u32)>,
+    /// Workers that were lost, and since when that is known.
+    pub lost: BTreeMap<WorkerId, u64>,
     /// Which results each job has.
     results: BTreeMap<JobId, Vec<bool>>,
     audit: Option<Audit>,
@@ -90,6 +93,7 @@ impl Hub {
             makers: BTreeMap::new(),
             tables: BTreeMap::new(),
             counted: BTreeSet::new(),
+            lost: BTreeMap::new(),
             results: BTreeMap::new(),
             events: 0,
         }
@@ -99,6 +103,11 @@ impl Hub {
     pub fn load(&self) -> (u64, Vec<(ExecutorId, bool)>) {
         let idle = |id: &ExecutorId| (*id, self.scheduler.is_idle(*id));
         (self.scheduler.backlog(), self.executors.keys().map(idle).collect())
+    }
+
+    /// The executors that are there, and their connections.
+    pub fn executors(&self) -> impl Iterator<Item = (ExecutorId, Conn)> {
+        self.executors.iter().map(|(id, told)| (*id, told.conn))
     }
 
     /// The workers that outputs are on which the scheduler believes in.
@@ -150,6 +159,16 @@ impl World {
             self.drivers[at].hub.listened.remove(&conn);
             self.close(conn, SERVER);
         }
+    }
+
+    pub fn hub_worker_lost(&mut self, at: usize, worker: WorkerId, reason: String) {
+        let hub = &mut self.drivers[at].hub;
+        hub.lost.entry(worker).or_insert(self.now);
+        let conns: Vec<_> = hub.executors.values().map(|told| told.conn).collect();
+        for conn in conns {
+            self.say(conn, SERVER, Msg::WorkerLost(worker));
+        }
+        self.tell_scheduler(at, Event::WorkerLost { worker, reason });
     }
 
     pub fn hub_drains(&mut self, at: usize, worker: WorkerId) {
@@ -415,14 +434,14 @@ fn table(
     makers: &BTreeMap<ExecutorId, (usize, WorkerId)>,
 ) -> Table {
     let mut table = Table { outputs: Vec::new(), places: Vec::new(), known: Cell::new(0) };
-    let mut places: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
+    let mut places: BTreeMap<(usize, WorkerId), Vec<u32>> = BTreeMap::new();
     for (partition, attempt, executor) in scheduler.outputs(stage).expect("an input") {
         assert_eq!(partition as usize, table.outputs.len(), "the outputs are in order");
         table.outputs.push((attempt, executor));
-        places.entry(makers[&executor].0).or_default().push(partition);
+        places.entry(makers[&executor]).or_default().push(partition);
     }
     assert_eq!(table.outputs.len(), tasks as usize, "a task runs without all of {stage}");
-    let place = |(worker, outputs)| Place { worker, outputs, known: Cell::new(0) };
+    let place = |((worker, id), outputs)| Place { worker, id, outputs, known: Cell::new(0) };
     table.places = places.into_iter().map(place).collect();
     table
 }

@@ -6,7 +6,7 @@ use ingle_core::ids::WorkerId;
 use ingle_core::master::{AppId, DriverId, DriverSpec, Event, Target};
 use rand::Rng;
 
-use crate::net::Kind;
+use crate::net::{CLIENT, Kind};
 use crate::worker::Name;
 use crate::world::{Next, SECOND, World};
 
@@ -163,6 +163,7 @@ impl World {
         if self.plan.audited && self.now > self.storm + 15 * SECOND {
             self.nothing_runs_unknown();
         }
+        self.nobody_waits_for_what_is_lost();
         if self.now == self.storm + CALM {
             self.drivers_know_what_is_lost();
         }
@@ -181,6 +182,25 @@ impl World {
             let believed = driver.hub.output_workers();
             let lost: Vec<_> = believed.difference(&known).collect();
             assert!(lost.is_empty(), "driver {at} doesn't know that {lost:?} are lost");
+        }
+    }
+
+    /// No task waits for a worker for long once its driver knows that it is lost: it would hold up its slot, and its job.
+    fn nobody_waits_for_what_is_lost(&self) {
+        const TOLD: u64 = 2 * SECOND;
+        for driver in self.drivers.iter().filter(|driver| !driver.hub.lost.is_empty()) {
+            for (id, conn) in driver.hub.executors() {
+                let Kind::Executor(at) = self.processes[self.at_end(conn, CLIENT)].kind else {
+                    continue;
+                };
+                if !self.hears_in_time(conn, CLIENT) {
+                    continue;
+                }
+                for worker in self.executors[at].waited_for() {
+                    let known = driver.hub.lost.get(&worker).map(|since| self.now - since);
+                    assert!(known < Some(TOLD), "a task of {id} waits for {worker}, which is lost");
+                }
+            }
         }
     }
 

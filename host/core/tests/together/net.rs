@@ -112,6 +112,8 @@ pub enum Msg {
     Launch(Vec<TaskLaunch>),
     Kill(TaskId),
     Forget(StageId),
+    /// Nobody need wait for that worker.
+    WorkerLost(WorkerId),
 }
 
 impl World {
@@ -212,6 +214,14 @@ impl World {
             self.processes[end].conns.push(conn);
         }
         self.dialled(pid, Some(conn));
+    }
+
+    /// Whether all that was said to an end some time ago has come there.
+    pub fn hears_in_time(&self, conn: Conn, side: usize) -> bool {
+        let ends = &self.links[conn.0].0;
+        let [here, there] = [side, 1 - side].map(|side| self.processes[ends[side].pid].host);
+        let end = &ends[side];
+        end.open && !end.lost && end.stalled.is_empty() && !self.is_cut(there, here)
     }
 
     /// The process at an end.
