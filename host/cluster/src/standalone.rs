@@ -425,7 +425,9 @@ impl Connection {
             Command::WorkerLost(WorkerGone { worker, reason }) => {
                 self.hub.application.worker_lost(WorkerId(worker), &reason);
             }
-            Command::WorkerDraining(worker) => self.hub.drain(WorkerId(worker)),
+            Command::WorkerDraining(worker) => {
+                self.hub.application.drain_worker(WorkerId(worker));
+            }
             Command::Waits(text) => {
                 self.waits.send_replace(text);
             }

@@ -211,9 +211,9 @@ impl Application {
         (core.scheduler.backlog(), core.executors.keys().map(idle).collect())
     }
 
-    /// An executor gets no new tasks.
-    pub fn drain_executor(&self, executor: ExecutorId) {
-        self.handle(self.core.lock(), Event::ExecutorDraining { executor });
+    /// The executors on a worker, and those that come there, get no new tasks.
+    pub fn drain_worker(&self, worker: WorkerId) {
+        self.handle(self.core.lock(), Event::WorkerDraining { worker });
     }
 
     /// A machine is gone, with all that was stored there.

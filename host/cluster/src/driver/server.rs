@@ -114,19 +114,6 @@ impl Hub {
         self.executors.lock().granted.values().map(|grant| grant.cores).sum()
     }
 
-    /// The executors on a worker get no new tasks.
-    pub fn drain(&self, worker: WorkerId) {
-        let executors = self.executors.lock();
-        let there: Vec<_> = executors
-            .granted
-            .iter()
-            .filter(|(_, grant)| grant.worker == worker)
-            .map(|(executor, _)| *executor)
-            .collect();
-        drop(executors);
-        there.into_iter().for_each(|executor| self.application.drain_executor(executor));
-    }
-
     /// Ends all connections: the executors end with them.
     pub fn close(&self) {
         let mut executors = self.executors.lock();

@@ -28,10 +28,11 @@ pub enum Event {
         /// Whether what it stored went with it.
         outputs_lost: bool,
     },
-    /// An executor is given no more tasks; those that it has may finish.
-    ExecutorDraining {
-        /// The executor.
-        executor: ExecutorId,
+    /// The executors on a worker, and those that come there, are given no more tasks; those that they have may finish. See
+    /// [`Scheduler::drained`](super::Scheduler::drained).
+    WorkerDraining {
+        /// The worker.
+        worker: WorkerId,
     },
     /// A worker is gone: all executors on it, and all that any executor that was ever on it made.
     WorkerLost {

@@ -47,6 +47,11 @@ impl Executor {
         self.running.len() + self.stopping.len()
     }
 
+    /// Whether it is to be given nothing more.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
     /// Whether it may be given tasks at all.
     pub fn is_usable(&self) -> bool {
         !(self.draining || self.excluded || self.worker_excluded)
@@ -75,6 +80,8 @@ pub(super) struct Executors {
     ever: BTreeMap<WorkerId, BTreeSet<ExecutorId>>,
     /// The worker of each of those.
     homes: BTreeMap<ExecutorId, WorkerId>,
+    /// Workers whose executors are to be given nothing more, also those that come.
+    draining: BTreeSet<WorkerId>,
 }
 
 impl Executors {
@@ -86,7 +93,7 @@ impl Executors {
         let executor = Executor {
             slots,
             worker,
-            draining: false,
+            draining: self.draining.contains(&worker),
             excluded: false,
             worker_excluded,
             failed: BTreeSet::new(),
@@ -95,19 +102,28 @@ impl Executors {
             stopping: BTreeSet::new(),
             launching: Vec::new(),
         };
-        self.all.insert(id, executor);
         self.homes.insert(id, worker);
         self.ever.entry(worker).or_default().insert(id);
-        if !worker_excluded {
+        if executor.is_usable() {
             self.idle.insert(id);
             self.usable += 1;
             self.slots += u64::from(slots);
         }
+        self.all.insert(id, executor);
     }
 
-    /// One is to be given nothing more.
-    pub fn drain(&mut self, id: ExecutorId) {
-        self.change(id, |executor| executor.draining = true);
+    /// Those on a worker are to be given nothing more.
+    pub fn drain_worker(&mut self, worker: WorkerId) {
+        if self.draining.insert(worker) {
+            let there = self.ever.get(&worker).cloned().unwrap_or_default();
+            there.into_iter().for_each(|id| self.change(id, |executor| executor.draining = true));
+        }
+    }
+
+    /// Those that are there and are to be given nothing more.
+    pub fn draining(&self) -> impl Iterator<Item = ExecutorId> + '_ {
+        let there = self.draining.iter().filter_map(|worker| self.ever.get(worker)).flatten();
+        there.copied().filter(|id| self.all.contains_key(id))
     }
 
     /// One is given nothing for a time, or something again, its failures forgotten.
@@ -189,6 +205,7 @@ impl Executors {
 
     /// A worker is gone; gives all executors that are or were there.
     pub fn forget_worker(&mut self, worker: WorkerId) -> Vec<ExecutorId> {
+        self.draining.remove(&worker);
         let there = self.ever.remove(&worker).unwrap_or_default();
         for id in &there {
             self.homes.remove(id);
@@ -319,6 +336,8 @@ impl Executors {
         assert_eq!(idle, self.idle, "executors with an idle slot");
         for (id, executor) in self.iter() {
             assert_eq!(self.homes.get(&id), Some(&executor.worker), "the worker of {id}");
+            let drains = self.draining.contains(&executor.worker);
+            assert_eq!(executor.draining, drains, "whether {id} drains");
             assert!(executor.launching.is_empty(), "{id} has launches that were never asked for");
         }
         let tasks: usize = self.all.values().map(|e| e.running.len()).sum();

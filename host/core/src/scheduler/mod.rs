@@ -102,6 +102,17 @@ impl Scheduler {
         self.executors.get(executor).is_some_and(|e| e.load() == 0)
     }
 
+    /// The executors that are given no more tasks and have none, not even ones that were told to stop: nobody needs them any more, and what
+    /// they made is their worker's.
+    pub fn drained(&self) -> impl Iterator<Item = ExecutorId> + '_ {
+        self.executors.draining().filter(|id| self.is_idle(*id))
+    }
+
+    /// Whether an executor is given no more tasks, for good.
+    pub fn is_draining(&self, executor: ExecutorId) -> bool {
+        self.executors.get(executor).is_some_and(|e| e.is_draining())
+    }
+
     /// How many tasks could run now, if there were slots enough: those that executors have, those that are ready, and copies
     /// of late ones. What [`DynamicAllocation`](crate::dynamic::DynamicAllocation) wants to know. Looks at ready stages only.
     pub fn backlog(&self) -> u64 {
@@ -129,7 +140,7 @@ impl Scheduler {
             Event::ExecutorLost { executor, reason, outputs_lost } => {
                 self.executor_lost(executor, &reason, outputs_lost, actions);
             }
-            Event::ExecutorDraining { executor } => self.executors.drain(executor),
+            Event::WorkerDraining { worker } => self.executors.drain_worker(worker),
             Event::WorkerLost { worker, reason } => self.worker_lost(worker, &reason, actions),
             Event::StageDefined { stage, spec } => self.define(stage, spec, actions),
             Event::StageDropped { stage } => self.drop_stage(stage, actions),

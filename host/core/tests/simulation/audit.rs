@@ -58,6 +58,7 @@ pub struct Audit {
     /// Neither ended nor told to stop.
     wanted: BTreeMap<(StageId, u32), Vec<TaskId>>,
     draining: BTreeSet<ExecutorId>,
+    draining_workers: BTreeSet<WorkerId>,
     excluded: BTreeSet<Excluded>,
     /// Reported as a success, and neither accepted nor discarded yet.
     succeeded: BTreeSet<TaskId>,
@@ -85,6 +86,7 @@ impl Audit {
             homes: BTreeMap::new(),
             wanted: BTreeMap::new(),
             draining: BTreeSet::new(),
+            draining_workers: BTreeSet::new(),
             excluded: BTreeSet::new(),
             succeeded: BTreeSet::new(),
             accepted: BTreeSet::new(),
@@ -107,6 +109,9 @@ impl Audit {
     pub fn executor_added(&mut self, id: ExecutorId, slots: u32, worker: WorkerId) {
         self.executors.insert(id, Books { slots, worker, held: BTreeSet::new() });
         self.homes.insert(id, worker);
+        if self.draining_workers.contains(&worker) {
+            self.drained(id);
+        }
     }
 
     pub fn executor_gone(&mut self, id: ExecutorId) {
@@ -118,10 +123,19 @@ impl Audit {
 
     pub fn worker_gone(&mut self, worker: WorkerId) {
         self.excluded.remove(&Excluded::Worker(worker));
+        self.draining_workers.remove(&worker);
         self.end.workers_lost += 1;
     }
 
-    pub fn drained(&mut self, id: ExecutorId) {
+    pub fn worker_drains(&mut self, worker: WorkerId) {
+        if self.draining_workers.insert(worker) {
+            let there = self.executors.iter().filter(|(_, books)| books.worker == worker);
+            let there: Vec<_> = there.map(|(id, _)| *id).collect();
+            there.into_iter().for_each(|id| self.drained(id));
+        }
+    }
+
+    fn drained(&mut self, id: ExecutorId) {
         self.draining.insert(id);
         self.end.drained += 1;
     }

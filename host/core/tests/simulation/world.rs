@@ -139,9 +139,9 @@ impl World {
                 self.at(time, Next::Tell(event));
             }
         }
-        // Whatever happens, someone is there in the end.
+        // Whatever happens, someone is there in the end, where nobody else ever is.
         let executor = self.new_executor();
-        let worker = self.new_worker();
+        let worker = WorkerId(1000);
         self.at(STORM_MICROS, Next::Tell(Event::ExecutorAdded { executor, slots: 2, worker }));
     }
 
@@ -233,7 +233,7 @@ impl World {
                 self.audit.lost(|_, _, at| homes.get(&at.0) == Some(worker));
                 self.audit.worker_gone(*worker);
             }
-            Event::ExecutorDraining { executor } => self.audit.drained(*executor),
+            Event::WorkerDraining { worker } => self.audit.worker_drains(*worker),
             Event::ExecutorLost { executor, outputs_lost: true, .. } => {
                 self.audit.lost(|_, _, at| at.0 == *executor);
             }

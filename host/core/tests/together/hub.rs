@@ -172,12 +172,7 @@ impl World {
     }
 
     pub fn hub_drains(&mut self, at: usize, worker: WorkerId) {
-        let granted = self.drivers[at].hub.granted.iter();
-        let there: Vec<_> =
-            granted.filter(|(_, grant)| grant.worker == worker).map(|(id, _)| *id).collect();
-        for executor in there {
-            self.tell_scheduler(at, Event::ExecutorDraining { executor });
-        }
+        self.tell_scheduler(at, Event::WorkerDraining { worker });
     }
 
     pub fn hub_closed(&mut self, at: usize, conn: Conn) {
@@ -467,10 +462,7 @@ impl Hub {
                 audit.executor_added(*executor, *slots, *worker);
             }
             Event::ExecutorLost { executor, .. } => audit.executor_gone(*executor),
-            // One that isn't ready yet is drained in vain: the shell doesn't look again when it is.
-            Event::ExecutorDraining { executor } if self.executors.contains_key(executor) => {
-                audit.drained(*executor);
-            }
+            Event::WorkerDraining { worker } => audit.worker_drains(*worker),
             Event::WorkerLost { worker, .. } => {
                 let makers = &self.makers;
                 let there = |id: &ExecutorId| makers.get(id).is_some_and(|at| at.1 == *worker);

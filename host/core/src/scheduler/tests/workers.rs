@@ -72,11 +72,14 @@ fn a_draining_executor_finishes_what_it_has_and_gets_nothing_more() {
     let stage = env.results(3, &[]);
     let first = env.executor(2);
     let job = env.submit(stage);
-    env.tell(Event::ExecutorDraining { executor: first });
-    assert!(!env.scheduler.is_idle(first));
+    env.tell(Event::WorkerDraining { worker: WorkerId(first.0) });
+    env.tell(Event::WorkerDraining { worker: WorkerId(9) });
+    assert!(!env.scheduler.is_idle(first) && env.scheduler.is_draining(first));
     env.first_ends(Outcome::Succeeded);
+    assert_eq!(env.scheduler.drained().count(), 0);
     env.first_ends(Outcome::Succeeded);
     assert!(env.scheduler.is_idle(first));
+    assert!(env.scheduler.drained().eq([first]));
     assert_eq!(
         env.explain(job),
         "stage 0 (s0): 2 of 3 tasks done; \
@@ -86,6 +89,23 @@ fn a_draining_executor_finishes_what_it_has_and_gets_nothing_more() {
     assert_eq!(env.runs(), [(1, 0, 2, 0)]);
     env.lose(first, false);
     assert!(!env.scheduler.is_idle(first), "it isn't there");
+    assert_eq!(env.scheduler.drained().count(), 0);
+    env.drain();
+    assert_eq!(env.said().last().unwrap(), "job 0 finished");
+}
+
+#[test]
+fn an_executor_that_comes_to_a_draining_worker_gets_nothing() {
+    let mut env = TestEnv::new();
+    let stage = env.results(1, &[]);
+    env.submit(stage);
+    env.tell(Event::WorkerDraining { worker: WorkerId(0) });
+    let late = env.executor_on(1, 0);
+    assert_eq!(env.runs(), []);
+    assert!(env.scheduler.drained().eq([late]));
+    env.lose_worker(0, &[late]);
+    assert!(!env.scheduler.is_draining(late));
+    env.executor_on(1, 1);
     env.drain();
     assert_eq!(env.said().last().unwrap(), "job 0 finished");
 }
@@ -99,7 +119,7 @@ fn a_partition_that_failed_may_run_there_again_when_all_others_are_draining() {
     env.submit(stage);
     env.first_ends(failed(true));
     assert_eq!(env.runs(), [(1, 0, 1, 0)]);
-    env.tell(Event::ExecutorDraining { executor: other });
+    env.tell(Event::WorkerDraining { worker: WorkerId(other.0) });
     assert_eq!(env.runs(), [(1, 0, 1, 0), (0, 0, 0, 1)]);
 }
 

@@ -53,8 +53,12 @@ impl World {
 
     pub(super) fn drain(&mut self, executor: ExecutorId) {
         if self.executors.contains_key(&executor) {
-            self.tell(Event::ExecutorDraining { executor });
-            self.retire(executor);
+            let worker = self.homes[&executor];
+            self.tell(Event::WorkerDraining { worker });
+            let there = self.executors.keys().copied().filter(|id| self.homes[id] == worker);
+            for id in there.collect::<Vec<_>>() {
+                self.retire(id);
+            }
         }
     }
 
@@ -63,7 +67,7 @@ impl World {
         if !self.executors.contains_key(&executor) {
             return;
         }
-        if self.scheduler.is_idle(executor) {
+        if self.scheduler.drained().any(|id| id == executor) {
             self.vanish(executor);
             let reason = "it isn't needed".into();
             self.tell(Event::ExecutorLost { executor, reason, outputs_lost: false });
@@ -112,7 +116,7 @@ impl World {
             },
             7 => Event::Tick,
             8 => Event::WorkerLost { worker: WorkerId(FAR), reason: String::new() },
-            9 => Event::ExecutorDraining { executor: ExecutorId(FAR) },
+            9 => Event::WorkerDraining { worker: WorkerId(FAR) },
             _ => {
                 let task = TaskId { stage: StageId(near), partition: near, attempt: FAR };
                 let end = TaskEnd { task, run_time: Duration::MAX, outcome: Outcome::Killed };
