@@ -14,7 +14,7 @@ use ingle_core::memory::MemoryPool;
 use ingle_core::scheduler::Policy;
 use ingle_core::size::ByteSize;
 use ingle_proto::v1;
-use ingle_proto::v1::application_command::{Command, Granted, Lost, WorkerGone};
+use ingle_proto::v1::application_command::{Command, Granted, Has, Lost, WorkerGone};
 use ingle_proto::v1::application_report::Report;
 use ingle_proto::v1::master_client::MasterClient;
 use ingle_sandbox::{Finished, GuestFailure, Job, LogSink};
@@ -411,12 +411,23 @@ impl Connection {
             Command::Welcome(id) => {
                 (self.notes)(&Note::Cluster(format!("{id} on ingle://{}", self.master)));
                 self.hello.id = id;
+                // It is told again.
+                self.waits.send_replace(String::new());
                 self.link.welcomes.fetch_add(1, Ordering::Relaxed);
             }
             Command::Granted(Granted { executor, worker, worker_address, cores }) => {
                 let executor = ExecutorId(executor);
                 let grant = Grant { worker: WorkerId(worker), worker_address, cores };
-                self.hub.granted(executor, grant);
+                if !self.hub.granted(executor, grant) {
+                    // Said before, perhaps on a connection that broke.
+                    let _ = self.link.reports.try_send(Report::Releases(executor.0));
+                } else if self.hub.application.has_executor(executor) {
+                    let _ = self.link.reports.try_send(Report::Registered(executor.0));
+                }
+            }
+            Command::Has(Has { executors }) => {
+                self.hub.granted_no_others(&executors.into_iter().map(ExecutorId).collect());
+                self.count();
             }
             Command::Lost(Lost { executor, reason }) => {
                 self.hub.gone(ExecutorId(executor), &reason);

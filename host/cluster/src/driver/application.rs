@@ -260,6 +260,11 @@ impl Application {
         self.handle(core, Event::ExecutorAdded { executor, slots, worker });
     }
 
+    /// Whether an executor is ready.
+    pub fn has_executor(&self, executor: ExecutorId) -> bool {
+        self.core.lock().executors.contains_key(&executor)
+    }
+
     /// Ends everything: the driver's next call stops it, tasks stop at theirs.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! What a driver offers its executors over the network: `proto/ingle/v1/driver.proto`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +50,8 @@ struct Executors {
     granted: BTreeMap<ExecutorId, Grant>,
     /// Dropped to end an executor's connection.
     attached: BTreeMap<ExecutorId, watch::Sender<()>>,
+    /// Those that are over. No name comes twice.
+    gone: BTreeSet<ExecutorId>,
 }
 
 /// What all connections share.
@@ -93,15 +95,34 @@ impl Hub {
         }
     }
 
-    /// An executor may come.
-    pub fn granted(&self, executor: ExecutorId, grant: Grant) {
-        self.executors.lock().granted.insert(executor, grant);
+    /// An executor may come. False if it is over already: the master doesn't know yet, or never heard.
+    pub fn granted(&self, executor: ExecutorId, grant: Grant) -> bool {
+        let mut executors = self.executors.lock();
+        if executors.gone.contains(&executor) {
+            return false;
+        }
+        executors.granted.insert(executor, grant);
+        drop(executors);
         self.grants.send_replace(());
+        true
+    }
+
+    /// The master has granted these, and no others: of those, only executors that are there go on, until their connections end.
+    pub fn granted_no_others(&self, has: &BTreeSet<ExecutorId>) {
+        let executors = self.executors.lock();
+        let gone = executors.granted.keys().copied();
+        let gone = gone.filter(|id| !has.contains(id) && !executors.attached.contains_key(id));
+        let gone: Vec<_> = gone.collect();
+        drop(executors);
+        for executor in gone {
+            self.gone(executor, "it was lost before the driver came back");
+        }
     }
 
     /// An executor is gone, or goes.
     pub fn gone(&self, executor: ExecutorId, reason: &str) {
         let mut executors = self.executors.lock();
+        executors.gone.insert(executor);
         executors.granted.remove(&executor);
         let attached = executors.attached.remove(&executor);
         drop(executors);
@@ -404,4 +425,52 @@ fn batches(
         }
     });
     Box::pin(ReceiverStream::new(messages))
+}
+
+#[cfg(test)]
+mod tests {
+    use ingle_blocks::Grants;
+    use ingle_core::memory::MemoryPool;
+    use ingle_core::scheduler::Policy;
+    use ingle_core::size::ByteSize;
+
+    use super::super::opened::Opened;
+    use super::*;
+
+    fn hub(spill: &tempfile::TempDir) -> Hub {
+        let pool = MemoryPool::new(ByteSize(1 << 20));
+        let opened = Opened::new(Arc::new(Grants::new(&[], &[]).unwrap()), pool.clone());
+        let application =
+            Application::new(Policy::default(), Arc::new(opened), pool.clone(), Box::new(|_| {}));
+        Hub::new(
+            Arc::new(application),
+            Secret::random().unwrap(),
+            v1::Welcome::default(),
+            Bytes::new(),
+            BlockStore::new(pool, spill.path()).unwrap(),
+            None,
+            Box::new(|_| {}),
+        )
+    }
+
+    #[test]
+    fn executors_whose_end_was_missed_are_not_counted_on() {
+        let spill = tempfile::tempdir().unwrap();
+        let hub = hub(&spill);
+        let grant = Grant { worker: WorkerId(1), worker_address: "here:1".into(), cores: 4 };
+        for id in 0..4 {
+            assert!(hub.granted(ExecutorId(id), grant.clone()));
+        }
+        let (end, _ended) = watch::channel(());
+        hub.executors.lock().attached.insert(ExecutorId(0), end);
+        hub.gone(ExecutorId(1), "it crashed");
+        assert_eq!(hub.slots(), 12);
+        // Of two the end was missed; one of them is still there, and its connection will tell.
+        hub.granted_no_others(&[ExecutorId(2)].into());
+        assert_eq!(hub.slots(), 8);
+        hub.gone(ExecutorId(0), "its connection broke");
+        assert_eq!(hub.slots(), 4);
+        assert!(!hub.granted(ExecutorId(1), grant), "it is over, and doesn't come again");
+        assert_eq!(hub.slots(), 4);
+    }
 }

@@ -170,6 +170,9 @@ pub fn app_command(news: AppNews) -> v1::ApplicationCommand {
                 cores,
             })
         }
+        AppNews::Has(executors) => AppCommand::Has(application_command::Has {
+            executors: executors.into_iter().map(|executor| executor.0).collect(),
+        }),
         AppNews::Lost { executor, reason } => {
             AppCommand::Lost(application_command::Lost { executor: executor.0, reason })
         }

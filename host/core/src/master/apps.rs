@@ -101,6 +101,10 @@ impl Master {
                 ));
             }
         }
+        actions
+            .push(Action::App(connection, AppNews::Has(app.executors.keys().copied().collect())));
+        // Nothing was said on this connection.
+        app.told.clear();
         // It may have been away when that happened, and would look for what was stored there.
         let news = app.workers.iter().filter_map(|id| match self.workers.get(id) {
             None => {

@@ -1,5 +1,6 @@
 //! What the master is told, and what it asks for.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -292,6 +293,8 @@ pub enum AppNews {
         /// Its task slots.
         cores: u32,
     },
+    /// All that it was granted and still has, once it is back: of what it knows beside them, it missed the end.
+    Has(BTreeSet<ExecutorId>),
     /// An executor is gone, or never came.
     Lost {
         /// The executor.

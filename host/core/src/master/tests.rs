@@ -570,6 +570,38 @@ fn a_driver_that_never_heard_its_welcome_is_no_second_application() {
 }
 
 #[test]
+fn an_application_that_is_back_hears_what_it_still_has_and_what_it_waits_for() {
+    let mut env = Env::new();
+    let (worker, _) = env.worker("a", 2, 8);
+    let bounded = || AppSpec { num_executors: Some(3), secret: vec![1; 32], ..spec() };
+    let (app, connection) = env.app(bounded());
+    assert_eq!(env.launched().len(), 2);
+    let waits = |env: &Env| {
+        let waits = |news: &&AppNews| matches!(news, AppNews::Waits(_));
+        env.news().into_iter().rfind(waits).cloned()
+    };
+    let text = waits(&env);
+    assert!(text.is_some());
+    env.tell(Event::ConnectionLost { connection });
+    env.tell(Event::ExecutorEnded {
+        worker,
+        executor: (app, ExecutorId(0)),
+        reason: "it crashed".into(),
+    });
+    env.tell(Event::ExecutorRegistered { executor: (app, ExecutorId(1)) });
+    env.pass_with(worker, 2);
+    env.tell(Event::Decommission { request: RequestId(1), worker });
+    for _ in 0..2 {
+        let connection = env.connection();
+        let id = Some(app);
+        env.tell(Event::AppHello { connection, id, spec: bounded(), wall: 0 });
+        assert!(env.news().contains(&&AppNews::Has([ExecutorId(1)].into())));
+        assert!(waits(&env).is_some(), "though it was told before");
+        env.tell(Event::ConnectionLost { connection });
+    }
+}
+
+#[test]
 fn leases_end_however_much_happens() {
     let mut env = Env::new();
     let (worker, connection) = env.worker("a", 1, 8);

@@ -24,8 +24,8 @@ const LONGEST_WAIT: u64 = 2 * SECOND;
 /// How often it looks at its application.
 const LOOK: u64 = SECOND / 10;
 
-/// Whether a driver that is back says again how many executors it wants and which workers it excludes. It must: what it said last may be
-/// lost, and a master that starts again knows neither. (The shell said each only when it changed, when this was written.)
+/// Whether a driver that is back says again how many executors it wants, which workers it excludes, and which executors have found it. It
+/// must: what it said last may be lost, and a master that starts again knows neither. (The shell said each only once, when this was written.)
 const SAYS_AGAIN: bool = true;
 
 /// How a job ended.
@@ -45,11 +45,13 @@ pub struct DriverProcess {
     pub address: String,
     spec: AppSpec,
     pub id: Option<AppId>,
-    conn: Option<Conn>,
+    pub conn: Option<Conn>,
     welcome: bool,
     /// Since when, if it is.
     pub welcome_since: u64,
     outgoing: VecDeque<Report>,
+    /// What it was told last that it waits for.
+    pub waits: String,
     /// It said that it is over.
     ending: bool,
     /// Nobody waits for the connection any more.
@@ -96,6 +98,7 @@ impl World {
             welcome: false,
             welcome_since: u64::MAX,
             outgoing: VecDeque::new(),
+            waits: String::new(),
             ending: false,
             left: false,
             since: Duration::ZERO,
@@ -225,6 +228,7 @@ impl World {
             AppNews::Welcome(id) => {
                 let driver = &mut self.drivers[at];
                 (driver.id, driver.welcome, driver.welcome_since) = (Some(id), true, self.now);
+                driver.waits.clear();
                 if SAYS_AGAIN {
                     (driver.wanted, driver.excluded) = (None, Vec::new());
                 }
@@ -232,14 +236,18 @@ impl World {
             }
             AppNews::Granted { executor, worker, worker_address, cores } => {
                 self.hub_granted(at, executor, worker, at_address(&worker_address), cores);
+                if SAYS_AGAIN && self.drivers[at].hub.has(executor) {
+                    self.driver_has(at, executor);
+                }
             }
+            AppNews::Has(executors) => self.hub_has_no_others(at, &executors),
             AppNews::Lost { executor, reason } => self.hub_gone(at, executor, &reason),
             AppNews::WorkerLost { worker, reason } => {
                 self.counts.workers_lost += 1;
                 self.hub_worker_lost(at, worker, reason);
             }
             AppNews::WorkerDraining(worker) => self.hub_drains(at, worker),
-            AppNews::Waits(_) => {}
+            AppNews::Waits(text) => self.drivers[at].waits = text,
             AppNews::Over(_) if self.drivers[at].ending => self.driver_leaves(at),
             AppNews::Over(why) => self.driver_over(at, why),
         }

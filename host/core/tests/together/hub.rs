@@ -12,7 +12,7 @@ use ingle_core::scheduler::{
 use crate::audit::{Audit, Missed};
 use crate::driver::JobEnd;
 use crate::misfortune::CALM;
-use crate::net::{CLIENT, Conn, Kind, Msg, SERVER};
+use crate::net::{CLIENT, Conn, Kind, Msg, Report, SERVER};
 use crate::world::{Next, SECOND, World};
 
 /// How long an executor may be early: before the master has said that it comes.
@@ -64,6 +64,7 @@ pub struct Hub {
     pub scheduler: Scheduler,
     granted: BTreeMap<ExecutorId, Grant>,
     attached: BTreeMap<ExecutorId, Conn>,
+    gone: BTreeSet<ExecutorId>,
     /// Those that wait for their grant, and their slots.
     early: BTreeMap<Conn, (ExecutorId, u32)>,
     listened: BTreeMap<Conn, (ExecutorId, Grant)>,
@@ -87,6 +88,7 @@ impl Hub {
             scheduler: Scheduler::new(policy),
             granted: BTreeMap::new(),
             attached: BTreeMap::new(),
+            gone: BTreeSet::new(),
             early: BTreeMap::new(),
             listened: BTreeMap::new(),
             executors: BTreeMap::new(),
@@ -103,6 +105,26 @@ impl Hub {
     pub fn load(&self) -> (u64, Vec<(ExecutorId, bool)>) {
         let idle = |id: &ExecutorId| (*id, self.scheduler.is_idle(*id));
         (self.scheduler.backlog(), self.executors.keys().map(idle).collect())
+    }
+
+    /// The executors that come and aren't there yet.
+    pub fn awaited(&self) -> impl Iterator<Item = ExecutorId> {
+        self.granted.keys().copied().filter(|id| !self.attached.contains_key(id))
+    }
+
+    /// Whether they are all ready.
+    pub fn has_all(&self, executors: &BTreeSet<ExecutorId>) -> bool {
+        executors.iter().all(|id| self.has(*id))
+    }
+
+    /// Whether an executor is ready.
+    pub fn has(&self, executor: ExecutorId) -> bool {
+        self.executors.contains_key(&executor)
+    }
+
+    /// The executors that come, or are there.
+    pub fn granted(&self) -> BTreeSet<ExecutorId> {
+        self.granted.keys().copied().collect()
     }
 
     /// The executors that are there, and their connections.
@@ -139,6 +161,11 @@ impl World {
         cores: u32,
     ) {
         let hub = &mut self.drivers[at].hub;
+        if hub.gone.contains(&executor) {
+            // The master hasn't heard of that yet, or never will.
+            self.driver_reports(at, Report::Releases(executor));
+            return;
+        }
         hub.granted.insert(executor, Grant { worker, place, cores });
         let early = hub.early.iter().find(|(_, (id, _))| *id == executor);
         if let Some((conn, (_, slots))) = early.map(|(conn, early)| (*conn, *early)) {
@@ -150,6 +177,7 @@ impl World {
     /// An executor is gone, or goes.
     pub fn hub_gone(&mut self, at: usize, executor: ExecutorId, reason: &str) {
         let hub = &mut self.drivers[at].hub;
+        hub.gone.insert(executor);
         hub.granted.remove(&executor);
         hub.executors.remove(&executor);
         let attached = hub.attached.remove(&executor);
@@ -158,6 +186,16 @@ impl World {
         if let Some(conn) = attached {
             self.drivers[at].hub.listened.remove(&conn);
             self.close(conn, SERVER);
+        }
+    }
+
+    /// Whatever isn't among these and isn't attached will never be.
+    pub fn hub_has_no_others(&mut self, at: usize, executors: &BTreeSet<ExecutorId>) {
+        let hub = &self.drivers[at].hub;
+        let gone = hub.granted.keys().copied();
+        let gone = gone.filter(|id| !executors.contains(id) && !hub.attached.contains_key(id));
+        for executor in gone.collect::<Vec<_>>() {
+            self.hub_gone(at, executor, "it was lost before the driver came back");
         }
     }
 

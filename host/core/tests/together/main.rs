@@ -101,7 +101,7 @@ fn ten_thousand_executors_and_a_million_tasks() {
         return;
     }
     let begun = Instant::now();
-    let counts = World::new(7, plan::big(), false).run();
+    let counts = World::new(11, plan::big(), false).run();
     println!("{:?} for {counts:?}", begun.elapsed());
     assert_eq!(counts.jobs_finished, 4);
     assert!(counts.tasks >= 1_000_000 && counts.executors > 9_900);

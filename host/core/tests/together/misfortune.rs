@@ -6,7 +6,7 @@ use ingle_core::ids::WorkerId;
 use ingle_core::master::{AppId, DriverId, DriverSpec, Event, Target};
 use rand::Rng;
 
-use crate::net::{CLIENT, Kind};
+use crate::net::{CLIENT, Kind, SERVER};
 use crate::worker::Name;
 use crate::world::{Next, SECOND, World};
 
@@ -164,6 +164,9 @@ impl World {
             self.nothing_runs_unknown();
         }
         self.nobody_waits_for_what_is_lost();
+        if self.plan.audited {
+            self.drivers_await_whom_they_should();
+        }
         if self.now == self.storm + CALM {
             self.drivers_know_what_is_lost();
         }
@@ -183,6 +186,36 @@ impl World {
             let lost: Vec<_> = believed.difference(&known).collect();
             assert!(lost.is_empty(), "driver {at} doesn't know that {lost:?} are lost");
         }
+    }
+
+    /// A driver that is connected waits for no executors but those that the master still means to come, and the master for none that are
+    /// there, whatever either missed while the driver was away.
+    fn drivers_await_whom_they_should(&mut self) {
+        const TOLD: u64 = 3 * SECOND;
+        let mut awaited = BTreeMap::new();
+        for (at, driver) in self.drivers.iter().enumerate() {
+            let status = driver.id.and_then(|id| self.master.core.app(id));
+            let Some(status) = status.filter(|status| !status.state.is_over()) else { continue };
+            let hears = driver.conn.is_some_and(|conn| {
+                [CLIENT, SERVER].iter().all(|side| self.hears_in_time(conn, *side))
+            });
+            if driver.gone || !hears || driver.welcome_since > self.now.saturating_sub(SECOND) {
+                continue;
+            }
+            let granted: BTreeSet<_> = status.executors.iter().map(|(id, _)| *id).collect();
+            let mut in_vain: Vec<_> =
+                driver.hub.awaited().filter(|id| !granted.contains(id)).collect();
+            if status.text.ends_with("executors to start") && driver.hub.has_all(&granted) {
+                in_vain.extend(granted);
+            }
+            for id in in_vain {
+                let since = self.awaited.get(&(at, id)).copied().unwrap_or(self.now);
+                let late = self.now - since >= TOLD;
+                assert!(!late, "driver {at}: {id} is waited for in vain; {}", status.text);
+                awaited.insert((at, id), since);
+            }
+        }
+        self.awaited = awaited;
     }
 
     /// No task waits for a worker for long once its driver knows that it is lost: it would hold up its slot, and its job.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ingle_core::ids::WorkerId;
+use ingle_core::master::AppState;
 use ingle_core::scheduler::Waits;
 
 use crate::worker::Name;
@@ -34,6 +35,12 @@ impl World {
             let status = status.unwrap_or_else(|| panic!("driver {at} is unknown to the master"));
             assert!(!status.state.is_over(), "driver {at} goes on, and {} is over", status.id);
             lives.insert(status.id);
+            // What a driver believes of itself is what its master does.
+            let executors = status.executors.iter().map(|(id, _)| *id).collect();
+            assert_eq!(driver.hub.granted(), executors, "the executors of driver {at}");
+            let runs = driver.hub.executors().next().is_some();
+            assert_eq!(runs, status.state == AppState::Running, "driver {at}: {}", status.text);
+            assert_eq!(driver.waits, status.text, "what driver {at} waits for");
             let waiting: Vec<_> = driver.jobs.iter().filter(|(_, end)| end.is_none()).collect();
             assert!(!waiting.is_empty(), "driver {at} does nothing");
             for (job, _) in waiting {

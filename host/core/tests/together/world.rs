@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
-use ingle_core::ids::TaskId;
+use ingle_core::ids::{ExecutorId, TaskId};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
@@ -160,6 +160,8 @@ pub struct World {
     pub submitted: BTreeSet<usize>,
     /// Executors that the master doesn't know, and since when that is seen.
     pub unknown: BTreeMap<Pid, u64>,
+    /// Executors of a driver that are waited for in vain, and since when that is seen.
+    pub awaited: BTreeMap<(usize, ExecutorId), u64>,
     /// How often files went.
     pub losses: u64,
     pub counts: Counts,
@@ -188,6 +190,7 @@ impl World {
             executors: Vec::new(),
             submitted: BTreeSet::new(),
             unknown: BTreeMap::new(),
+            awaited: BTreeMap::new(),
             losses: 1,
             counts: Counts::default(),
             all_over: None,
