@@ -217,17 +217,16 @@ fn a_client_that_is_killed_takes_its_application_along() {
 #[test]
 fn a_worker_that_is_told_to_end_waits_for_what_runs() {
     let place = Place::new();
-    let expected = text(&place, 4, 20_000);
-    let cluster = Cluster::new(&place, 1, 1);
-    let job = cluster.rsubmit("wordcount").args(["in", "out"]).spawn();
-    wait_until("an executor", || !cluster.children(0).is_empty());
+    let cluster = Cluster::new(&place, 1, 2);
+    let job = cluster.rsubmit("evil").args(["wait", "go", "2"]).spawn();
+    wait_until("two tasks", || job.said().matches("started").count() == 2);
     cluster.workers[0].signal(Signal::TERM);
-    job.wait().succeeds();
-    assert_eq!(place.table("out"), expected);
-    wait_until("the worker to have no work", || {
-        let stdout = cluster.ask(&["workers"]).succeeds().stdout;
-        !stdout.contains("ALIVE")
+    wait_until("the master to hear it", || {
+        cluster.ask(&["workers"]).succeeds().stdout.contains("DECOMMISSIONING")
     });
+    place.write("go", "");
+    assert_eq!(job.wait().succeeds().stdout, "done\n");
+    wait_until("the worker to have no work", || !cluster.workers[0].runs());
 }
 
 #[test]
@@ -239,6 +238,24 @@ fn a_decommissioned_worker_gets_no_more_work() {
     cluster.rsubmit("noop").arg("100").run().succeeds();
     assert!(cluster.ask(&["workers"]).succeeds().stdout.contains("DECOMMISSIONING"));
     cluster.ask(&["decommission", "worker-9"]).ends_with(1).says(&["no worker worker-9"]);
+}
+
+#[test]
+fn an_executor_leaves_a_decommissioned_worker_after_its_tasks_and_another_one_takes_its_place() {
+    let place = Place::new();
+    let cluster = Cluster::new(&place, 2, 1);
+    let job = cluster.rsubmit("evil").flags(["--num-executors", "1"]);
+    let job = job.args(["wait", "go", "2"]).spawn();
+    job.wait_for("started");
+    let at = (0..2).find(|w| !cluster.children(*w).is_empty()).expect("an executor");
+    let name = format!("worker-{}", at + 1);
+    let said = cluster.ask(&["decommission", &name]).succeeds().stdout;
+    assert!(said.contains("1 executors"), "{said}");
+    place.write("go", "");
+    job.wait().succeeds().says(&["executor 0 is gone", "its worker gets no more work"]);
+    wait_until("it to be empty", || {
+        cluster.children(at).is_empty() && cluster.leftovers(at).is_empty()
+    });
 }
 
 #[test]

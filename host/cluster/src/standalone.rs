@@ -491,6 +491,9 @@ impl Looker {
                     excluded = Some(now_excluded);
                 }
             }
+            for executor in self.hub.application.drained() {
+                self.release(executor, "its worker gets no more work");
+            }
             let Some(dynamic) = &mut self.dynamic else { continue };
             let (backlog, executors) = self.hub.application.load();
             let decision = dynamic.update(started.elapsed(), backlog, self.cores, executors);
@@ -500,10 +503,15 @@ impl Looker {
                 wanted = Some(decision.target);
             }
             for executor in decision.release {
-                if self.reports.try_send(Report::Releases(executor.0)).is_ok() {
-                    self.hub.gone(executor, "it was idle for long");
-                }
+                self.release(executor, "it was idle for long");
             }
+        }
+    }
+
+    /// Gives an executor back to the master, so that another may come.
+    fn release(&self, executor: ExecutorId, why: &str) {
+        if self.reports.try_send(Report::Releases(executor.0)).is_ok() {
+            self.hub.gone(executor, why);
         }
     }
 }

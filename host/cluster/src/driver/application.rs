@@ -204,11 +204,17 @@ impl Application {
         self.core.lock().scheduler.excluded_workers().collect()
     }
 
-    /// Tasks that run or could, and the executors that are there, each with whether it is idle.
+    /// Tasks that run or could, and the executors that take tasks, each with whether it is idle.
     pub fn load(&self) -> (u64, Vec<(ExecutorId, bool)>) {
         let core = self.core.lock();
+        let takes = core.executors.keys().filter(|id| !core.scheduler.is_draining(**id));
         let idle = |id: &ExecutorId| (*id, core.scheduler.is_idle(*id));
-        (core.scheduler.backlog(), core.executors.keys().map(idle).collect())
+        (core.scheduler.backlog(), takes.map(idle).collect())
+    }
+
+    /// Executors that get no more tasks, and have none.
+    pub fn drained(&self) -> Vec<ExecutorId> {
+        self.core.lock().scheduler.drained().collect()
     }
 
     /// The executors on a worker, and those that come there, get no new tasks.

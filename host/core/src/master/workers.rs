@@ -206,7 +206,7 @@ impl Master {
             return;
         };
         let text = format!(
-            "{id} ({}) gets no more work; {} executors and {} drivers on it go on until they end",
+            "{id} ({}) gets no more work; {} executors on it go when their tasks have ended, {} drivers when they have",
             worker.address,
             worker.executors.len(),
             worker.drivers.len()

@@ -281,6 +281,10 @@ impl World {
             driver.excluded.clone_from(&excluded);
             self.driver_reports(at, Report::Excludes(excluded));
         }
+        for executor in self.drivers[at].hub.scheduler.drained().collect::<Vec<_>>() {
+            self.driver_reports(at, Report::Releases(executor));
+            self.hub_gone(at, executor, "its worker gets no more work");
+        }
         let driver = &mut self.drivers[at];
         let Some(dynamic) = &mut driver.dynamic else { return };
         let cores = driver.spec.executor_cores.unwrap_or(1);

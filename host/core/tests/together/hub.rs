@@ -101,10 +101,11 @@ impl Hub {
         }
     }
 
-    /// Tasks that run or could, and the executors that are there, each with whether it is idle.
+    /// Tasks that run or could, and the executors that take tasks, each with whether it is idle.
     pub fn load(&self) -> (u64, Vec<(ExecutorId, bool)>) {
+        let takes = self.executors.keys().filter(|id| !self.scheduler.is_draining(**id));
         let idle = |id: &ExecutorId| (*id, self.scheduler.is_idle(*id));
-        (self.scheduler.backlog(), self.executors.keys().map(idle).collect())
+        (self.scheduler.backlog(), takes.map(idle).collect())
     }
 
     /// The executors that come and aren't there yet.

@@ -51,7 +51,7 @@ impl World {
                 };
                 let text = &status.text;
                 let said = (waits(|w| *w == Waits::Executors) && !text.is_empty())
-                    || waits(|w| matches!(w, Waits::Draining | Waits::Turn(_)));
+                    || waits(|w| matches!(w, Waits::Turn(_)));
                 assert!(said, "driver {at}, {job}: {explanation}; {} says {text:?}", status.id);
                 self.counts.waiting += 1;
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ingle::prelude::*;
 
-use crate::{Behaviour, arg};
+use crate::{Behaviour, arg, number};
 
 pub fn behaviour(name: &str) -> Option<Behaviour> {
     Some(match name {
@@ -22,6 +22,7 @@ pub fn behaviour(name: &str) -> Option<Behaviour> {
         "fail-beside-loop" => fail_beside,
         "straggle" => straggle,
         "idle-driver" => idle_driver,
+        "wait" => wait,
         _ => return None,
     })
 }
@@ -100,6 +101,19 @@ fn straggle(ctx: &Context, args: &[String]) -> Result<()> {
         n
     });
     println!("{}", sum.reduce(|a, b| a + b)?.unwrap_or(0));
+    Ok(())
+}
+
+/// So many tasks that wait for a file.
+fn wait(ctx: &Context, args: &[String]) -> Result<()> {
+    let (file, tasks) = (arg(args, 0)?, number(args, 1)?);
+    ctx.run_tasks(0..tasks, move |_| {
+        eprintln!("started");
+        while !std::path::Path::new(&file).exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    })?;
+    println!("done");
     Ok(())
 }
 
