@@ -70,7 +70,7 @@ enum Verb {
         #[command(flatten)]
         which: Which,
     },
-    /// Gives a worker no more work; what runs on it goes on.
+    /// Gives a worker no more work: tasks and drivers that run there end as they would, and executors go without new tasks.
     Decommission {
         /// As `ingle workers` lists it: worker-N, or its address.
         worker: String,
