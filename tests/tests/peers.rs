@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ingle_proto::v1;
 use ingle_proto::v1::application_report::Report as AppReport;
@@ -321,6 +321,38 @@ fn workers_that_claim_the_absurd_are_refused_or_outlived() {
     assert_eq!(place.table("out"), expected);
     drop(fake);
     assert_eq!(cluster.panics(), [""; 0]);
+}
+
+#[test]
+fn a_worker_that_is_refused_asks_ever_more_seldom() {
+    let place = Place::new();
+    let cluster = Cluster::new(&place, 0, 1);
+    let way = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("ingle://{}", way.local_addr().expect("its address"));
+    let work = place.path("refused");
+    let args = ["worker", &url, "--port", "0", "--memory", "4g", "--cores", "100000", "--work-dir"];
+    let args = args.into_iter().map(Into::into).chain([work.into()]);
+    let worker = Running::ingle(&place, None, args);
+    let mut asked = Vec::new();
+    while asked.len() < 6 {
+        let (worker, _) = way.accept().expect("a connection");
+        asked.push(Instant::now());
+        let master = TcpStream::connect(cluster.master_address()).expect("the master");
+        let ends = [(&worker, &master), (&master, &worker)];
+        for (from, to) in ends.map(|(a, b)| (a.try_clone(), b.try_clone())) {
+            let (mut from, mut to) = (from.expect("a copy"), to.expect("a copy"));
+            std::thread::spawn(move || {
+                // Either may end it.
+                let _ = std::io::copy(&mut from, &mut to);
+                let _ = to.shutdown(std::net::Shutdown::Both);
+            });
+        }
+    }
+    // 100, 200, 400, 800 and 1600 ms, or a quarter less.
+    let took = asked[5] - asked[0];
+    assert!(took > Duration::from_millis(2300), "asked six times within {took:?}");
+    worker.wait_for("100000 cores and 4.0 GiB are more than a worker can have");
+    worker.end();
 }
 
 #[test]

@@ -296,22 +296,19 @@ enum Broken {
 impl Connection {
     async fn run(mut self) {
         tokio::spawn(say_waits(self.waits.subscribe(), self.notes.clone()));
-        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
-        let mut since = Instant::now();
+        let patience = || Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+        let (mut backoff, mut since) = (patience(), Instant::now());
         let mut said = false;
         loop {
+            let welcomes = self.link.welcomes.load(Ordering::Relaxed);
             let broken = match rpc::connect(&self.master).await {
-                Ok(channel) => {
-                    let client = MasterClient::new(channel);
-                    let broken = self.attached(client, &mut said).await;
-                    if !self.hello.id.is_empty() {
-                        since = Instant::now();
-                        backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
-                    }
-                    broken
-                }
+                Ok(channel) => self.attached(MasterClient::new(channel), &mut said).await,
                 Err(why) => Broken::Away(why),
             };
+            // Somebody who only listens there is no master.
+            if self.link.welcomes.load(Ordering::Relaxed) != welcomes {
+                (backoff, since) = (patience(), Instant::now());
+            }
             let why = match broken {
                 Broken::Done => break,
                 Broken::Over(why) => {

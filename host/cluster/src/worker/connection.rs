@@ -54,17 +54,19 @@ impl Connection {
 
     /// Goes on for ever.
     pub async fn run(mut self) {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let patience = || Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let mut backoff = patience();
         let mut said = String::new();
         loop {
+            let mut welcome = false;
             let broken = match rpc::connect(&self.options.master).await {
-                Ok(channel) => {
-                    let broken = self.attached(channel, &mut said).await;
-                    backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-                    broken
-                }
+                Ok(channel) => self.attached(channel, &mut said, &mut welcome).await,
                 Err(why) => why,
             };
+            // One that is refused would be again, soon.
+            if welcome {
+                backoff = patience();
+            }
             // Once is enough, as long as it is the same.
             if broken != said {
                 tracing::warn!("no master at {}: {broken}; trying again", self.options.master);
@@ -101,7 +103,12 @@ impl Connection {
     }
 
     /// One connection, from hello to its end; says how it ended.
-    async fn attached(&mut self, channel: Channel, said: &mut String) -> String {
+    async fn attached(
+        &mut self,
+        channel: Channel,
+        said: &mut String,
+        welcomed: &mut bool,
+    ) -> String {
         let mut master = MasterClient::new(channel).max_decoding_message_size(rpc::MAX_MESSAGE);
         let (send, reports) = mpsc::channel(REPORTS);
         // What ended before is told by what the hello doesn't list.
@@ -122,6 +129,7 @@ impl Connection {
                     Ok(Some(v1::WorkerCommand { command: Some(command) })) => {
                         if let Command::Welcome(welcome) = &command {
                             said.clear();
+                            *welcomed = true;
                             self.processes.set_worker(welcome.worker);
                             tracing::info!("registered as worker-{} with {}", welcome.worker, self.options.master);
                         }

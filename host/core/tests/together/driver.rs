@@ -162,10 +162,10 @@ impl World {
     fn master_closed_driver(&mut self, at: usize) {
         let now = self.elapsed(self.drivers[at].pid);
         let driver = &mut self.drivers[at];
-        (driver.conn, driver.welcome, driver.welcome_since) = (None, false, u64::MAX);
-        if driver.id.is_some() {
+        if driver.welcome {
             (driver.since, driver.backoff) = (now, FIRST_WAIT);
         }
+        (driver.conn, driver.welcome, driver.welcome_since) = (None, false, u64::MAX);
         if driver.ending {
             self.driver_leaves(at);
         } else {

@@ -44,6 +44,8 @@ pub struct WorkerProcess {
     ended: Vec<Report>,
     pub draining: bool,
     told_draining: bool,
+    /// How often in a row it was refused.
+    refused: u32,
     /// What the worker believes that runs.
     pub running: BTreeMap<Name, (Pid, Room)>,
     /// What really runs on the machine.
@@ -71,6 +73,7 @@ impl WorkerProcess {
             ended: Vec::new(),
             draining: false,
             told_draining: false,
+            refused: 0,
             running: BTreeMap::new(),
             there: BTreeMap::new(),
             used: Room::default(),
@@ -173,8 +176,10 @@ impl World {
     pub fn worker_closed(&mut self, at: usize, conn: Conn) {
         if self.workers[at].conn == Some(conn) {
             self.workers[at].conn = None;
-            self.workers[at].welcome = false;
-            self.workers[at].backoff = FIRST_WAIT;
+            // One that is refused would be again, soon.
+            if std::mem::replace(&mut self.workers[at].welcome, false) {
+                self.workers[at].backoff = FIRST_WAIT;
+            }
             self.worker_waits(at);
         }
     }
@@ -201,6 +206,10 @@ impl World {
         }
         match msg {
             Msg::Refused(_) => {
+                let worker = &mut self.workers[at];
+                worker.refused += 1;
+                // Until the master has noticed that its predecessor is gone.
+                assert!(worker.refused < 30, "worker {at} asks {} times", worker.refused);
                 self.close(conn, CLIENT);
                 self.worker_closed(at, conn);
             }
@@ -213,7 +222,7 @@ impl World {
         match order {
             WorkerOrder::Welcome(id) => {
                 let worker = &mut self.workers[at];
-                (worker.id, worker.welcome) = (Some(id), true);
+                (worker.id, worker.welcome, worker.refused) = (Some(id), true, 0);
                 for report in std::mem::take(&mut worker.ended) {
                     self.worker_reports(at, report);
                 }
