@@ -3,8 +3,8 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = ["task", "driver", "worker", "master"].map(|name| format!("ingle/v1/{name}.proto"));
     let files = protox::compile(files, ["."])?;
-    // Bulk data isn't copied out of the message that brought it.
-    let bulk = ["Chunk", "ComponentChunk", "BlockPart", "ResultPart", "LogPart"];
+    // Bulk data isn't copied out of the message that brought it, or for each peer that is sent the same.
+    let bulk = ["Chunk", "ComponentChunk", "BlockPart", "ResultPart", "LogPart", "ExecutorCommand"];
     let builder = bulk
         .iter()
         .fold(tonic_prost_build::configure(), |b, name| b.bytes(format!(".ingle.v1.{name}")));

@@ -1,6 +1,5 @@
 //! The scheduler's words as messages, and back. What comes from a peer is checked here, before anything believes it.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -46,30 +45,6 @@ pub struct Home {
     pub worker: WorkerId,
     /// Where that serves it, host:port.
     pub address: String,
-}
-
-/// Where a stage's outputs are: partition, attempt and who made it, by partition.
-pub fn map_outputs(
-    stage: StageId,
-    outputs: impl Iterator<Item = (u32, u32, ExecutorId)>,
-    homes: &BTreeMap<ExecutorId, Home>,
-) -> v1::MapOutputs {
-    let mut message = v1::MapOutputs { stage: stage.0, ..v1::MapOutputs::default() };
-    let mut places = BTreeMap::new();
-    for (_, attempt, executor) in outputs {
-        let place = *places.entry(executor).or_insert_with(|| {
-            let home = homes.get(&executor);
-            message.makers.push(v1::map_outputs::Maker {
-                executor: executor.0,
-                worker: home.map(|home| home.address.clone()).unwrap_or_default(),
-                worker_id: home.map_or(0, |home| home.worker.0),
-            });
-            message.makers.len() as u32 - 1
-        });
-        message.maker.push(place);
-        message.attempt.push(attempt);
-    }
-    message
 }
 
 /// A source, for an executor elsewhere.

@@ -27,6 +27,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::opened::Opened;
 use super::results::{Made, Over, Queue, Ready, Updates};
 use super::stages::{self, Problem, Stage};
+use super::tables::Tables;
 use super::{ExecutorLink, Note, Reports};
 use crate::protocol::{self, Home};
 
@@ -72,6 +73,7 @@ struct Core {
     /// What executors said last that they took: bytes spilled, and the most memory charged at once.
     used: BTreeMap<ExecutorId, (u64, u64)>,
     stages: HashMap<StageId, Stage>,
+    tables: Tables,
     jobs: HashMap<JobId, Queue>,
     /// What the tasks made whose ends are being handled: accepted at once, or never.
     made: VecDeque<(TaskId, Made)>,
@@ -121,6 +123,7 @@ impl Application {
             scheduler: Scheduler::new(policy),
             executors: BTreeMap::new(),
             stages: HashMap::new(),
+            tables: Tables::default(),
             jobs: HashMap::new(),
             made: VecDeque::new(),
             homes: BTreeMap::new(),
@@ -566,11 +569,13 @@ impl Core {
                 Input::Shuffle(v1::ShuffleInput { stage, .. }) => {
                     let parent = StageId(stage);
                     let version = self.scheduler.outputs_version(parent);
-                    if to.outputs.insert(parent, version) != Some(version)
+                    let told = to.outputs.insert(parent, version);
+                    if told != Some(version)
                         && let Some(outputs) = self.scheduler.outputs(parent)
+                        && let Some(news) =
+                            self.tables.news(parent, version, outputs, told, &self.homes)
                     {
-                        let table = protocol::map_outputs(parent, outputs, &self.homes);
-                        send(Command::MapOutputs(table));
+                        send(Command::MapOutputs(news));
                     }
                 }
                 Input::Source(id) if to.link.is_elsewhere() && to.told.insert(Told::Source(id)) => {
@@ -603,9 +608,10 @@ impl Core {
     }
 
     fn forget_at_executors(&mut self, stage: StageId) {
+        self.tables.forget(stage);
         for to in self.executors.values_mut() {
-            to.outputs.remove(&stage);
-            if to.described.remove(&stage) {
+            // Some know only where its outputs were.
+            if to.outputs.remove(&stage).is_some() | to.described.remove(&stage) {
                 let forget = Command::Forget(Forget { stage: stage.0 });
                 to.link.send(protocol::command(forget), None);
             }

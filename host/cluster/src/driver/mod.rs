@@ -6,6 +6,7 @@ mod opened;
 mod results;
 mod server;
 mod stages;
+mod tables;
 
 use std::fmt;
 use std::time::Duration;

@@ -88,6 +88,7 @@ impl Workers {
 type Lost = watch::Receiver<bool>;
 
 /// The workers that one stage's inputs lie on, by their place in a list.
+#[derive(Clone)]
 pub struct Fetcher {
     pub ways: Arc<Workers>,
     /// And where they serve, host:port.

@@ -7,6 +7,7 @@ mod fetch;
 mod guest;
 mod images;
 mod log;
+mod outputs;
 mod process;
 mod queue;
 mod readers;
@@ -18,9 +19,10 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ingle_blocks::{BlockStore, MapOutput, OutputTarget, Place, Token};
+use ingle_blocks::{BlockStore, OutputTarget, Token};
 use ingle_core::ids::{CacheId, ExecutorId, OutputId, SourceId, StageId, WorkerId};
 use ingle_core::memory::MemoryPool;
+use ingle_proto::prost::Message;
 use ingle_proto::v1;
 use ingle_proto::v1::executor_command::Command;
 use ingle_sandbox::{Capabilities, Image, Job, LogSink};
@@ -28,8 +30,9 @@ use parking_lot::RwLock;
 
 use crate::driver::{ExecutorLink, Opened, Reports};
 use crate::protocol;
-use fetch::{Fetcher, Workers};
+use fetch::Workers;
 use images::NoImage;
+use outputs::Outputs;
 pub use process::{keep_component, load_job, run as run_process};
 use queue::Queue;
 
@@ -64,15 +67,6 @@ pub struct Executor {
     /// Stages whose tasks can't run here, and why.
     broken: RwLock<HashMap<StageId, NoImage>>,
     outputs: RwLock<HashMap<StageId, Arc<Outputs>>>,
-}
-
-/// Where a shuffle's outputs are.
-pub struct Outputs {
-    pub outputs: Arc<[MapOutput]>,
-    /// Who made each.
-    pub makers: Vec<ExecutorId>,
-    /// Brings those that are on other workers.
-    pub fetcher: Option<Fetcher>,
 }
 
 /// A stage as its tasks need it.
@@ -181,15 +175,10 @@ impl ExecutorLink for Executor {
                 // Slots that keep an instance of it let go.
                 self.queue.wake_all();
             }
-            Command::MapOutputs(table) => {
-                let stage = StageId(table.stage);
-                match self.table(table) {
-                    Some(outputs) => {
-                        self.outputs.write().insert(stage, Arc::new(outputs));
-                    }
-                    None => tracing::warn!("ignored a table of {stage} that makes no sense"),
-                }
-            }
+            Command::MapOutputs(message) => match v1::MapOutputs::decode(message) {
+                Ok(message) => self.told_outputs(&message),
+                Err(error) => tracing::warn!(%error, "ignored"),
+            },
             Command::Source(message) => self.open_source(message),
             Command::Output(v1::OutputDescription { output, path, token }) => {
                 let opened = Token::parse(&token)
@@ -234,6 +223,16 @@ impl Executor {
         self.outputs.read().get(&id).cloned()
     }
 
+    fn told_outputs(&self, message: &v1::MapOutputs) {
+        let stage = StageId(message.stage);
+        let (here, ways) = (&self.options.here, self.options.workers.as_ref());
+        let before = self.outputs(stage);
+        match Outputs::told(message, before.as_deref(), here, ways) {
+            Some(outputs) => drop(self.outputs.write().insert(stage, Arc::new(outputs))),
+            None => tracing::warn!("ignored what makes no sense of the outputs of {stage}"),
+        }
+    }
+
     fn open_source(&self, message: v1::SourceDescription) {
         let (id, opened) = (SourceId(message.source), &self.options.opened);
         message.published.iter().for_each(|path| opened.grants().publish(path.as_ref()));
@@ -243,39 +242,6 @@ impl Executor {
             // Its tasks fail, and say that it isn't there.
             tracing::warn!("{id}: {why}");
         }
-    }
-
-    /// None if it makes no sense.
-    fn table(&self, table: v1::MapOutputs) -> Option<Outputs> {
-        if table.maker.len() != table.attempt.len() {
-            return None;
-        }
-        let mut workers: Vec<(WorkerId, String)> = Vec::new();
-        let places: Vec<Place> = table
-            .makers
-            .iter()
-            .map(|maker| {
-                if maker.worker == self.options.here {
-                    return Place::Here;
-                }
-                let id = WorkerId(maker.worker_id);
-                let known = workers.iter().position(|(known, _)| *known == id);
-                Place::At(known.unwrap_or_else(|| {
-                    workers.push((id, maker.worker.clone()));
-                    workers.len() - 1
-                }))
-            })
-            .collect();
-        let output = |(map, (&maker, &attempt))| {
-            Some(MapOutput { map, attempt, place: *places.get(maker as usize)? })
-        };
-        let outputs = (0u32..).zip(table.maker.iter().zip(&table.attempt)).map(output);
-        let outputs = outputs.collect::<Option<Arc<[_]>>>()?;
-        let maker = |&at: &u32| table.makers.get(at as usize).map(|m| ExecutorId(m.executor));
-        let makers = table.maker.iter().map(maker).collect::<Option<_>>()?;
-        let ways = self.options.workers.clone();
-        let fetcher = ways.map(|ways| Fetcher { ways, workers: workers.into() });
-        Some(Outputs { outputs, makers, fetcher })
     }
 
     /// What a task may hold: an even share of what images leave, and no more than a 32-bit memory.

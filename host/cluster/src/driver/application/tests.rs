@@ -152,3 +152,96 @@ fn a_stage_that_shuffles_into_too_many_partitions_is_refused() {
     let refusal = application.define_stage(spec).unwrap().unwrap_err();
     assert!(refusal.contains("wide shuffles into 4294967295 partitions"), "{refusal}");
 }
+
+/// What an executor was told since the last time: tasks, and bytes that say where outputs are.
+fn news(told: &Told) -> (Vec<v1::TaskId>, usize) {
+    let (mut tasks, mut bytes) = (Vec::new(), 0);
+    for command in std::mem::take(&mut *told.0.lock()) {
+        match command {
+            Command::Launch(launch) => tasks.extend(launch.tasks.into_iter().map(|l| l.task)),
+            Command::MapOutputs(outputs) => bytes += outputs.len(),
+            _ => {}
+        }
+    }
+    (tasks.into_iter().flatten().collect(), bytes)
+}
+
+#[test]
+fn executors_are_told_which_outputs_changed_and_not_all_again() {
+    use v1::task_end::Outcome;
+    const EXECUTORS: u32 = 100;
+    const MAPS: u32 = 1000;
+    let (application, _) = application();
+    application.executor_lost(EXECUTOR, "it isn't needed");
+    let told: Vec<_> = (1..=EXECUTORS)
+        .map(|id| {
+            let (told, address) = (Arc::new(Told::default()), format!("10.0.0.{id}:7078"));
+            application.add_executor(ExecutorId(id), 1, WorkerId(id), &address, told.clone());
+            (ExecutorId(id), told)
+        })
+        .collect();
+    let define = |tasks, output, inputs: &[StageId]| {
+        let inputs = inputs.iter().map(|id| ingle_sandbox::host::Input::Shuffle(id.0)).collect();
+        let spec = StageSpec {
+            name: "stage".into(),
+            operators: Vec::new(),
+            tasks,
+            inputs,
+            output,
+            entry: 0,
+            payload: Vec::new(),
+            image: None,
+        };
+        application.define_stage(spec).unwrap().unwrap()
+    };
+    let map = define(MAPS, Output::Shuffle(1), &[]);
+    let reduce = define(100_000, Output::Results, &[map]);
+    application.run(reduce).unwrap();
+    let end = |executor, task, outcome| {
+        let end = v1::TaskEnd {
+            task: Some(task),
+            outcome: Some(outcome),
+            metrics: Some(v1::TaskMetrics { run_nanos: 1_000_000_000, ..Default::default() }),
+            ..v1::TaskEnd::default()
+        };
+        application.ended(executor, vec![(end, Made::default())]);
+    };
+    let succeeded = || Outcome::Succeeded(v1::Succeeded {});
+    // Until all executors have a task that reads; gives these, and what it took to tell them where.
+    let run_maps = || {
+        let (mut reading, mut bytes, mut made) = (Vec::new(), 0, Vec::new());
+        while reading.len() < EXECUTORS as usize {
+            for (executor, told) in &told {
+                let (tasks, more) = news(told);
+                bytes += more;
+                for task in tasks {
+                    if task.stage == map.0 {
+                        end(*executor, task, succeeded());
+                        made.push((*executor, task));
+                    } else {
+                        reading.push((*executor, task));
+                    }
+                }
+            }
+        }
+        (reading, bytes, made)
+    };
+    let (reading, all, made) = run_maps();
+    assert_eq!(made.len(), MAPS as usize);
+    let (maker, lost) = made[17];
+    for (at, (executor, task)) in reading.into_iter().enumerate() {
+        let missed = v1::FetchFailed {
+            stage: map.0,
+            partition: lost.partition,
+            executor: maker.0,
+            attempt: lost.attempt,
+            whole: false,
+        };
+        let outcome = if at == 0 { Outcome::FetchFailed(missed) } else { succeeded() };
+        end(executor, task, outcome);
+    }
+    let (_, changed, made) = run_maps();
+    println!("{EXECUTORS} executors, {MAPS} maps: {all} bytes for all, {changed} for a change");
+    assert_eq!(made.len(), 1);
+    assert!(all > EXECUTORS as usize * MAPS as usize && changed < all / 50);
+}
