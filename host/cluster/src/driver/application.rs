@@ -4,22 +4,21 @@
 //! to take commands: in local mode, one that forgets a stage removes what was spilled of it. The scheduler decides, this room
 //! translates.
 
+mod telling;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ingle_blocks::TaskResult;
-use ingle_core::ids::{
-    CacheId, ExecutorId, ImageId, JobId, OutputId, SourceId, StageId, TaskId, WorkerId,
-};
+use ingle_core::ids::{CacheId, ExecutorId, ImageId, JobId, OutputId, StageId, TaskId, WorkerId};
 use ingle_core::memory::MemoryPool;
 use ingle_core::scheduler::{Action, Event, Outcome, Policy, Scheduler, StageProgress};
 use ingle_proto::v1;
-use ingle_proto::v1::executor_command::{Command, DropCache, Forget, WorkerLost};
+use ingle_proto::v1::executor_command::{Command, DropCache, WorkerLost};
 use ingle_sandbox::Image;
 use ingle_sandbox::host::{Output, StageSpec, Stop};
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -74,6 +73,8 @@ struct Core {
     used: BTreeMap<ExecutorId, (u64, u64)>,
     stages: HashMap<StageId, Stage>,
     tables: Tables,
+    /// Stages that are to be forgotten, of which there may be output on a worker without executors.
+    left: BTreeMap<WorkerId, BTreeSet<StageId>>,
     jobs: HashMap<JobId, Queue>,
     /// What the tasks made whose ends are being handled: accepted at once, or never.
     made: VecDeque<(TaskId, Made)>,
@@ -95,6 +96,7 @@ struct Core {
 
 struct Executor {
     link: Arc<dyn ExecutorLink>,
+    worker: WorkerId,
     /// Stages that it was told of.
     described: HashSet<StageId>,
     /// Of a shuffle's outputs, what it was told last: the scheduler's number of that state.
@@ -124,6 +126,7 @@ impl Application {
             executors: BTreeMap::new(),
             stages: HashMap::new(),
             tables: Tables::default(),
+            left: BTreeMap::new(),
             jobs: HashMap::new(),
             made: VecDeque::new(),
             homes: BTreeMap::new(),
@@ -234,6 +237,7 @@ impl Application {
             let command = Command::WorkerLost(WorkerLost { worker: worker.0 });
             executor.link.send(protocol::command(command), None);
         }
+        core.forget_left(worker);
         self.handle(core, Event::WorkerLost { worker, reason: reason.to_owned() });
     }
 
@@ -260,12 +264,14 @@ impl Application {
         let mut core = self.core.lock();
         let new = Executor {
             link,
+            worker,
             described: HashSet::new(),
             outputs: HashMap::new(),
             told: HashSet::new(),
         };
         core.executors.insert(executor, new);
         core.homes.insert(executor, Home { worker, address: worker_address.to_owned() });
+        core.remove_left(executor, worker);
         self.handle(core, Event::ExecutorAdded { executor, slots, worker });
     }
 
@@ -554,67 +560,5 @@ impl Core {
         let was_empty = queue.is_empty();
         queue.push(task.partition, made);
         was_empty || queue.is_full()
-    }
-
-    /// Makes sure that an executor knows all that it must of a stage whose tasks it is given, and where their inputs are now.
-    fn describe(&mut self, executor: ExecutorId, id: StageId) {
-        let (Some(to), Some(stage)) = (self.executors.get_mut(&executor), self.stages.get(&id))
-        else {
-            return;
-        };
-        let send = |command| to.link.send(protocol::command(command), None);
-        for input in stage.description.inputs.iter().filter_map(|input| input.input.as_ref()) {
-            use v1::stage_input::Input;
-            match *input {
-                Input::Shuffle(v1::ShuffleInput { stage, .. }) => {
-                    let parent = StageId(stage);
-                    let version = self.scheduler.outputs_version(parent);
-                    let told = to.outputs.insert(parent, version);
-                    if told != Some(version)
-                        && let Some(outputs) = self.scheduler.outputs(parent)
-                        && let Some(news) =
-                            self.tables.news(parent, version, outputs, told, &self.homes)
-                    {
-                        send(Command::MapOutputs(news));
-                    }
-                }
-                Input::Source(id) if to.link.is_elsewhere() && to.told.insert(Told::Source(id)) => {
-                    if let Some(source) = self.opened.source(SourceId(id)) {
-                        let published = self.opened.grants().published();
-                        let source = protocol::source_message(SourceId(id), &source, &published);
-                        send(Command::Source(source));
-                    }
-                }
-                Input::Cached(id) if to.link.is_elsewhere() && to.told.insert(Told::Cache(id)) => {
-                    if let Some(level) = self.opened.cache(CacheId(id)) {
-                        let level = protocol::level_message(level).into();
-                        send(Command::Cache(v1::CacheDescription { cache: id, level }));
-                    }
-                }
-                Input::Source(_) | Input::Cached(_) => {}
-            }
-        }
-        if let Output::Files(id) = stage.output
-            && to.link.is_elsewhere()
-            && to.told.insert(Told::Output(id))
-            && let Some((path, token)) = self.opened.output_place(OutputId(id))
-        {
-            send(Command::Output(v1::OutputDescription { output: id, path, token }));
-        }
-        if to.described.insert(id) {
-            let describe = Command::Describe(stage.description.clone());
-            to.link.send(protocol::command(describe), stage.image.clone());
-        }
-    }
-
-    fn forget_at_executors(&mut self, stage: StageId) {
-        self.tables.forget(stage);
-        for to in self.executors.values_mut() {
-            // Some know only where its outputs were.
-            if to.outputs.remove(&stage).is_some() | to.described.remove(&stage) {
-                let forget = Command::Forget(Forget { stage: stage.0 });
-                to.link.send(protocol::command(forget), None);
-            }
-        }
     }
 }

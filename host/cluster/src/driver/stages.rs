@@ -1,8 +1,8 @@
 //! What the driver's host knows of a stage beside what the scheduler does.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use ingle_core::ids::{ImageId, OutputId, SourceId, StageId};
+use ingle_core::ids::{ImageId, OutputId, SourceId, StageId, WorkerId};
 use ingle_core::memory::{MemoryPool, MemoryUse, Reservation};
 use ingle_core::scheduler;
 use ingle_proto::v1;
@@ -28,6 +28,8 @@ pub struct Stage {
     pub operators: Vec<String>,
     pub tasks: u32,
     pub output: Output,
+    /// If it shuffles, the workers where executors have, or had, tasks of it.
+    pub workers: BTreeSet<WorkerId>,
     pub image: Option<Image>,
     /// What an executor must know. Complete but for the stage's number.
     pub description: v1::StageDescription,
@@ -155,8 +157,9 @@ pub fn define(
     };
     let for_scheduler = scheduler::StageSpec { name: name.clone(), tasks, parents, output: kind };
     let image = held.transpose()?;
+    let workers = BTreeSet::new();
     Ok((
-        Stage { name, operators, tasks, output, image, description, _charge: charge },
+        Stage { name, operators, tasks, output, workers, image, description, _charge: charge },
         for_scheduler,
     ))
 }

@@ -43,6 +43,8 @@ pub struct ExecutorProcess {
     queue: VecDeque<TaskId>,
     running: BTreeMap<TaskId, Task>,
     outputs: BTreeMap<StageId, Rc<Table>>,
+    /// Stages that it was told to forget.
+    forgotten: BTreeSet<StageId>,
     /// Workers that nobody need wait for.
     lost: BTreeSet<WorkerId>,
     /// What really succeeded here.
@@ -91,6 +93,7 @@ impl World {
             queue: VecDeque::new(),
             running: BTreeMap::new(),
             outputs: BTreeMap::new(),
+            forgotten: BTreeSet::new(),
             lost: BTreeSet::new(),
             succeeded: BTreeSet::new(),
         });
@@ -166,6 +169,9 @@ impl World {
             }
             Msg::Outputs(stage, table) => drop(self.executors[at].outputs.insert(stage, table)),
             Msg::Launch(tasks) => {
+                for launch in &tasks {
+                    self.executors[at].forgotten.remove(&launch.task.stage);
+                }
                 self.executors[at].queue.extend(tasks.into_iter().map(|launch| launch.task));
                 self.run_tasks(at);
             }
@@ -197,14 +203,20 @@ impl World {
             Msg::Forget(stage) => {
                 let executor = &mut self.executors[at];
                 executor.outputs.remove(&stage);
-                // Those of the other executors of its worker, too.
-                let folder = self.workers[executor.worker].folder.get_mut(&executor.name.0);
-                if let Some(files) = folder {
-                    files.retain(|file| file.0 != stage);
-                    self.losses += 1;
-                }
+                executor.forgotten.insert(stage);
+                self.remove_output(at, stage);
             }
             _ => unreachable!("that is not for an executor: {msg:?}"),
+        }
+    }
+
+    /// That of the other executors of its worker, too.
+    fn remove_output(&mut self, at: usize, stage: StageId) {
+        let executor = &self.executors[at];
+        let folder = self.workers[executor.worker].folder.get_mut(&executor.name.0);
+        if let Some(files) = folder {
+            files.retain(|file| file.0 != stage);
+            self.losses += 1;
         }
     }
 
@@ -272,6 +284,9 @@ impl World {
                 // Without its worker it writes in vain.
                 if let Some(folder) = folder {
                     folder.insert((task.stage, task.partition, task.attempt));
+                }
+                if self.executors[at].forgotten.contains(&task.stage) {
+                    self.remove_output(at, task.stage);
                 }
             }
         }

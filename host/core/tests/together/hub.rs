@@ -29,6 +29,7 @@ struct Grant {
 /// What an executor was told.
 struct Told {
     conn: Conn,
+    worker: WorkerId,
     described: BTreeSet<StageId>,
     outputs: BTreeMap<StageId, u64>,
 }
@@ -71,6 +72,12 @@ pub struct Hub {
     executors: BTreeMap<ExecutorId, Told>,
     makers: BTreeMap<ExecutorId, (usize, WorkerId)>,
     tables: BTreeMap<StageId, (u64, Rc<Table>)>,
+    /// The workers where executors have, or had, tasks of a stage that shuffles.
+    written: BTreeMap<StageId, BTreeSet<WorkerId>>,
+    /// Stages that are to be forgotten, of which there may be output on a worker without executors.
+    left: BTreeMap<WorkerId, BTreeSet<StageId>>,
+    /// Stages whose output is to go, and since when.
+    pub dropped: BTreeMap<StageId, u64>,
     /// Shuffle tasks whose changes to accumulators were counted.
     counted: BTreeSet<(StageId, u32)>,
     /// Workers that were lost, and since when that is known.
@@ -94,6 +101,9 @@ impl Hub {
             executors: BTreeMap::new(),
             makers: BTreeMap::new(),
             tables: BTreeMap::new(),
+            written: BTreeMap::new(),
+            left: BTreeMap::new(),
+            dropped: BTreeMap::new(),
             counted: BTreeSet::new(),
             lost: BTreeMap::new(),
             results: BTreeMap::new(),
@@ -203,6 +213,10 @@ impl World {
     pub fn hub_worker_lost(&mut self, at: usize, worker: WorkerId, reason: String) {
         let hub = &mut self.drivers[at].hub;
         hub.lost.entry(worker).or_insert(self.now);
+        hub.left.remove(&worker);
+        for workers in hub.written.values_mut() {
+            workers.remove(&worker);
+        }
         let conns: Vec<_> = hub.executors.values().map(|told| told.conn).collect();
         for conn in conns {
             self.say(conn, SERVER, Msg::WorkerLost(worker));
@@ -263,11 +277,14 @@ impl World {
         };
         match msg {
             Msg::Ready => {
-                let told = Told { conn, described: BTreeSet::new(), outputs: BTreeMap::new() };
-                let hub = &mut self.drivers[at].hub;
-                hub.executors.insert(executor, told);
-                hub.makers.insert(executor, (grant.place, grant.worker));
                 let (slots, worker) = (grant.cores, grant.worker);
+                let (described, outputs) = (BTreeSet::new(), BTreeMap::new());
+                let hub = &mut self.drivers[at].hub;
+                hub.executors.insert(executor, Told { conn, worker, described, outputs });
+                hub.makers.insert(executor, (grant.place, grant.worker));
+                for stage in hub.left.remove(&worker).unwrap_or_default() {
+                    self.say(conn, SERVER, Msg::Forget(stage));
+                }
                 self.tell_scheduler(at, Event::ExecutorAdded { executor, slots, worker });
                 self.driver_has(at, executor);
                 let all = self.drivers.iter().map(|driver| driver.hub.executors.len()).sum();
@@ -365,16 +382,8 @@ impl World {
             }
             Action::Accept { job, task, executor } => self.accept(at, job, task, executor),
             Action::DropOutput { stage } | Action::StageForgotten { stage } => {
-                let mut conns = Vec::new();
-                for told in self.drivers[at].hub.executors.values_mut() {
-                    told.outputs.remove(&stage);
-                    if told.described.remove(&stage) {
-                        conns.push(told.conn);
-                    }
-                }
-                for conn in conns {
-                    self.say(conn, SERVER, Msg::Forget(stage));
-                }
+                self.forget_at_executors(at, stage);
+                self.drivers[at].hub.dropped.insert(stage, self.now);
             }
             Action::JobFinished { job, .. } => {
                 let results = self.drivers[at].hub.results.remove(&job);
@@ -399,6 +408,26 @@ impl World {
             }
             Action::Refused(refusal) => panic!("{refusal}"),
             _ => {}
+        }
+    }
+
+    fn forget_at_executors(&mut self, at: usize, stage: StageId) {
+        let hub = &mut self.drivers[at].hub;
+        let mut left = hub.written.remove(&stage).unwrap_or_default();
+        let mut conns = Vec::new();
+        for told in hub.executors.values_mut() {
+            if told.outputs.remove(&stage).is_some() | told.described.remove(&stage) {
+                conns.push(told.conn);
+                left.remove(&told.worker);
+            }
+        }
+        let others = hub.executors.values().filter(|told| left.remove(&told.worker));
+        conns.extend(others.map(|told| told.conn));
+        for worker in left {
+            hub.left.entry(worker).or_default().insert(stage);
+        }
+        for conn in conns {
+            self.say(conn, SERVER, Msg::Forget(stage));
         }
     }
 
@@ -454,7 +483,14 @@ impl World {
             };
             news.push((parent, table));
         }
-        told.described.insert(stage);
+        hub.dropped.remove(&stage);
+        if told.described.insert(stage)
+            && spec.output == StageOutput::Shuffle
+            && hub.written.entry(stage).or_default().insert(told.worker)
+            && let Some(left) = hub.left.get_mut(&told.worker)
+        {
+            left.remove(&stage);
+        }
         for (parent, table) in news {
             self.say(conn, SERVER, Msg::Outputs(parent, table));
         }

@@ -49,11 +49,14 @@ fn for_seeds(seeds: std::ops::Range<u64>, mut run: impl FnMut(u64, bool)) {
 
 #[test]
 fn in_calm_weather_every_application_comes_to_its_end() {
-    for_seeds(0..100, |seed, print| {
+    let (mut finished, mut alone) = (0, false);
+    for_seeds(0..500, |seed, print| {
         let counts = World::new(seed, plan::small(seed, true), print).run();
         assert_eq!((counts.jobs_failed, counts.workers_lost, counts.misses), (0, 0, 0));
-        assert!(counts.jobs_finished + counts.apps_done + counts.waiting > 0);
+        finished += counts.jobs_finished;
+        alone |= print;
     });
+    assert!(alone || finished > 2000, "the seeds mean too little: {finished} jobs");
 }
 
 #[test]

@@ -164,6 +164,9 @@ impl World {
             self.nothing_runs_unknown();
         }
         self.nobody_waits_for_what_is_lost();
+        if self.weather.every == 0 {
+            self.nothing_is_left_of_what_is_dropped();
+        }
         if self.plan.audited {
             self.drivers_await_whom_they_should();
         }
@@ -232,6 +235,27 @@ impl World {
                 for worker in self.executors[at].waited_for() {
                     let known = driver.hub.lost.get(&worker).map(|since| self.now - since);
                     assert!(known < Some(TOLD), "a task of {id} waits for {worker}, which is lost");
+                }
+            }
+        }
+    }
+
+    /// Output that nobody needs any more goes, wherever its application still has an executor.
+    fn nothing_is_left_of_what_is_dropped(&self) {
+        let long_ago = |since: u64| self.now - since > 5 * SECOND;
+        for driver in self.drivers.iter().filter(|driver| !driver.gone) {
+            for (id, conn) in driver.hub.executors() {
+                let Kind::Executor(at) = self.processes[self.at_end(conn, CLIENT)].kind else {
+                    continue;
+                };
+                let executor = &self.executors[at];
+                let files = self.workers[executor.worker].folder.get(&executor.name.0);
+                for (stage, ..) in files.into_iter().flatten() {
+                    let since = driver.hub.dropped.get(stage).copied();
+                    assert!(
+                        !since.is_some_and(long_ago),
+                        "{stage} is dropped, and lies beside {id}"
+                    );
                 }
             }
         }

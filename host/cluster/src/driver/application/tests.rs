@@ -245,3 +245,48 @@ fn executors_are_told_which_outputs_changed_and_not_all_again() {
     assert_eq!(made.len(), 1);
     assert!(all > EXECUTORS as usize * MAPS as usize && changed < all / 50);
 }
+
+#[test]
+fn output_that_an_executor_left_is_removed_by_another_one_of_its_worker() {
+    let (application, first) = application();
+    let forgets = |told: &Told| {
+        let told = std::mem::take(&mut *told.0.lock());
+        let forgets = told.into_iter().filter_map(|command| match command {
+            Command::Forget(forget) => Some(forget.stage),
+            _ => None,
+        });
+        forgets.collect::<Vec<_>>()
+    };
+    let comes = |id, worker| {
+        let told = Arc::new(Told::default());
+        application.add_executor(ExecutorId(id), 1, WorkerId(worker), "there:1", told.clone());
+        told
+    };
+    let maps: Vec<_> = (0..3)
+        .map(|_| {
+            let map = define(&application, Output::Shuffle(1), &[]);
+            application.run(define(&application, Output::Results, &[map])).unwrap();
+            ends(&application, &first, true, Made::default());
+            ends(&application, &first, true, Made::default());
+            map
+        })
+        .collect();
+    let beside = comes(1, 1);
+    let elsewhere = comes(2, 2);
+    application.executor_lost(EXECUTOR, "it was idle for long");
+    application.drop_stage(maps[0]).unwrap();
+    let [there, not_there] = [&beside, &elsewhere].map(|told| forgets(told));
+    assert_eq!((there, not_there), (vec![maps[0].0], vec![]));
+
+    // Nobody is there, until somebody is.
+    application.executor_lost(ExecutorId(1), "it was idle for long");
+    application.drop_stage(maps[1]).unwrap();
+    assert_eq!(forgets(&comes(3, 1)), [maps[1].0]);
+    assert_eq!(forgets(&comes(4, 1)), []);
+    application.executor_lost(ExecutorId(3), "it was idle for long");
+    application.executor_lost(ExecutorId(4), "it was idle for long");
+    application.drop_stage(maps[2]).unwrap();
+    application.worker_lost(WorkerId(1), "fire");
+    assert_eq!(forgets(&comes(5, 1)), []);
+    assert_eq!(forgets(&elsewhere), []);
+}
