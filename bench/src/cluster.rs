@@ -29,10 +29,22 @@ impl Cluster {
             command.args(args).arg(dir.path().join(folder)).stdin(Stdio::null());
             command.stderr(Stdio::piped()).spawn().context("can't start ingle")
         };
-        let mut master = ingle(&["master", "--port", "0", "--dir"], "master")?;
+        let mut master = ingle(&["master", "--port", "0", "--webui-port", "0", "--dir"], "master")?;
         let url = said(&mut master, "master on ")?;
         let url = url.trim_end_matches(',').to_owned();
-        let args = ["worker", &url, "--port", "0", "--cores", "2", "--memory", "8g", "--work-dir"];
+        let args = [
+            "worker",
+            &url,
+            "--port",
+            "0",
+            "--webui-port",
+            "0",
+            "--cores",
+            "2",
+            "--memory",
+            "8g",
+            "--work-dir",
+        ];
         let mut worker = ingle(&args, "worker")?;
         said(&mut worker, "registered as ")?;
         Ok(Self { master, worker, url, _dir: dir })

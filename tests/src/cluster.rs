@@ -77,7 +77,18 @@ impl<'a> Cluster<'a> {
     /// Starts the master, again on the port that it had.
     pub fn start_master(&mut self) {
         let (dir, port) = (self.place.path("master"), self.port.to_string());
-        let args = ["master", "--port", &port, "--worker-lease", "3", "--app-lease", "3", "--dir"];
+        let args = [
+            "master",
+            "--port",
+            &port,
+            "--webui-port",
+            "0",
+            "--worker-lease",
+            "3",
+            "--app-lease",
+            "3",
+            "--dir",
+        ];
         let master = self.daemon(0, &args, dir);
         let said = "master on ingle://";
         master.wait_for(said);
@@ -113,13 +124,41 @@ impl<'a> Cluster<'a> {
     fn worker(&self, number: usize, cores: u32) -> Running {
         let dir = self.place.path(format!("worker-{number}"));
         let cores = cores.to_string();
-        let args = ["worker", &self.url, "--port", "0", "--memory", "4g", "--cores", &cores];
+        let args = [
+            "worker",
+            &self.url,
+            "--port",
+            "0",
+            "--webui-port",
+            "0",
+            "--memory",
+            "4g",
+            "--cores",
+            &cores,
+        ];
         self.daemon(number + 1, &[&args[..], &["--work-dir"]].concat(), dir)
     }
 
     /// Where the master listens, host:port.
     pub fn master_address(&self) -> &str {
         self.url.trim_start_matches("ingle://")
+    }
+
+    /// Where the page of a daemon is, host:port.
+    fn page(daemon: &Running) -> String {
+        let said = daemon.said();
+        let page = said.split("page on http://").nth(1).and_then(|rest| rest.split('/').next());
+        page.expect("it says so first").to_owned()
+    }
+
+    /// Where the master's page is, host:port.
+    pub fn master_page(&self) -> String {
+        Self::page(self.master.as_ref().expect("a master"))
+    }
+
+    /// Where a worker's page is, host:port.
+    pub fn worker_page(&self, worker: usize) -> String {
+        Self::page(&self.workers[worker])
     }
 
     /// Where a worker listens, host:port.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ingle_cluster::PagePort;
 use serde::Deserialize;
 
 /// Read if no file is named and it is there.
@@ -27,6 +28,8 @@ pub struct Config {
 pub struct Master {
     pub host: Option<String>,
     pub port: Option<u16>,
+    /// A number, or `none`.
+    pub webui_port: Option<PagePort>,
     pub dir: Option<PathBuf>,
     /// In seconds.
     pub worker_lease: Option<u64>,
@@ -41,6 +44,8 @@ pub struct Worker {
     pub master: Option<String>,
     pub host: Option<String>,
     pub port: Option<u16>,
+    /// A number, or `none`.
+    pub webui_port: Option<PagePort>,
     pub cores: Option<u32>,
     pub memory: Option<String>,
     pub work_dir: Option<PathBuf>,
@@ -81,6 +86,17 @@ mod tests {
         assert_eq!(worker.memory.as_deref(), Some("4g"));
         assert_eq!(worker.work_dir, Some("/w".into()));
         assert_eq!(worker.cores, None);
+    }
+
+    #[test]
+    fn a_page_has_a_port_or_is_not_there() {
+        let config = parse("[master]\nwebui-port = 80\n[worker]\nwebui-port = \"none\"\n").unwrap();
+        assert_eq!(config.master.webui_port, Some(PagePort::From(80)));
+        assert_eq!(config.worker.webui_port, Some(PagePort::Off));
+        for bad in ["70000", "\"off\"", "true", "-1"] {
+            let text = parse(&format!("[master]\nwebui-port = {bad}\n")).unwrap_err();
+            assert!(text.contains("line 2"), "{bad}: {text}");
+        }
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use clap::Args;
 use ingle_cluster::{
-    AccessSpec, DriverConfig, ExecutorConfig, MasterOptions, MasterPolicy, Note, Standalone, Wish,
-    WorkerOptions,
+    AccessSpec, DriverConfig, ExecutorConfig, MasterOptions, MasterPolicy, Note, PagePort,
+    Standalone, Wish, WorkerOptions,
 };
 use ingle_core::size::ByteSize;
 use ingle_sandbox::{ComponentHash, Finished, LogSink, Stream};
@@ -25,6 +25,9 @@ use crate::{machine, master, submit};
 const MAX_CONFIG: u64 = 64 << 20;
 const LOOPBACK: &str = "127.0.0.1";
 const WORKER_PORT: u16 = 7078;
+/// As Spark has them.
+const MASTER_PAGE: PagePort = PagePort::From(8080);
+const WORKER_PAGE: PagePort = PagePort::From(8081);
 
 /// `ingle master`
 #[derive(Args, Clone, Debug)]
@@ -35,6 +38,9 @@ pub struct MasterArgs {
     /// Its port; 0: any that is free [default: 7077].
     #[arg(long, env = "INGLE_MASTER_PORT")]
     port: Option<u16>,
+    /// The port of its page for people, or one of the next if it is taken; 0: any that is free; none: no page [default: 8080].
+    #[arg(long, value_name = "PORT", env = "INGLE_MASTER_WEBUI_PORT")]
+    webui_port: Option<PagePort>,
     /// Where its state and uploaded jobs are kept [default: ~/.local/state/ingle/master].
     #[arg(long, value_name = "DIR", env = "INGLE_MASTER_DIR")]
     dir: Option<PathBuf>,
@@ -61,6 +67,9 @@ pub struct WorkerArgs {
     /// Its port; 0: any that is free [default: 7078].
     #[arg(long, env = "INGLE_WORKER_PORT")]
     port: Option<u16>,
+    /// The port of its page for people, or one of the next if it is taken; 0: any that is free; none: no page [default: 8081].
+    #[arg(long, value_name = "PORT", env = "INGLE_WORKER_WEBUI_PORT")]
+    webui_port: Option<PagePort>,
     /// Cores that it offers [default: all of this machine].
     #[arg(long, env = "INGLE_WORKER_CORES")]
     cores: Option<u32>,
@@ -87,6 +96,9 @@ pub struct UpArgs {
     /// The master's port; 0: any that is free.
     #[arg(long, default_value_t = 7077)]
     port: u16,
+    /// The port of the master's page; the workers' pages have the next ones. 0: any that are free; none: no pages.
+    #[arg(long, value_name = "PORT", default_value = "8080")]
+    webui_port: PagePort,
     /// Cores of each worker [default: this machine's, shared out].
     #[arg(long)]
     cores: Option<u32>,
@@ -189,8 +201,9 @@ pub fn run_master(args: &MasterArgs) -> Done {
         None => state_dir("master")?,
     };
     let port = args.port.or(file.port).unwrap_or(master::PORT);
-    let options = MasterOptions { host, port, dir, policy };
-    runtime()?.block_on(async { ingle_cluster::run_master(options, wishes()?, |_| {}).await })
+    let page = args.webui_port.or(file.webui_port).unwrap_or(MASTER_PAGE);
+    let options = MasterOptions { host, port, page, dir, policy };
+    runtime()?.block_on(async { ingle_cluster::run_master(options, wishes()?, |_, _| {}).await })
 }
 
 fn program() -> Result<PathBuf, String> {
@@ -235,6 +248,7 @@ pub fn run_worker(args: &WorkerArgs) -> Done {
         master,
         host,
         port,
+        page: args.webui_port.or(file.webui_port).unwrap_or(WORKER_PAGE),
         cores,
         memory,
         work_dir,
@@ -273,18 +287,19 @@ pub fn run_up(args: &UpArgs) -> Done {
         let options = MasterOptions {
             host: LOOPBACK.into(),
             port: args.port,
+            page: args.webui_port,
             dir: dir.join("master"),
             policy: MasterPolicy::default(),
         };
         let (ready, address) = tokio::sync::oneshot::channel();
-        let ready = |address: &str| {
+        let ready = |address: &str, page: Option<&str>| {
             // Whoever waits for it is this very function.
-            let _ = ready.send(address.to_owned());
+            let _ = ready.send((address.to_owned(), page.map(str::to_owned)));
         };
         let (master_wish, master_wished) = watch::channel(Wish::Run);
         let mut running = tokio::task::JoinSet::new();
         let master = tokio::spawn(ingle_cluster::run_master(options, master_wished, ready));
-        let Ok(address) = address.await else {
+        let Ok((address, page)) = address.await else {
             return master.await.map_err(|e| e.to_string())?;
         };
         for number in 1..=args.workers {
@@ -292,6 +307,7 @@ pub fn run_up(args: &UpArgs) -> Done {
                 master: address.clone(),
                 host: LOOPBACK.into(),
                 port: 0,
+                page: args.webui_port.plus(number as u16),
                 cores,
                 memory,
                 work_dir: dir.join(format!("worker-{number}")),
@@ -301,6 +317,9 @@ pub fn run_up(args: &UpArgs) -> Done {
             running.spawn(ingle_cluster::run_worker(options, wish.clone()));
         }
         println!("ingle://{address}");
+        if let Some(page) = page {
+            println!("http://{page}/");
+        }
         while let Some(ended) = running.join_next().await {
             ended.map_err(|e| e.to_string())??;
         }

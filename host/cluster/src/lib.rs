@@ -11,6 +11,7 @@
 //! | `standalone` | a driver in this process, on a cluster |
 //! | `master`, `worker` | the daemons of a cluster |
 //! | `verbs` | what people ask a master |
+//! | `web` | the daemons' pages for people |
 //! | `rpc` | what all connections share |
 
 mod access;
@@ -23,6 +24,7 @@ mod prune;
 mod rpc;
 mod standalone;
 pub mod verbs;
+mod web;
 mod worker;
 
 pub use access::{Access, AccessSpec};
@@ -37,4 +39,5 @@ pub use ingle_proto::v1::{Compression, DriverConfig, ExecutorConfig, Submission,
 pub use local::{Local, LocalOptions, Remote, StartError, Totals};
 pub use master::{MasterOptions, run as run_master};
 pub use standalone::{Standalone, StandaloneOptions};
+pub use web::PagePort;
 pub use worker::{Wish, WorkerOptions, run as run_worker};

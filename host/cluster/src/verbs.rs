@@ -84,7 +84,7 @@ impl Asker {
 
     /// What an application, its driver and its tasks printed.
     pub async fn logs(&mut self, id: &str, follow: bool) -> Answer<Streaming<LogPart>> {
-        let request = v1::ReadLogRequest { id: id.to_owned(), follow };
+        let request = v1::ReadLogRequest { id: id.to_owned(), follow, last: 0 };
         let reply = self.master.read_logs(request).await;
         reply.map(|r| r.into_inner()).map_err(|status| self.words(status))
     }

@@ -32,6 +32,7 @@ fn measure(workers: u32) {
     for number in 0..workers {
         let hello = WorkerHello {
             address: format!("w{number}:1"),
+            page: String::new(),
             cores: CORES,
             memory: 64 * GIB,
             instance: 1,

@@ -63,6 +63,7 @@ pub fn worker_hello(hello: v1::WorkerHello) -> Result<WorkerHello, Status> {
     let driver = |running: v1::RunningDriver| Ok((driver_try(running.driver)?, room(running.room)));
     Ok(WorkerHello {
         address: hello.address,
+        page: hello.page,
         cores: hello.cores,
         memory: hello.memory,
         instance: hello.instance,
@@ -221,6 +222,12 @@ pub fn driver_status(status: &DriverStatus) -> v1::StatusReply {
         executors: Vec::new(),
         over: status.state.is_over(),
     }
+}
+
+/// What there is to say about an application or a driver, in a line.
+pub fn explained(id: &str, name: &str, state: &str, text: &str) -> String {
+    let text = if text.is_empty() { String::new() } else { format!(": {text}") };
+    format!("{id} ({name}) is {state}{text}")
 }
 
 pub fn app_row(status: &AppStatus) -> v1::list_applications_reply::Application {

@@ -4,14 +4,16 @@
 //! |---|---|
 //! | `shell` | feeds the core events, one at a time, and carries out its actions |
 //! | `service` | `proto/ingle/v1/master.proto`, in and out of the core's words |
+//! | `logs` | what was printed, from where it is |
 //! | `convert` | messages as the core's words, and back |
 //! | `store` | what survives the master |
 //! | `components` | jobs that were uploaded for drivers in cluster mode |
 
 mod components;
-mod convert;
+pub mod convert;
+pub mod logs;
 mod service;
-mod shell;
+pub mod shell;
 mod store;
 mod transfers;
 
@@ -22,6 +24,7 @@ use tokio::sync::watch;
 use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::rpc;
+use crate::web::{self, MasterSite, Page, PagePort};
 use crate::worker::{Wish, bind};
 use components::Components;
 use shell::Shell;
@@ -34,17 +37,19 @@ pub struct MasterOptions {
     pub host: String,
     /// 0: any that is free.
     pub port: u16,
+    /// Where its page for people is.
+    pub page: PagePort,
     /// Where its state and uploaded jobs are kept.
     pub dir: PathBuf,
     /// How long workers and applications may be out of reach.
     pub policy: ingle_core::master::Policy,
 }
 
-/// Runs a master until it is to end. `ready` hears of the address that it listens on.
+/// Runs a master until it is to end. `ready` hears of the address that it listens on, and of that of its page if it has one.
 pub async fn run(
     options: MasterOptions,
     mut wish: watch::Receiver<Wish>,
-    ready: impl FnOnce(&str),
+    ready: impl FnOnce(&str, Option<&str>),
 ) -> Result<(), String> {
     let listener = bind(&options.host, options.port).await?;
     let port = listener.local_addr().map_err(|e| e.to_string())?.port();
@@ -56,8 +61,11 @@ pub async fn run(
     let server = rpc::server()
         .add_service(service.server())
         .serve_with_incoming(TcpListenerStream::new(listener));
+    let site = MasterSite::new(shell.clone(), &address);
+    let page = web::listen(&options.host, options.page).await;
+    let page = page.and_then(|listener| web::serve(&options.host, listener, site.router()));
     tracing::info!("master on ingle://{address}, state in {}", options.dir.display());
-    ready(&address);
+    ready(&address, page.as_ref().map(Page::address));
     tokio::select! {
         served = server => Err(format!("serving: {served:?}")),
         () = shell.keep_time() => Ok(()),

@@ -1,17 +1,14 @@
 //! `proto/ingle/v1/master.proto`, in and out of the core's words.
 
-use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use ingle_core::ids::WorkerId;
 use ingle_core::master::{
     AppId, AppNews, ConnectionId, DriverId, Event, Reply, Target, WorkerOrder,
 };
 use ingle_proto::v1;
 use ingle_proto::v1::application_report::Report as AppReport;
 use ingle_proto::v1::master_server::MasterServer;
-use ingle_proto::v1::worker_client::WorkerClient;
 use ingle_proto::v1::worker_report::Report as WorkerReport;
 use ingle_sandbox::ComponentHash;
 use tokio::sync::{Semaphore, mpsc};
@@ -20,9 +17,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::components::Components;
-use super::convert;
 use super::shell::{Said, Shell};
 use super::transfers::{Outgoing, Transfers};
+use super::{convert, logs};
 use crate::rpc;
 
 type Streams<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -289,10 +286,7 @@ impl v1::master_server::Master for Service {
         request: Request<v1::IdRequest>,
     ) -> Result<Response<v1::TextReply>, Status> {
         let status = self.status(request).await?.into_inner();
-        let text = match status.text.as_str() {
-            "" => format!("{} ({}) is {}", status.id, status.name, status.state),
-            text => format!("{} ({}) is {}: {text}", status.id, status.name, status.state),
-        };
+        let text = convert::explained(&status.id, &status.name, &status.state, &status.text);
         Ok(Response::new(v1::TextReply { text }))
     }
 
@@ -333,17 +327,16 @@ impl v1::master_server::Master for Service {
         &self,
         request: Request<v1::ReadLogRequest>,
     ) -> Result<Response<Self::ReadLogsStream>, Status> {
-        let v1::ReadLogRequest { id, follow } = request.into_inner();
-        let (mut places, is_known) = match named(&id)? {
-            Named::App(app) => self.places(Some(app), None),
-            Named::Driver(driver) => self.places(None, Some(driver)),
+        let request = request.into_inner();
+        let (app, driver) = match named(&request.id)? {
+            Named::App(app) => (Some(app), None),
+            Named::Driver(driver) => (None, Some(driver)),
         };
-        if !is_known {
-            return Err(unknown(&id));
-        }
-        places.dedup();
+        let places = self.shell.look(|core| logs::places(core, app, driver));
+        let places = places.ok_or_else(|| unknown(&request.id))?;
         if places.is_empty() {
-            return Err(Status::not_found(format!("nothing of {id} has run on a worker yet")));
+            let why = format!("nothing of {} has run on a worker yet", request.id);
+            return Err(Status::not_found(why));
         }
         let turn = self.logs.clone().try_acquire_owned().map_err(|_| {
             let many =
@@ -351,11 +344,12 @@ impl v1::master_server::Master for Service {
             Status::resource_exhausted(many)
         })?;
         let turn = Arc::new(turn);
-        let (send, parts) = mpsc::channel(AHEAD);
+        let (send, parts) = mpsc::channel(logs::AHEAD);
         for (address, id) in places {
+            let request = v1::ReadLogRequest { id, ..request.clone() };
             let (turn, send) = (turn.clone(), send.clone());
             tokio::spawn(async move {
-                relay(address, v1::ReadLogRequest { id, follow }, send).await;
+                logs::relay(&address, request, &send).await;
                 drop(turn);
             });
         }
@@ -371,69 +365,6 @@ impl Service {
         match self.shell.ask(event).await? {
             Reply::Done(text) => Ok(Response::new(v1::TextReply { text })),
             Reply::Driver(id) => Ok(Response::new(v1::TextReply { text: id.to_string() })),
-        }
-    }
-
-    /// Where the logs of an application and its driver are: a worker's address, and whose they are.
-    fn places(
-        &self,
-        app: Option<AppId>,
-        driver: Option<DriverId>,
-    ) -> (Vec<(String, String)>, bool) {
-        self.shell.look(|core| {
-            let app = app.or_else(|| core.driver(driver?)?.app).and_then(|id| core.app(id));
-            let driver = driver.or_else(|| app.as_ref()?.driver).and_then(|id| core.driver(id));
-            let is_known = app.is_some() || driver.is_some();
-            let mut places = BTreeSet::new();
-            let address = |worker: WorkerId| core.worker_address(worker).map(str::to_owned);
-            if let Some(driver) = driver {
-                let at = driver.worker.and_then(address);
-                places.extend(at.map(|at| (at, driver.id.to_string())));
-            }
-            if let Some(app) = app {
-                let at = app.workers.iter().filter_map(|worker| address(*worker));
-                places.extend(at.map(|at| (at, app.id.to_string())));
-            }
-            (places.into_iter().collect(), is_known)
-        })
-    }
-}
-
-/// Passes on one worker's log.
-async fn relay(
-    address: String,
-    request: v1::ReadLogRequest,
-    send: mpsc::Sender<Result<v1::LogPart, Status>>,
-) {
-    let words = |why: String| v1::LogPart {
-        source: "master".into(),
-        stderr: true,
-        data: format!("the logs of {} on {address} can't be read: {why}\n", request.id).into(),
-    };
-    let channel = match rpc::connect(&address).await {
-        Ok(channel) => channel,
-        Err(why) => {
-            // Nobody reads any more, perhaps.
-            let _ = send.send(Ok(words(why))).await;
-            return;
-        }
-    };
-    let mut worker = WorkerClient::new(channel).max_decoding_message_size(rpc::MAX_MESSAGE);
-    let mut parts = match worker.read_log(request.clone()).await {
-        Ok(parts) => parts.into_inner(),
-        Err(status) => {
-            let _ = send.send(Ok(words(rpc::words(&status)))).await;
-            return;
-        }
-    };
-    loop {
-        let part = tokio::select! {
-            part = parts.message() => part,
-            () = send.closed() => return,
-        };
-        let Ok(Some(part)) = part else { return };
-        if send.send(Ok(part)).await.is_err() {
-            return;
         }
     }
 }

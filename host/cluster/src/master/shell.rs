@@ -81,6 +81,7 @@ impl Shell {
 
     fn handle(&self, mut state: MutexGuard<'_, State>, event: Event) {
         let is_heartbeat = matches!(event, Event::Heartbeat { .. });
+        state.core.set_wall(Self::wall());
         state.handle(self.started.elapsed(), event);
         drop(state);
         if !is_heartbeat {
@@ -108,6 +109,11 @@ impl Shell {
             Ok(reply) => reply.map_err(Status::failed_precondition),
             Err(_) => Err(Status::internal("the master gave no answer")),
         }
+    }
+
+    /// How long this master has been here.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// Looks at the core.

@@ -24,6 +24,8 @@ const REPORTS: usize = 1024;
 pub struct Connection {
     options: WorkerOptions,
     address: String,
+    /// Where its page is; empty if it has none.
+    page: String,
     /// Chosen at this process's start.
     instance: u64,
     processes: Arc<Processes>,
@@ -34,6 +36,7 @@ impl Connection {
     pub fn new(
         options: &WorkerOptions,
         address: String,
+        page: &str,
         processes: Arc<Processes>,
         ended: mpsc::UnboundedReceiver<Ended>,
     ) -> Self {
@@ -46,6 +49,7 @@ impl Connection {
         Self {
             options: options.clone(),
             address,
+            page: page.to_owned(),
             instance: u64::from_le_bytes(bytes),
             processes,
             ended,
@@ -60,7 +64,11 @@ impl Connection {
         loop {
             let mut welcome = false;
             let broken = match rpc::connect(&self.options.master).await {
-                Ok(channel) => self.attached(channel, &mut said, &mut welcome).await,
+                Ok(channel) => {
+                    let broken = self.attached(channel, &mut said, &mut welcome).await;
+                    self.processes.lost_master();
+                    broken
+                }
                 Err(why) => why,
             };
             // One that is refused would be again, soon.
@@ -80,6 +88,7 @@ impl Connection {
         let mut hello = v1::WorkerHello {
             protocol: rpc::PROTOCOL,
             address: self.address.clone(),
+            page: self.page.clone(),
             cores: self.options.cores,
             memory: self.options.memory.0,
             instance: self.instance,

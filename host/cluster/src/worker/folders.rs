@@ -119,6 +119,16 @@ impl Folders {
         Ok(dir)
     }
 
+    /// Applications and drivers that have any, the latest first.
+    pub fn all_logs(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.root.join("logs")).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut ids: Vec<_> = names.filter(|name| check(name).is_ok()).collect();
+        // What stands behind what they are is when.
+        ids.sort_by(|a, b| b.split_once('-').map(|p| p.1).cmp(&a.split_once('-').map(|p| p.1)));
+        ids
+    }
+
     /// Where they are, if there are any.
     pub fn logs(&self, id: &str) -> Option<PathBuf> {
         check(id).ok()?;
@@ -207,5 +217,17 @@ mod tests {
             folders.new_logs(&format!("app-{i}")).unwrap();
         }
         assert_eq!(fs::read_dir(root.path().join("logs")).unwrap().count(), LOGS);
+        assert_eq!(folders.all_logs().len(), LOGS);
+    }
+
+    #[test]
+    fn the_latest_logs_are_named_first() {
+        let root = tempfile::tempdir().unwrap();
+        let folders = Folders::open(root.path()).unwrap();
+        for id in ["app-2-1", "driver-1-1", "app-3-1"] {
+            folders.new_logs(id).unwrap();
+        }
+        fs::write(root.path().join("logs/No id"), "").unwrap();
+        assert_eq!(folders.all_logs(), ["app-3-1", "app-2-1", "driver-1-1"]);
     }
 }

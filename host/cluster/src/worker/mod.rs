@@ -5,11 +5,13 @@
 //! | `processes` | executors and drivers as child processes |
 //! | `folders` | the work folder: what is kept where, and for how long |
 //! | `service` | blocks and logs for others |
+//! | `logs` | what was printed, as it grows |
 //! | `connection` | the master: found, lost, and found again |
 
 mod connection;
-mod folders;
-mod processes;
+pub mod folders;
+pub mod logs;
+pub mod processes;
 mod service;
 
 use std::path::PathBuf;
@@ -22,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::rpc;
+use crate::web::{self, Page, PagePort, WorkerSite};
 use connection::Connection;
 use folders::Folders;
 use processes::Processes;
@@ -35,6 +38,8 @@ pub struct WorkerOptions {
     pub host: String,
     /// 0: any that is free.
     pub port: u16,
+    /// Where its page for people is.
+    pub page: PagePort,
     /// What it offers.
     pub cores: u32,
     /// What it offers.
@@ -71,13 +76,17 @@ pub async fn run(options: WorkerOptions, mut wish: watch::Receiver<Wish>) -> Res
         .add_service(service.server())
         .serve_with_incoming(TcpListenerStream::new(listener));
     let server = tokio::spawn(server);
+    let site = WorkerSite::new(&options, &address, processes.clone(), folders.clone());
+    let page = web::listen(&options.host, options.page).await;
+    let page = page.and_then(|listener| web::serve(&options.host, listener, site.router()));
     tracing::info!(
         "worker on {address}: {} cores, {}, work folder {}",
         options.cores,
         options.memory,
         options.work_dir.display()
     );
-    let connection = Connection::new(&options, address, processes.clone(), ended);
+    let page_address = page.as_ref().map(Page::address).unwrap_or_default();
+    let connection = Connection::new(&options, address, page_address, processes.clone(), ended);
     let drain = options.drain;
     let until_end = async {
         if wish.wait_for(|wish| *wish != Wish::Run).await.is_err() {

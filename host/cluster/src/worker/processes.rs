@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ingle_proto::prost::Message;
 use ingle_proto::v1;
@@ -56,6 +56,19 @@ struct Running {
     kill: oneshot::Sender<()>,
     /// What it was granted.
     room: v1::Room,
+    /// Once it is started.
+    pid: Option<u32>,
+    since: Instant,
+}
+
+/// A process as people see it.
+pub struct Shown {
+    pub name: Name,
+    /// What it was granted.
+    pub room: v1::Room,
+    /// None as long as it is only going to be started.
+    pub pid: Option<u32>,
+    pub since: Instant,
 }
 
 /// What a process is started with: its configuration, where its logs go, and their names.
@@ -68,8 +81,10 @@ pub struct Processes {
     master: String,
     address: String,
     folders: Arc<Folders>,
-    /// The master's number for this worker.
+    /// The master's number for this worker; 0 until it gave one.
     worker: Mutex<u32>,
+    /// It has a master now.
+    connected: AtomicBool,
     running: Mutex<BTreeMap<Name, Running>>,
     secrets: Mutex<BTreeMap<String, Secret>>,
     events: mpsc::UnboundedSender<Ended>,
@@ -91,6 +106,7 @@ impl Processes {
             address,
             folders,
             worker: Mutex::new(0),
+            connected: AtomicBool::new(false),
             running: Mutex::default(),
             secrets: Mutex::default(),
             events,
@@ -101,6 +117,20 @@ impl Processes {
 
     pub fn set_worker(&self, worker: u32) {
         *self.worker.lock() = worker;
+        self.connected.store(true, Ordering::Relaxed);
+    }
+
+    /// The master's number for this worker, if it ever had one.
+    pub fn worker(&self) -> Option<u32> {
+        Some(*self.worker.lock()).filter(|number| *number > 0)
+    }
+
+    pub fn lost_master(&self) {
+        self.connected.store(false, Ordering::Relaxed);
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
     }
 
     /// What the executors of an application prove themselves with.
@@ -136,6 +166,16 @@ impl Processes {
     /// What runs, and what it was granted.
     pub fn all(&self) -> Vec<(Name, v1::Room)> {
         self.running.lock().iter().map(|(name, process)| (name.clone(), process.room)).collect()
+    }
+
+    /// What runs, for people.
+    pub fn shown(&self) -> Vec<Shown> {
+        let running = self.running.lock();
+        let shown = running.iter().map(|(name, process)| {
+            let Running { room, pid, since, .. } = *process;
+            Shown { name: name.clone(), room, pid, since }
+        });
+        shown.collect()
     }
 
     /// Whether anything of an application or a driver runs here.
@@ -229,7 +269,7 @@ impl Processes {
         if running.contains_key(&name) {
             return;
         }
-        running.insert(name.clone(), Running { kill, room });
+        running.insert(name.clone(), Running { kill, room, pid: None, since: Instant::now() });
         drop(running);
         let this = self.clone();
         tokio::spawn(async move {
@@ -242,6 +282,9 @@ impl Processes {
                 if begun { config } else { Err("it was killed before it began".to_owned()) };
             let (finished, reason) = match config.and_then(|config| this.spawn(verb, config)) {
                 Ok((child, config, stderr)) => {
+                    if let Some(process) = this.running.lock().get_mut(&name) {
+                        process.pid = child.id();
+                    }
                     watch_child(child, config, &stderr, &mut killed, gently).await
                 }
                 Err(why) => (false, why),

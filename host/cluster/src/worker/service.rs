@@ -1,11 +1,8 @@
 //! What a worker serves: shuffle blocks to executors, logs to the master.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use ingle_blocks::ShuffleDir;
@@ -18,6 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::folders::Folders;
+use super::logs::Tail;
 use super::processes::Processes;
 use crate::rpc::{self, PIECE};
 
@@ -25,8 +23,6 @@ use crate::rpc::{self, PIECE};
 const AHEAD: usize = 4;
 /// Streams of logs that are read at the same time, each by a thread.
 const MAX_LOGS: usize = 64;
-/// How often a log is looked at for more.
-const FOLLOW: Duration = Duration::from_millis(100);
 
 type Streams<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -77,7 +73,7 @@ impl v1::worker_server::Worker for Service {
         &self,
         request: Request<v1::ReadLogRequest>,
     ) -> Result<Response<Self::ReadLogStream>, Status> {
-        let v1::ReadLogRequest { id, follow } = request.into_inner();
+        let v1::ReadLogRequest { id, follow, last } = request.into_inner();
         let permit = self.logs.clone().try_acquire_owned().map_err(|_| {
             Status::resource_exhausted(format!(
                 "{MAX_LOGS} logs are being read here, and no more can be"
@@ -90,7 +86,7 @@ impl v1::worker_server::Worker for Service {
         let (send, parts) = mpsc::channel(AHEAD);
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            Tail { dir, files: Vec::new(), send }.run(|| follow && processes.runs_any_of(&id));
+            Tail::new(dir, None, last, send).run(|| follow && processes.runs_any_of(&id));
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(parts))))
     }
@@ -134,72 +130,5 @@ fn serve(
                 return;
             }
         }
-    }
-}
-
-/// The files of one log folder, read as they grow.
-struct Tail {
-    dir: PathBuf,
-    files: Vec<Followed>,
-    send: mpsc::Sender<Result<v1::LogPart, Status>>,
-}
-
-struct Followed {
-    path: PathBuf,
-    source: String,
-    stderr: bool,
-    at: u64,
-}
-
-impl Tail {
-    /// Reads all there is, and goes on as long as somebody writes.
-    fn run(mut self, writing: impl Fn() -> bool) {
-        loop {
-            // Asked before: what was written before the end is read after it.
-            let more = writing();
-            if !self.look() || !more {
-                return;
-            }
-            std::thread::sleep(FOLLOW);
-        }
-    }
-
-    /// False if nobody reads.
-    fn look(&mut self) -> bool {
-        let Ok(entries) = std::fs::read_dir(&self.dir) else { return false };
-        let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-        paths.sort();
-        for path in paths {
-            if self.files.iter().any(|file| file.path == path) {
-                continue;
-            }
-            let stderr = path.extension().is_some_and(|e| e == "err");
-            let source = path.file_stem().unwrap_or_default().to_string_lossy().replace('-', " ");
-            self.files.push(Followed { path, source, stderr, at: 0 });
-        }
-        self.files.iter_mut().all(|file| file.read(&self.send))
-    }
-}
-
-impl Followed {
-    fn read(&mut self, send: &mpsc::Sender<Result<v1::LogPart, Status>>) -> bool {
-        // One that can't be read has nothing for now.
-        let Ok(mut file) = File::open(&self.path) else { return true };
-        if file.seek(SeekFrom::Start(self.at)).is_err() {
-            return true;
-        }
-        let mut buffer = vec![0; 64 << 10];
-        while let Ok(n @ 1..) = file.read(&mut buffer) {
-            let part = v1::LogPart {
-                source: self.source.clone(),
-                stderr: self.stderr,
-                data: Bytes::copy_from_slice(buffer.get(..n).unwrap_or_default()),
-            };
-            if send.blocking_send(Ok(part)).is_err() {
-                return false;
-            }
-            self.at += n as u64;
-        }
-        true
     }
 }

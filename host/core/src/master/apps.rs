@@ -286,7 +286,7 @@ impl Master {
         let Some(app) = self.apps.get(&id) else { return };
         let mut status = self.app_status(id, app);
         let text = &*clean(text);
-        (status.state, status.text) = (state, text.to_owned());
+        (status.state, status.text, status.ended) = (state, text.to_owned(), Some(self.wall));
         let executors: Vec<_> = app.executors.keys().copied().collect();
         let (workers, connection) = (app.workers.clone(), app.connection);
         for executor in executors {

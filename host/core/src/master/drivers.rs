@@ -149,7 +149,7 @@ impl Master {
         let Some(driver) = self.drivers.get(&id) else { return };
         let mut status = self.driver_status(id, driver);
         let text = &*clean(text);
-        (status.state, status.text) = (state, text.to_owned());
+        (status.state, status.text, status.ended) = (state, text.to_owned(), Some(self.wall));
         self.drivers.remove(&id);
         let text = if text.is_empty() { String::new() } else { format!(": {text}") };
         actions.push(Action::Log(format!("{id} is {state}{text}")));

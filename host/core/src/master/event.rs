@@ -37,6 +37,8 @@ pub struct Room {
 pub struct WorkerHello {
     /// Where it serves, host:port.
     pub address: String,
+    /// Where its page for people is, host:port; empty if it has none.
+    pub page: String,
     /// What it offers.
     pub cores: u32,
     /// What it offers, in bytes.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::event::{DriverTry, ExecutorName, Room};
 use super::ids::{AppId, DriverId};
 use super::{App, Driver, Master, Worker};
 use crate::ids::{ExecutorId, WorkerId};
@@ -67,6 +68,21 @@ pub struct AppStatus {
     pub executor_memory: u64,
     /// Workers that its executors were on: their logs are there.
     pub workers: Vec<WorkerId>,
+    /// When it was over, in seconds since 1970.
+    pub ended: Option<u64>,
+}
+
+/// An executor as people see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExecutorStatus {
+    /// Its number within its application.
+    pub id: ExecutorId,
+    /// Where it is.
+    pub worker: WorkerId,
+    /// Its task slots.
+    pub cores: u32,
+    /// It has found its driver.
+    pub registered: bool,
 }
 
 /// A driver as people see it.
@@ -84,6 +100,14 @@ pub struct DriverStatus {
     pub worker: Option<WorkerId>,
     /// The application that it made last.
     pub app: Option<AppId>,
+    /// What it takes.
+    pub cores: u32,
+    /// What it takes, in bytes.
+    pub memory: u64,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// When it was over, in seconds since 1970.
+    pub ended: Option<u64>,
 }
 
 /// A worker as people see it.
@@ -93,6 +117,8 @@ pub struct WorkerStatus {
     pub id: WorkerId,
     /// Where it serves, host:port.
     pub address: String,
+    /// Where its page is, host:port; empty if it has none.
+    pub page: String,
     /// ALIVE, DISCONNECTED, DECOMMISSIONING.
     pub state: &'static str,
     /// What it offers.
@@ -111,8 +137,62 @@ pub struct WorkerStatus {
 
 impl Master {
     /// All workers.
-    pub fn workers(&self) -> impl Iterator<Item = WorkerStatus> + '_ {
+    pub fn workers(&self) -> impl ExactSizeIterator<Item = WorkerStatus> + '_ {
         self.workers.iter().map(|(id, worker)| worker.status(*id))
+    }
+
+    /// How a worker is.
+    pub fn worker(&self, id: WorkerId) -> Option<WorkerStatus> {
+        self.workers.get(&id).map(|worker| worker.status(id))
+    }
+
+    /// What runs on a worker, and what it takes: executors first.
+    pub fn runs_on(
+        &self,
+        id: WorkerId,
+    ) -> (impl Iterator<Item = (ExecutorName, Room)>, impl Iterator<Item = (DriverTry, Room)>) {
+        let worker = self.workers.get(&id);
+        let executors = worker.into_iter().flat_map(|w| &w.executors).filter_map(|name| {
+            let app = self.apps.get(&name.0)?;
+            Some((*name, app.room(app.executors.get(&name.1)?)))
+        });
+        let drivers = worker.into_iter().flat_map(|w| &w.drivers);
+        let drivers =
+            drivers.filter_map(|driver| Some((*driver, self.drivers.get(&driver.0)?.room())));
+        (executors, drivers)
+    }
+
+    /// The executors of an application that isn't over.
+    pub fn executors(&self, app: AppId) -> impl Iterator<Item = ExecutorStatus> {
+        let executors = self.apps.get(&app).into_iter().flat_map(|app| &app.executors);
+        executors.map(|(id, e)| ExecutorStatus {
+            id: *id,
+            worker: e.worker,
+            cores: e.cores,
+            registered: e.registered,
+        })
+    }
+
+    /// The names of applications that aren't over, the oldest first. How one is costs more to say than its name.
+    pub fn live_apps(&self) -> impl DoubleEndedIterator<Item = AppId> + ExactSizeIterator {
+        self.apps.keys().copied()
+    }
+
+    /// Applications that are over, the first to end first.
+    pub fn ended_apps(&self) -> impl DoubleEndedIterator<Item = &AppStatus> + ExactSizeIterator {
+        self.ended_apps.iter()
+    }
+
+    /// The names of drivers that aren't over, the oldest first.
+    pub fn live_drivers(&self) -> impl DoubleEndedIterator<Item = DriverId> + ExactSizeIterator {
+        self.drivers.keys().copied()
+    }
+
+    /// Drivers that are over, the first to end first.
+    pub fn ended_drivers(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = &DriverStatus> + ExactSizeIterator {
+        self.ended_drivers.iter()
     }
 
     /// All applications that are known, those that are over first.
@@ -171,6 +251,7 @@ impl Master {
             cores: app.cores(),
             executor_memory: app.spec.executor_memory,
             workers: app.workers.iter().copied().collect(),
+            ended: None,
         }
     }
 
@@ -195,6 +276,10 @@ impl Master {
             text,
             worker: driver.worker.or(driver.last_worker),
             app: driver.app,
+            cores: spec.cores,
+            memory: spec.memory,
+            restarts: driver.restarts,
+            ended: None,
         }
     }
 
@@ -226,17 +311,14 @@ impl Master {
             );
         }
         let lack = self.lack(spec.executor_cores.unwrap_or(1), spec.executor_memory);
-        let before: Vec<_> = self
-            .apps
-            .range(..id)
-            .filter(|(_, other)| !other.executors.is_empty())
-            .map(|(id, _)| id.to_string())
-            .collect();
-        let before = match before.as_slice() {
-            [] => String::new(),
-            [one] => format!("; before it came {one}"),
-            [first, .., last] => {
-                format!("; before it came {} applications, {first} to {last}", before.len())
+        let earlier = self.apps.range(..id).filter(|(_, other)| !other.executors.is_empty());
+        let mut earlier = earlier.map(|(id, _)| id);
+        let before = match (earlier.next(), earlier.next_back()) {
+            (None, _) => String::new(),
+            (Some(one), None) => format!("; before it came {one}"),
+            (Some(first), Some(last)) => {
+                let number = 2 + earlier.count();
+                format!("; before it came {number} applications, {first} to {last}")
             }
         };
         format!("{have}waits for {lack}{before}")
@@ -302,6 +384,7 @@ impl Worker {
         WorkerStatus {
             id,
             address: self.address.clone(),
+            page: self.page.clone(),
             state,
             cores: self.cores,
             cores_used: self.cores_used,

@@ -83,6 +83,11 @@ macro_rules! stamped {
             pub fn new(at: u64, number: u32) -> Self {
                 Self(Stamp { at, number })
             }
+
+            /// When it was given, in seconds since 1970.
+            pub fn given_at(self) -> u64 {
+                self.0.at
+            }
         }
 
         impl fmt::Display for $name {

@@ -27,7 +27,7 @@ pub use event::{
     Action, AppNews, AppSpec, ConnectionId, DriverSpec, DriverTry, Event, ExecutorName, Key,
     Policy, Record, Reply, RequestId, Room, Target, WorkerHello, WorkerOrder,
 };
-pub use explain::{AppState, AppStatus, DriverStatus, WorkerStatus};
+pub use explain::{AppState, AppStatus, DriverStatus, ExecutorStatus, WorkerStatus};
 pub use ids::{AppId, DriverId};
 
 use crate::ids::{ExecutorId, WorkerId};
@@ -37,6 +37,8 @@ use crate::ids::{ExecutorId, WorkerId};
 pub struct Master {
     policy: Policy,
     now: Duration,
+    /// The same, in seconds since 1970: for people.
+    wall: u64,
     workers: BTreeMap<WorkerId, Worker>,
     apps: BTreeMap<AppId, App>,
     drivers: BTreeMap<DriverId, Driver>,
@@ -60,6 +62,8 @@ enum Peer {
 #[derive(Debug)]
 struct Worker {
     address: String,
+    /// Where its page is, as it says itself; empty if it has none.
+    page: String,
     cores: u32,
     memory: u64,
     instance: u64,
@@ -182,6 +186,7 @@ impl Master {
         Self {
             policy,
             now: Duration::ZERO,
+            wall: 0,
             workers: BTreeMap::new(),
             apps: BTreeMap::new(),
             drivers: BTreeMap::new(),
@@ -207,6 +212,8 @@ impl Master {
                 Record::Worker { id, address, cores, memory, instance, draining } => {
                     let worker = Worker {
                         address,
+                        // It says so again when it is back.
+                        page: String::new(),
                         cores,
                         memory,
                         instance,
@@ -269,6 +276,11 @@ impl Master {
                 None => driver.worker = None,
             }
         }
+    }
+
+    /// What the time is, in seconds since 1970. Nothing is decided by it: it is noted of what ends.
+    pub fn set_wall(&mut self, seconds: u64) {
+        self.wall = seconds;
     }
 
     /// Takes note of an event and appends what is to be done. `now` is a time that doesn't go back.

@@ -84,6 +84,7 @@ impl Env {
     fn hello(&self, name: &str, cores: u32, gib: u64) -> WorkerHello {
         WorkerHello {
             address: format!("{name}:1"),
+            page: format!("{name}:2"),
             cores,
             memory: gib * GIB,
             instance: 1,
@@ -698,4 +699,54 @@ fn a_master_that_starts_again_goes_on_where_it_was() {
     env.restart();
     assert_eq!(env.master.app(app).unwrap().state, AppState::Finished, "history survives, too");
     env.tell(Event::ConnectionLost { connection: other });
+}
+
+#[test]
+fn where_a_workers_page_is_reaches_people_only_if_it_is_a_place() {
+    let mut env = Env::new();
+    let (worker, connection) = env.worker("a", 1, 1);
+    assert_eq!(env.master.worker(worker).unwrap().page, "a:2");
+    for page in ["a:2/evil", "u@a:2", "a:2\n", "a\u{202e}:2", &"a".repeat(1000)] {
+        env.tell(Event::ConnectionLost { connection });
+        env.worker_says(WorkerHello { page: page.to_owned(), ..env.hello("a", 1, 1) });
+        assert_eq!(env.master.worker(worker).unwrap().page, "", "{page}");
+    }
+}
+
+#[test]
+fn what_ended_says_when_also_after_a_restart() {
+    let mut env = Env::new();
+    let (_, _) = env.worker("a", 2, 8);
+    let (app, _) = env.app(spec());
+    assert_eq!(env.master.executors(app).count(), 2);
+    env.tell(Event::SubmitDriver { request: RequestId(1), spec: driver_spec(1, false), wall: 7 });
+    let driver = DriverId::new(7, 2);
+    assert_eq!(env.master.app(app).unwrap().ended, None);
+    env.master.set_wall(100);
+    env.tell(Event::AppEnded { app, failure: None });
+    env.master.set_wall(101);
+    env.tell(Event::Kill { request: RequestId(2), target: Target::Driver(driver) });
+    env.master.set_wall(500);
+    env.restart();
+    assert_eq!(env.master.app(app).unwrap().ended, Some(100));
+    assert_eq!(env.master.driver(driver).unwrap().ended, Some(101));
+    assert_eq!((env.master.live_apps().len(), env.master.ended_apps().len()), (0, 1));
+    assert_eq!((env.master.live_drivers().len(), env.master.ended_drivers().len()), (0, 1));
+}
+
+#[test]
+fn what_runs_on_a_worker_is_told_with_what_it_takes() {
+    let mut env = Env::new();
+    let (worker, _) = env.worker("a", 3, 8);
+    env.tell(Event::SubmitDriver { request: RequestId(1), spec: driver_spec(1, false), wall: 7 });
+    let (app, _) = env.app(AppSpec { executor_cores: None, ..spec() });
+    let (executors, drivers) = env.master.runs_on(worker);
+    let executors: Vec<_> = executors.collect();
+    assert_eq!(
+        executors,
+        [((app, ExecutorId(0)), Room { cores: 2, memory: spec().executor_memory })]
+    );
+    let room = Room { cores: 1, memory: driver_spec(1, false).memory };
+    assert_eq!(drivers.collect::<Vec<_>>(), [((DriverId::new(7, 1), 0), room)]);
+    assert_eq!(env.master.runs_on(WorkerId(9)).0.count(), 0);
 }

@@ -48,6 +48,7 @@ impl Master {
         let now = self.now;
         if let Some(worker) = self.workers.get_mut(&id) {
             (worker.connection, worker.seen) = (Some(connection), now);
+            worker.page = if is_place(&hello.page) { hello.page.clone() } else { String::new() };
             (worker.cores, worker.memory) =
                 (hello.cores.max(worker.cores_used), hello.memory.max(worker.memory_used));
         }
@@ -83,6 +84,7 @@ impl Master {
         let id = WorkerId(self.last_worker);
         let worker = Worker {
             address: hello.address.clone(),
+            page: String::new(),
             cores: hello.cores,
             memory: hello.memory,
             instance: hello.instance,
@@ -237,4 +239,13 @@ impl Master {
         actions.push(Action::Forget(Key::Worker(id)));
         actions.push(Action::Log(format!("{id} at {address} is lost: {reason}")));
     }
+}
+
+/// The longest name of a host, a port, and the brackets of an IPv6 address.
+const MAX_PLACE: usize = 255 + 8;
+
+/// Whether a text has the letters of a host:port and no others: people follow it.
+fn is_place(text: &str) -> bool {
+    let is_fit = |b: u8| b.is_ascii_alphanumeric() || b".-_:[]%".contains(&b);
+    text.len() <= MAX_PLACE && text.bytes().all(is_fit)
 }

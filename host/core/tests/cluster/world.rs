@@ -365,6 +365,7 @@ impl World {
         worker.connection = Some(connection);
         let hello = WorkerHello {
             address: format!("w{number}:1"),
+            page: String::new(),
             cores: worker.cores,
             memory: worker.memory,
             instance: worker.instance,

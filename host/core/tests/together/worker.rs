@@ -148,6 +148,7 @@ impl World {
         worker.ended.clear();
         let mut hello = WorkerHello {
             address: address(at),
+            page: String::new(),
             cores: worker.room.cores,
             memory: worker.room.memory,
             instance: worker.instance,
