@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::plan::{Lineage, Plan};
 use crate::shuffle::Dependency;
 use crate::table::{Gather, Key, Merge, Table, place};
-use crate::task::TaskScope;
+use crate::task::{Room, TaskScope};
 
 /// How a key's values become one.
 pub(crate) trait Aggregator<V>: 'static {
@@ -126,11 +126,12 @@ impl<K: Key, C: Record> Aggregated<K, C> {
                         writer.push_pair(partition, &key, &value);
                     });
                 }
-                let mut table: Table<K, C> = Table::new();
+                let (mut table, mut room): (Table<K, C>, _) = (Table::new(), Room::new(task));
                 records.for_each(|(key, value)| {
                     table.upsert(&key, |known| adds.add(known, value));
-                    if table.is_full(task) {
+                    if table.is_full(&room) {
                         table.write(writer);
+                        room.renew();
                     }
                 });
                 table.write(writer);

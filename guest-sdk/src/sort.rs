@@ -13,7 +13,7 @@ use crate::host;
 use crate::plan::{Lineage, Plan};
 use crate::random::Random;
 use crate::shuffle::{Dependency, Prepare};
-use crate::task::{BLOCK, Records, TaskScope, done};
+use crate::task::{BLOCK, Records, Room, TaskScope, done};
 
 /// Keys sampled for each partition that is made: enough for ranges of about the same size.
 const SAMPLES: usize = 60;
@@ -131,11 +131,12 @@ impl<T: Record, K: Record + Ord> Plan for Sorted<T, K> {
         task: Rc<TaskScope>,
     ) -> impl Iterator<Item = T> + 'static {
         let order = Order { key: Rc::clone(&self.key), ascending: self.ascending };
-        let (mut run, mut runs) = (Batch::new(), Vec::new());
+        let (mut run, mut runs, mut room) = (Batch::new(), Vec::new(), Room::new(&task));
         for record in Records::of(self.dependency.open(partition, &task)) {
             run.push(&order, record);
-            if task.is_full() {
+            if room.is_full() {
                 runs.push(std::mem::replace(&mut run, Batch::new()).write(&order));
+                room.renew();
             }
         }
         let last = run.sorted(&order);

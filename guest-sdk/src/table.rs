@@ -17,7 +17,7 @@ use crate::codec::{self, Cursor, Record};
 use crate::host;
 use crate::shuffle::Writer;
 use crate::str::Block;
-use crate::task::{Blocks, TaskScope, done};
+use crate::task::{Blocks, Room, TaskScope, done};
 
 /// What keys need: to be found, and to travel.
 pub trait Key: Record + Hash + Eq {}
@@ -114,18 +114,18 @@ impl<K: Key, C> Table<K, C> {
 
     /// Whether it should be put away: it is too large, or the next key would make it so.
     #[inline]
-    pub(crate) fn is_full(&self, task: &TaskScope) -> bool {
+    pub(crate) fn is_full(&self, room: &Room) -> bool {
         if self.is_empty() {
             return false;
         }
         let is_at_capacity = self.entries.len() == self.entries.capacity()
             || self.keys.capacity() - self.keys.len() < SHORT;
-        task.is_full() || self.keys.len() >= ARENA || is_at_capacity && self.would_fill(task)
+        room.is_full() || self.keys.len() >= ARENA || is_at_capacity && self.would_fill(room)
     }
 
     /// Whether twice the room is more than the task may have. A small table may always grow: it is hardly the reason.
     #[cold]
-    fn would_fill(&self, task: &TaskScope) -> bool {
+    fn would_fill(&self, room: &Room) -> bool {
         const SMALL: usize = 1024;
         if self.entries.len() < SMALL {
             return false;
@@ -139,7 +139,7 @@ impl<K: Key, C> Table<K, C> {
         if self.keys.capacity() - keys < SHORT {
             more += 2 * keys;
         }
-        task.would_be_full(more)
+        room.would_be_full(more)
     }
 
     /// Changes the value of a key: `change` is given what there is.
@@ -251,17 +251,18 @@ pub(crate) type Merge<C> = Rc<dyn Fn(C, C) -> C>;
 pub(crate) struct Gather<K, C> {
     table: Table<K, C>,
     runs: Vec<u32>,
-    task: Rc<TaskScope>,
+    room: Room,
 }
 
 impl<K: Key, C: Record> Gather<K, C> {
     pub(crate) fn new(task: &Rc<TaskScope>) -> Self {
-        Gather { table: Table::new(), runs: Vec::new(), task: Rc::clone(task) }
+        Gather { table: Table::new(), runs: Vec::new(), room: Room::new(task) }
     }
 
     fn make_room(&mut self) {
-        if self.table.is_full(&self.task) {
+        if self.table.is_full(&self.room) {
             self.runs.push(self.table.write_run());
+            self.room.renew();
         }
     }
 

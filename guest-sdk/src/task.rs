@@ -56,6 +56,8 @@ pub struct TaskScope {
     context: TaskContext,
     /// Live bytes above which operators spill.
     limit: u64,
+    /// What an operator may hold of its own in any case.
+    floor: u64,
     /// The stages that stand behind this task's shuffle inputs, by the input's number in the driver.
     shuffles: Vec<(u32, u32)>,
     /// Native runs only: operators are to spill after this many records.
@@ -76,6 +78,7 @@ impl TaskScope {
         let scope = TaskScope {
             context,
             limit,
+            floor: memory / FLOOR,
             shuffles,
             spill_every: host::spill_every(),
             records: Cell::new(0),
@@ -102,21 +105,6 @@ impl TaskScope {
         CURRENT.set(Some(TaskContext { partition: partition as u32, ..self.context }));
     }
 
-    /// Whether operators that hold many records should put them away now. Asked once a record.
-    #[inline]
-    pub(crate) fn is_full(&self) -> bool {
-        if let Some(every) = self.spill_every {
-            self.records.set(self.records.get() + 1);
-            return self.records.get().is_multiple_of(every);
-        }
-        host::live_bytes() > self.limit
-    }
-
-    /// Whether so much more would be too much: for what grows by doubling, where old and new are there at once.
-    pub(crate) fn would_be_full(&self, more: usize) -> bool {
-        self.spill_every.is_none() && host::live_bytes() + more as u64 > self.limit
-    }
-
     /// The stage that made the shuffle output behind the driver's dependency of this number.
     pub(crate) fn stage_of(&self, dependency: u32) -> u32 {
         match self.shuffles.iter().find(|(number, _)| *number == dependency) {
@@ -124,6 +112,54 @@ impl TaskScope {
             None => fail("a dataset was computed whose shuffle is no input of this stage"),
         }
     }
+}
+
+/// The part of a task's memory that each operator may hold however much others do: less would be put away record by record.
+const FLOOR: u64 = 16;
+
+/// What an operator may hold before it should put its records away.
+///
+/// Made when it begins to hold some. Several of a task may hold much at once, one feeding the next: the later one isn't full for what the
+/// earlier one holds.
+#[derive(Debug)]
+pub(crate) struct Room {
+    task: Rc<TaskScope>,
+    /// Live bytes.
+    full_at: u64,
+}
+
+impl Room {
+    pub(crate) fn new(task: &Rc<TaskScope>) -> Room {
+        let mut room = Room { task: Rc::clone(task), full_at: 0 };
+        room.renew();
+        room
+    }
+
+    /// Begins anew: what it held was put away.
+    pub(crate) fn renew(&mut self) {
+        self.full_at = full_at(self.task.limit, host::live_bytes(), self.task.floor);
+    }
+
+    /// Whether what it holds should be put away now. Asked once a record.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        if let Some(every) = self.task.spill_every {
+            let records = &self.task.records;
+            records.set(records.get() + 1);
+            return records.get().is_multiple_of(every);
+        }
+        host::live_bytes() > self.full_at
+    }
+
+    /// Whether so much more would be too much: for what grows by doubling, where old and new are there at once.
+    pub(crate) fn would_be_full(&self, more: usize) -> bool {
+        self.task.spill_every.is_none() && host::live_bytes() + more as u64 > self.full_at
+    }
+}
+
+/// The live bytes at which an operator is full that begins to hold records when there are `live`.
+fn full_at(limit: u64, live: u64, floor: u64) -> u64 {
+    limit.max(live.saturating_add(floor))
 }
 
 /// Ends the task: it failed, with a text for the user.
@@ -228,5 +264,18 @@ impl<T: Record> Iterator for Records<T> {
             self.cursor = Cursor::new(self.blocks.next()?);
         }
         Some(done(self.cursor.decode()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operator_is_full_at_the_limit_but_never_before_it_holds_the_floor() {
+        assert_eq!(full_at(1000, 10, 60), 1000);
+        assert_eq!(full_at(1000, 990, 60), 1050);
+        assert_eq!(full_at(1000, 5000, 60), 5060);
+        assert_eq!(full_at(u64::MAX, 10, u64::MAX), u64::MAX);
     }
 }
