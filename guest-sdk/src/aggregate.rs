@@ -5,9 +5,11 @@ use std::rc::Rc;
 use crate::codec::Record;
 use crate::context::Context;
 use crate::error::Result;
+use crate::join::Side;
+use crate::partitioning::Partitioning;
 use crate::plan::{Lineage, Plan};
-use crate::shuffle::Dependency;
-use crate::table::{Gather, Key, Merge, Table, place};
+use crate::shuffle::{Prepare, Writer};
+use crate::table::{Gather, Key, Merge, Table};
 use crate::task::{Room, TaskScope};
 
 /// How a key's values become one.
@@ -90,14 +92,16 @@ impl<V: Record> Aggregator<V> for Group {
     }
 }
 
-/// Takes in all that one reader of a shuffle gives.
-type Read<K, C> = Box<dyn Fn(u32, &Rc<TaskScope>) -> Gather<K, C>>;
+/// Takes in all of a partition's values.
+type Read<K, C> = Box<dyn Fn(usize, &Rc<TaskScope>) -> Gather<K, C>>;
 
 /// The plan of `reduce_by_key` and its kin.
 pub struct Aggregated<K, C> {
-    dependency: Rc<Dependency>,
+    partitioning: Partitioning,
     read: Read<K, C>,
     merge: Merge<C>,
+    lineage: Box<dyn Fn(&mut Lineage)>,
+    prepare: Prepare,
 }
 
 impl<K: Key, C: Record> Aggregated<K, C> {
@@ -105,7 +109,7 @@ impl<K: Key, C: Record> Aggregated<K, C> {
         ctx: &Context,
         name: &'static str,
         parent: &Rc<P>,
-        partitions: usize,
+        partitioning: Partitioning,
         by: A,
     ) -> Self
     where
@@ -114,40 +118,63 @@ impl<K: Key, C: Record> Aggregated<K, C> {
         A: Aggregator<V, Sum = C>,
     {
         let by = Rc::new(by);
-        let (adds, merges) = (Rc::clone(&by), Rc::clone(&by));
+        let merges = Rc::clone(&by);
         let merge: Merge<C> = Rc::new(move |first, second| merges.merge(first, second));
+        let side = Rc::new(match A::BEFORE_SHUFFLE {
+            true => Side::new(ctx, name, parent, &partitioning, aggregating(Rc::clone(&by))),
+            false => Side::of_pairs(ctx, name, parent, &partitioning),
+        });
+        let (for_lineage, for_prepare) = (Rc::clone(&side), Rc::clone(&side));
         let joins = Rc::clone(&merge);
-        let dependency =
-            Dependency::new(ctx, name, parent, partitions.max(1), move |parent, task, writer| {
-                let records = parent.compute(task.context().partition as usize, Rc::clone(task));
-                if !A::BEFORE_SHUFFLE {
-                    return records.for_each(|(key, value)| {
-                        let partition = place(&key, writer.partitions());
-                        writer.push_pair(partition, &key, &value);
+        let read = move |partition: usize, task: &Rc<TaskScope>| {
+            let mut gather = Gather::new(task);
+            match &*side {
+                Side::Shuffled(dependency) if A::BEFORE_SHUFFLE => {
+                    gather.read(dependency.open(partition, task), |known, sum: C| match known {
+                        Some(known) => joins(known, sum),
+                        None => sum,
                     });
                 }
-                let (mut table, mut room): (Table<K, C>, _) = (Table::new(), Room::new(task));
-                records.for_each(|(key, value)| {
-                    table.upsert(&key, |known| adds.add(known, value));
-                    if table.is_full(&room) {
-                        table.write(writer);
-                        room.renew();
-                    }
-                });
-                table.write(writer);
-            });
-        let read = move |reader: u32, task: &Rc<TaskScope>| {
-            let mut gather = Gather::new(task);
-            match A::BEFORE_SHUFFLE {
-                true => gather.read(reader, |known, sum: C| match known {
-                    Some(known) => joins(known, sum),
-                    None => sum,
-                }),
-                false => gather.read(reader, |known, value: V| by.add(known, value)),
+                side => {
+                    side.gather(&mut gather, partition, task, |known, value| by.add(known, value))
+                }
             }
             gather
         };
-        Aggregated { dependency, read: Box::new(read), merge }
+        Aggregated {
+            partitioning,
+            read: Box::new(read),
+            merge,
+            lineage: Box::new(move |lineage| {
+                for_lineage.lineage(lineage);
+                if let Side::InPlace(_) = &*for_lineage {
+                    lineage.operator(name);
+                }
+            }),
+            prepare: Box::new(move |ctx| for_prepare.prepare(ctx)),
+        }
+    }
+}
+
+/// Writes what a task's values come to by key, or several such parts of them.
+fn aggregating<K, V, P, A>(by: Rc<A>) -> impl Fn(Rc<P>, &Rc<TaskScope>, &mut Writer) + 'static
+where
+    K: Key,
+    V: Record,
+    P: Plan<Item = (K, V)>,
+    A: Aggregator<V>,
+{
+    move |parent, task, writer| {
+        let records = parent.compute(task.context().partition as usize, Rc::clone(task));
+        let (mut table, mut room): (Table<K, A::Sum>, _) = (Table::new(), Room::new(task));
+        records.for_each(|(key, value)| {
+            table.upsert(&key, |known| by.add(known, value));
+            if table.is_full(&room) {
+                table.write(writer);
+                room.renew();
+            }
+        });
+        table.write(writer);
     }
 }
 
@@ -155,7 +182,7 @@ impl<K: Key, C: Record> Plan for Aggregated<K, C> {
     type Item = (K, C);
 
     fn partitions(&self) -> usize {
-        self.dependency.partitions()
+        self.partitioning.partitions()
     }
 
     fn compute(
@@ -163,19 +190,18 @@ impl<K: Key, C: Record> Plan for Aggregated<K, C> {
         partition: usize,
         task: Rc<TaskScope>,
     ) -> impl Iterator<Item = (K, C)> + 'static {
-        let reader = self.dependency.open(partition, &task);
-        (self.read)(reader, &task).finish(Rc::clone(&self.merge))
+        (self.read)(partition, &task).finish(Rc::clone(&self.merge))
     }
 
     fn lineage(&self, lineage: &mut Lineage) {
-        lineage.shuffle(&self.dependency);
+        (self.lineage)(lineage);
     }
 
     fn prepare(&self, ctx: &Context) -> Result<()> {
-        self.dependency.prepare(ctx)
+        (self.prepare)(ctx)
     }
 
-    fn hashed_into(&self) -> Option<usize> {
-        Some(self.partitions())
+    fn partitioning(&self) -> Option<Partitioning> {
+        Some(self.partitioning.clone())
     }
 }

@@ -30,6 +30,7 @@
 mod accumulator;
 mod actions;
 mod aggregate;
+mod cartesian;
 mod codec;
 mod context;
 mod dataset;
@@ -40,8 +41,11 @@ mod job;
 mod join;
 mod narrow;
 mod pairs;
+mod partitioning;
+mod placed;
 mod plan;
 mod random;
+mod sets;
 mod shuffle;
 mod sort;
 mod sources;
@@ -63,6 +67,7 @@ pub use crate::codec::Record;
 pub use crate::context::Context;
 pub use crate::dataset::Dataset;
 pub use crate::error::{Error, Result};
+pub use crate::partitioning::{Partitioning, by_hash};
 pub use crate::plan::{Boxed, Lineage, Plan};
 pub use crate::str::{Fields, Str, Words};
 pub use crate::task::{TaskContext, TaskScope};
@@ -71,10 +76,14 @@ pub use crate::tasks::TaskResults;
 /// The types of plans, for who must name them; `.boxed()` spares that.
 pub mod plans {
     pub use crate::aggregate::Aggregated;
-    pub use crate::join::CoGrouped;
+    pub use crate::cartesian::Cartesian;
+    pub use crate::join::{
+        CoGrouped, FullOuter, Inner, Joined, Kind, LeftOuter, RightOuter, Without,
+    };
     pub use crate::narrow::*;
+    pub use crate::placed::PartitionedBy;
     pub use crate::shuffle::Exchanged;
-    pub use crate::sort::Sorted;
+    pub use crate::sort::{Sorted, SortedWithin};
     pub use crate::sources::{CsvFile, Parallelized, RangeOf, TextFile, WholeFiles};
 }
 
@@ -83,7 +92,8 @@ pub mod prelude {
     pub use anyhow::Context as _;
 
     pub use crate::{
-        Boxed, Context, Dataset, Error, Plan, Result, Str, TaskContext, anyhow, bail, ensure,
+        Boxed, Context, Dataset, Error, Plan, Result, Str, TaskContext, anyhow, bail, by_hash,
+        ensure,
     };
 }
 

@@ -1,9 +1,12 @@
 //! What datasets of `(key, value)` pairs can do besides.
 
-use crate::aggregate::{Aggregated, Combine, Group, Reduce};
+use std::rc::Rc;
+
+use crate::aggregate::{Aggregated, Aggregator, Combine, Group, Reduce};
 use crate::codec::Record;
 use crate::dataset::Dataset;
 use crate::narrow::{FlatMapValues, Map, MapValues, Narrow};
+use crate::partitioning::Partitioning;
 use crate::plan::Plan;
 use crate::table::Key;
 
@@ -37,14 +40,31 @@ impl<K: 'static, V: 'static, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
     }
 }
 
-/// Each has a form that is told how many partitions to make; the other takes the context's default.
+/// Each shuffles the pairs by their keys' hashes, unless their keys lie in place already: they were made by an operator by key with as many
+/// partitions, or by [`partition_by`](Dataset::partition_by), and only values were changed since.
+///
+/// Each has a form that is told how many partitions to make. The other takes the context's default, or what this dataset has if that is
+/// more and its keys lie in place.
 impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
+    fn aggregated<A: Aggregator<V>>(
+        &self,
+        name: &'static str,
+        partitions: Option<usize>,
+        by: A,
+    ) -> Dataset<(K, A::Sum), Aggregated<K, A::Sum>> {
+        let partitioning = match partitions {
+            Some(partitions) => Partitioning::hash(partitions),
+            None => Partitioning::of_inputs(&self.ctx, [self.plan.partitioning()]),
+        };
+        self.then(|parent| Aggregated::new(&self.ctx, name, &parent, partitioning, by))
+    }
+
     /// Reduces each key's values to one. `f` must give the same whatever the order and the grouping.
     pub fn reduce_by_key(
         &self,
         f: impl Fn(V, V) -> V + 'static,
     ) -> Dataset<(K, V), Aggregated<K, V>> {
-        self.reduce_by_key_with_partitions(f, self.ctx.default_parallelism())
+        self.aggregated("reduce_by_key", None, Reduce(f))
     }
 
     /// As [`Dataset::reduce_by_key`].
@@ -53,9 +73,7 @@ impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
         f: impl Fn(V, V) -> V + 'static,
         partitions: usize,
     ) -> Dataset<(K, V), Aggregated<K, V>> {
-        self.then(|parent| {
-            Aggregated::new(&self.ctx, "reduce_by_key", &parent, partitions, Reduce(f))
-        })
+        self.aggregated("reduce_by_key", Some(partitions), Reduce(f))
     }
 
     /// As `reduce_by_key`, where each partition's share of a key starts from `zero`.
@@ -67,7 +85,7 @@ impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
     where
         V: Clone,
     {
-        self.fold_by_key_with_partitions(zero, f, self.ctx.default_parallelism())
+        self.aggregated("fold_by_key", None, fold(zero, f))
     }
 
     /// As [`Dataset::fold_by_key`].
@@ -80,14 +98,7 @@ impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
     where
         V: Clone,
     {
-        let f = std::rc::Rc::new(f);
-        let (first, add) = (std::rc::Rc::clone(&f), std::rc::Rc::clone(&f));
-        let by = Combine {
-            create: move |value| first(zero.clone(), value),
-            add: move |known, value| add(known, value),
-            join: move |one, other| f(one, other),
-        };
-        self.then(|parent| Aggregated::new(&self.ctx, "fold_by_key", &parent, partitions, by))
+        self.aggregated("fold_by_key", Some(partitions), fold(zero, f))
     }
 
     /// Brings each key's values together in a `U`: `add` takes a value in, `join` puts two parts together.
@@ -97,7 +108,7 @@ impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
         add: impl Fn(U, V) -> U + 'static,
         join: impl Fn(U, U) -> U + 'static,
     ) -> Dataset<(K, U), Aggregated<K, U>> {
-        self.aggregate_by_key_with_partitions(zero, add, join, self.ctx.default_parallelism())
+        self.aggregated("aggregate_by_key", None, from_zero(zero, add, join))
     }
 
     /// As [`Dataset::aggregate_by_key`].
@@ -108,14 +119,7 @@ impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
         join: impl Fn(U, U) -> U + 'static,
         partitions: usize,
     ) -> Dataset<(K, U), Aggregated<K, U>> {
-        let add = std::rc::Rc::new(add);
-        let first = std::rc::Rc::clone(&add);
-        let by = Combine {
-            create: move |value| first(zero.clone(), value),
-            add: move |known, value| add(known, value),
-            join,
-        };
-        self.then(|parent| Aggregated::new(&self.ctx, "aggregate_by_key", &parent, partitions, by))
+        self.aggregated("aggregate_by_key", Some(partitions), from_zero(zero, add, join))
     }
 
     /// Brings each key's values together in a `C`, which `create` makes of the first.
@@ -125,8 +129,8 @@ impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
         merge_value: impl Fn(C, V) -> C + 'static,
         merge_combiners: impl Fn(C, C) -> C + 'static,
     ) -> Dataset<(K, C), Aggregated<K, C>> {
-        let partitions = self.ctx.default_parallelism();
-        self.combine_by_key_with_partitions(create, merge_value, merge_combiners, partitions)
+        let by = Combine { create, add: merge_value, join: merge_combiners };
+        self.aggregated("combine_by_key", None, by)
     }
 
     /// As [`Dataset::combine_by_key`].
@@ -138,12 +142,12 @@ impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
         partitions: usize,
     ) -> Dataset<(K, C), Aggregated<K, C>> {
         let by = Combine { create, add: merge_value, join: merge_combiners };
-        self.then(|parent| Aggregated::new(&self.ctx, "combine_by_key", &parent, partitions, by))
+        self.aggregated("combine_by_key", Some(partitions), by)
     }
 
     /// Each key with all its values. One key's values must fit in memory; `aggregate_by_key` often spares that.
     pub fn group_by_key(&self) -> Dataset<(K, Vec<V>), Aggregated<K, Vec<V>>> {
-        self.group_by_key_with_partitions(self.ctx.default_parallelism())
+        self.aggregated("group_by_key", None, Group)
     }
 
     /// As [`Dataset::group_by_key`].
@@ -151,6 +155,29 @@ impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
         &self,
         partitions: usize,
     ) -> Dataset<(K, Vec<V>), Aggregated<K, Vec<V>>> {
-        self.then(|parent| Aggregated::new(&self.ctx, "group_by_key", &parent, partitions, Group))
+        self.aggregated("group_by_key", Some(partitions), Group)
+    }
+}
+
+fn fold<V: Record + Clone>(
+    zero: V,
+    f: impl Fn(V, V) -> V + 'static,
+) -> impl Aggregator<V, Sum = V> {
+    let f = Rc::new(f);
+    let join = Rc::clone(&f);
+    from_zero(zero, move |known, value| f(known, value), move |one, other| join(one, other))
+}
+
+fn from_zero<V: Record, U: Record + Clone>(
+    zero: U,
+    add: impl Fn(U, V) -> U + 'static,
+    join: impl Fn(U, U) -> U + 'static,
+) -> impl Aggregator<V, Sum = U> {
+    let add = Rc::new(add);
+    let first = Rc::clone(&add);
+    Combine {
+        create: move |value| first(zero.clone(), value),
+        add: move |known, value| add(known, value),
+        join,
     }
 }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::context::Context;
 use crate::error::Result;
+use crate::partitioning::Partitioning;
 use crate::shuffle::Dependency;
 use crate::task::TaskScope;
 
@@ -30,8 +31,8 @@ pub trait Plan: 'static {
     /// Computes at the driver what tasks must know beforehand: the bounds of a sort, the sizes of partitions.
     fn prepare(&self, ctx: &Context) -> Result<()>;
 
-    /// Into how many partitions the records' keys are hashed, if they lie where their keys' hashes say.
-    fn hashed_into(&self) -> Option<usize> {
+    /// How the records lie by their keys, if they are pairs that do.
+    fn partitioning(&self) -> Option<Partitioning> {
         None
     }
 }
@@ -89,7 +90,7 @@ trait Erased<T> {
     ) -> Box<dyn Iterator<Item = T>>;
     fn lineage(&self, lineage: &mut Lineage);
     fn prepare(&self, ctx: &Context) -> Result<()>;
-    fn hashed_into(&self) -> Option<usize>;
+    fn partitioning(&self) -> Option<Partitioning>;
 }
 
 impl<P: Plan> Erased<P::Item> for P {
@@ -113,8 +114,8 @@ impl<P: Plan> Erased<P::Item> for P {
         Plan::prepare(self, ctx)
     }
 
-    fn hashed_into(&self) -> Option<usize> {
-        Plan::hashed_into(self)
+    fn partitioning(&self) -> Option<Partitioning> {
+        Plan::partitioning(self)
     }
 }
 
@@ -141,7 +142,7 @@ impl<T: 'static> Plan for Boxed<T> {
         self.0.prepare(ctx)
     }
 
-    fn hashed_into(&self) -> Option<usize> {
-        self.0.hashed_into()
+    fn partitioning(&self) -> Option<Partitioning> {
+        self.0.partitioning()
     }
 }

@@ -10,6 +10,7 @@ use crate::codec::{self, Record};
 use crate::context::Context;
 use crate::error::Result;
 use crate::host;
+use crate::partitioning::Partitioning;
 use crate::plan::{Lineage, Plan};
 use crate::random::Random;
 use crate::shuffle::{Dependency, Prepare};
@@ -131,18 +132,7 @@ impl<T: Record, K: Record + Ord> Plan for Sorted<T, K> {
         task: Rc<TaskScope>,
     ) -> impl Iterator<Item = T> + 'static {
         let order = Order { key: Rc::clone(&self.key), ascending: self.ascending };
-        let (mut run, mut runs, mut room) = (Batch::new(), Vec::new(), Room::new(&task));
-        for record in Records::of(self.dependency.open(partition, &task)) {
-            run.push(&order, record);
-            if room.is_full() {
-                runs.push(std::mem::replace(&mut run, Batch::new()).write(&order));
-                room.renew();
-            }
-        }
-        let last = run.sorted(&order);
-        let runs: Vec<Records<T>> =
-            runs.into_iter().map(|run| Records::of(host::open_run(run))).collect();
-        Merge::new(order, runs, last)
+        sort(Records::of(self.dependency.open(partition, &task)), order, &task)
     }
 
     fn lineage(&self, lineage: &mut Lineage) {
@@ -152,6 +142,72 @@ impl<T: Record, K: Record + Ord> Plan for Sorted<T, K> {
     fn prepare(&self, ctx: &Context) -> Result<()> {
         (self.prepare_bounds)(ctx)?;
         self.dependency.prepare(ctx)
+    }
+}
+
+/// The records of one partition in order; equal ones as they came.
+fn sort<T: Record, K: Ord + 'static, I: Iterator<Item = T>>(
+    records: I,
+    order: Order<T, K>,
+    task: &Rc<TaskScope>,
+) -> impl Iterator<Item = T> + 'static + use<T, K, I> {
+    let (mut run, mut runs, mut room) = (Batch::new(), Vec::new(), Room::new(task));
+    records.for_each(|record| {
+        run.push(&order, record);
+        if room.is_full() {
+            runs.push(std::mem::replace(&mut run, Batch::new()).write(&order));
+            room.renew();
+        }
+    });
+    let last = run.sorted(&order);
+    let runs: Vec<Records<T>> =
+        runs.into_iter().map(|run| Records::of(host::open_run(run))).collect();
+    Merge::new(order, runs, last)
+}
+
+/// Pairs in the order of their keys, each partition by itself.
+pub struct SortedWithin<P> {
+    parent: Rc<P>,
+}
+
+impl<P> SortedWithin<P> {
+    pub(crate) fn new(parent: Rc<P>) -> Self {
+        SortedWithin { parent }
+    }
+}
+
+impl<K, V, P> Plan for SortedWithin<P>
+where
+    K: Record + Ord + Clone,
+    V: Record,
+    P: Plan<Item = (K, V)>,
+{
+    type Item = (K, V);
+
+    fn partitions(&self) -> usize {
+        self.parent.partitions()
+    }
+
+    fn compute(
+        self: Rc<Self>,
+        partition: usize,
+        task: Rc<TaskScope>,
+    ) -> impl Iterator<Item = (K, V)> + 'static {
+        let order = Order { key: Rc::new(|pair: &(K, V)| pair.0.clone()), ascending: true };
+        sort(Rc::clone(&self.parent).compute(partition, Rc::clone(&task)), order, &task)
+    }
+
+    fn lineage(&self, lineage: &mut Lineage) {
+        self.parent.lineage(lineage);
+        lineage.operator("sort within partitions");
+    }
+
+    fn prepare(&self, ctx: &Context) -> Result<()> {
+        self.parent.prepare(ctx)
+    }
+
+    fn partitioning(&self) -> Option<Partitioning> {
+        self.parent.partitioning()
     }
 }
 

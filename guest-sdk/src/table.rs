@@ -27,7 +27,7 @@ impl<K: Record + Hash + Eq> Key for K {}
 /// The same in every task of every stage: partitions are cut by it.
 const HASHER: FixedState = FixedState::with_seed(0x0001_A61E);
 
-fn hash_of<K: Hash>(key: &K) -> u64 {
+pub(crate) fn hash_of<K: Hash>(key: &K) -> u64 {
     HASHER.hash_one(key)
 }
 
@@ -99,6 +99,23 @@ const FIRST_ARENA: usize = 256;
 /// Blocks of runs: as many are in memory as there are runs, when they are merged.
 const RUN_BLOCK: usize = 64 << 10;
 
+/// Tells a key's entry from others; its encoding lies at the arena's end.
+#[inline]
+fn is_key<K: Key, C>(key: &K, hash: u64, keys: &[u8], start: usize) -> impl Fn(&Entry<C>) -> bool {
+    let bytes = &keys[start..];
+    let (len, is_short) = (bytes.len(), bytes.len() <= SHORT);
+    let place = place_of(bytes, start);
+    move |entry| {
+        if entry.hash != hash {
+            return false;
+        }
+        let is_same = entry.len as usize == len
+            && if is_short { entry.place == place } else { entry.key(keys) == bytes };
+        // Keys that are equal may be encoded in different ways, if their `Eq` says so.
+        is_same || done(codec::decode::<K>(entry.key(keys))) == *key
+    }
+}
+
 impl<K: Key, C> Table<K, C> {
     pub(crate) fn new() -> Self {
         Table {
@@ -166,16 +183,7 @@ impl<K: Key, C> Table<K, C> {
         let bytes = &keys[start..];
         let (len, is_short) = (bytes.len(), bytes.len() <= SHORT);
         let place = place_of(bytes, start);
-        let same = |entry: &Entry<C>| {
-            if entry.hash != hash {
-                return false;
-            }
-            let is_same = entry.len as usize == len
-                && if is_short { entry.place == place } else { entry.key(keys) == bytes };
-            // Keys that are equal may be encoded in different ways, if their `Eq` says so.
-            is_same || done(codec::decode::<K>(entry.key(keys))) == *key
-        };
-        match entries.entry(hash, same, |entry| entry.hash) {
+        match entries.entry(hash, is_key(key, hash, keys, start), |entry| entry.hash) {
             Slot::Occupied(mut slot) => {
                 let entry = slot.get_mut();
                 entry.value = Some(change(entry.value.take()));
@@ -188,6 +196,41 @@ impl<K: Key, C> Table<K, C> {
                 }
             }
         }
+    }
+
+    /// The value of a key.
+    #[inline]
+    pub(crate) fn find(&mut self, key: &K) -> Option<&mut C> {
+        let start = self.keys.len();
+        done(codec::encode(key, &mut self.keys));
+        let hash = hash_of(key);
+        let found = self.entries.find_mut(hash, is_key(key, hash, &self.keys, start));
+        self.keys.truncate(start);
+        found.and_then(|entry| entry.value.as_mut())
+    }
+
+    /// Adds a key; says whether it is new.
+    #[inline]
+    pub(crate) fn insert(&mut self, key: &K) -> bool
+    where
+        C: Default,
+    {
+        let mut is_new = false;
+        self.upsert(key, |known| {
+            is_new = known.is_none();
+            known.unwrap_or_default()
+        });
+        is_new
+    }
+
+    /// Forgets all.
+    pub(crate) fn clear(&mut self) {
+        *self = Table::new();
+    }
+
+    /// All keys with their values.
+    pub(crate) fn drain(self) -> Drained<K, C> {
+        Drained::new(Rc::new(self.keys), self.entries.into_iter())
     }
 
     /// Writes all entries where their keys belong, and empties the table. Its room is given back: what counts is what is held.
@@ -287,11 +330,15 @@ impl<K: Key, C: Record> Gather<K, C> {
         }
     }
 
+    /// All in one table, unless something is in runs.
+    pub(crate) fn into_table(self) -> Result<Table<K, C>, Gather<K, C>> {
+        if self.runs.is_empty() { Ok(self.table) } else { Err(self) }
+    }
+
     /// All keys, once each, with their values.
     pub(crate) fn finish(mut self, merge: Merge<C>) -> Gathered<K, C> {
         if self.runs.is_empty() {
-            let Table { keys, entries, .. } = self.table;
-            return Gathered::InMemory(Drained::new(Rc::new(keys), entries.into_iter()));
+            return Gathered::InMemory(self.table.drain());
         }
         if !self.table.is_empty() {
             self.runs.push(self.table.write_run());
@@ -326,25 +373,12 @@ impl<K: Key, C> Drained<K, C> {
         Drained { entries, keys, batch, short, at: 0, key: std::marker::PhantomData }
     }
 
-    fn next(&mut self) -> Option<(K, C)> {
-        if self.batch.len() == 0 {
-            let batch: Vec<Entry<C>> = self.entries.by_ref().take(BATCH).collect();
-            let short =
-                batch.iter().filter(|entry| entry.is_short()).flat_map(|entry| entry.key(&[]));
-            self.short = Rc::new(short.copied().collect());
-            self.at = 0;
-            self.batch = batch.into_iter();
-        }
-        let entry = self.batch.next()?;
-        let key = if entry.is_short() {
-            let at = self.at;
-            self.at += entry.len as usize;
-            Cursor::over(Rc::clone(&self.short), at).decode()
-        } else {
-            Cursor::over(Rc::clone(&self.keys), entry.start()).decode()
-        };
-        // Values are out of their entries only while they are changed.
-        entry.value.map(|value| (done(key), value))
+    fn refill(&mut self) {
+        let batch: Vec<Entry<C>> = self.entries.by_ref().take(BATCH).collect();
+        let short = batch.iter().filter(|entry| entry.is_short()).flat_map(|entry| entry.key(&[]));
+        self.short = Rc::new(short.copied().collect());
+        self.at = 0;
+        self.batch = batch.into_iter();
     }
 }
 
@@ -413,6 +447,26 @@ impl<K: Key, C: Record> MergedRuns<K, C> {
                 None => self.ready.push_back((key, value)),
             }
         }
+    }
+}
+
+impl<K: Key, C> Iterator for Drained<K, C> {
+    type Item = (K, C);
+
+    fn next(&mut self) -> Option<(K, C)> {
+        if self.batch.len() == 0 {
+            self.refill();
+        }
+        let entry = self.batch.next()?;
+        let key = if entry.is_short() {
+            let at = self.at;
+            self.at += entry.len as usize;
+            Cursor::over(Rc::clone(&self.short), at).decode()
+        } else {
+            Cursor::over(Rc::clone(&self.keys), entry.start()).decode()
+        };
+        // Values are out of their entries only while they are changed.
+        entry.value.map(|value| (done(key), value))
     }
 }
 

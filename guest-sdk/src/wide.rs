@@ -1,11 +1,10 @@
-//! Wide operators on any records, and those of two datasets by key.
+//! Wide operators on any records.
 
 use std::rc::Rc;
 
 use crate::aggregate::Aggregated;
 use crate::codec::Record;
 use crate::dataset::Dataset;
-use crate::join::CoGrouped;
 use crate::plan::Plan;
 use crate::shuffle::{Dependency, Exchanged};
 use crate::sort::Sorted;
@@ -106,61 +105,6 @@ impl<K: Record + Ord + Clone, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V),
         let key = |pair: &(K, V)| pair.0.clone();
         self.then(|parent| {
             Sorted::new(&self.ctx, "sort_by_key", &parent, partitions, key, ascending)
-        })
-    }
-}
-
-/// A dataset whose keys were hashed into as many partitions already is not shuffled again. One key's values must fit in
-/// memory.
-#[allow(clippy::type_complexity, reason = "what comes out is best read where it is returned")]
-impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
-    /// Each key of either dataset with its values in both.
-    pub fn cogroup<W: Record, Q: Plan<Item = (K, W)>>(
-        &self,
-        other: &Dataset<(K, W), Q>,
-    ) -> Dataset<(K, (Vec<V>, Vec<W>)), CoGrouped<P, Q>> {
-        self.cogroup_with_partitions(other, self.ctx.default_parallelism())
-    }
-
-    /// As [`Dataset::cogroup`].
-    pub fn cogroup_with_partitions<W: Record, Q: Plan<Item = (K, W)>>(
-        &self,
-        other: &Dataset<(K, W), Q>,
-        partitions: usize,
-    ) -> Dataset<(K, (Vec<V>, Vec<W>)), CoGrouped<P, Q>> {
-        self.then(|left| CoGrouped::new(&self.ctx, left, Rc::clone(&other.plan), partitions))
-    }
-
-    /// Each pair of values that a key has in both datasets.
-    pub fn join<W, Q>(
-        &self,
-        other: &Dataset<(K, W), Q>,
-    ) -> Dataset<(K, (V, W)), impl Plan<Item = (K, (V, W))> + use<K, V, P, W, Q>>
-    where
-        K: Clone,
-        V: Clone,
-        W: Record + Clone,
-        Q: Plan<Item = (K, W)>,
-    {
-        self.join_with_partitions(other, self.ctx.default_parallelism())
-    }
-
-    /// As [`Dataset::join`].
-    pub fn join_with_partitions<W, Q>(
-        &self,
-        other: &Dataset<(K, W), Q>,
-        partitions: usize,
-    ) -> Dataset<(K, (V, W)), impl Plan<Item = (K, (V, W))> + use<K, V, P, W, Q>>
-    where
-        K: Clone,
-        V: Clone,
-        W: Record + Clone,
-        Q: Plan<Item = (K, W)>,
-    {
-        self.cogroup_with_partitions(other, partitions).flat_map_values(|(left, right)| {
-            left.into_iter().flat_map(move |value| {
-                right.clone().into_iter().map(move |other| (value.clone(), other))
-            })
         })
     }
 }

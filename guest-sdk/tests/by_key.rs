@@ -169,6 +169,14 @@ fn wide_operators_make_as_many_partitions_as_the_default() {
     assert_eq!(pairs.group_by(|pair| pair.0).num_partitions(), 7);
     assert_eq!(pairs.distinct().num_partitions(), 7);
     assert_eq!(pairs.join(&pairs).num_partitions(), 7);
+    assert_eq!(pairs.left_outer_join(&pairs).num_partitions(), 7);
+    assert_eq!(pairs.right_outer_join(&pairs).num_partitions(), 7);
+    assert_eq!(pairs.full_outer_join(&pairs).num_partitions(), 7);
+    assert_eq!(pairs.subtract_by_key(&pairs).num_partitions(), 7);
+    assert_eq!(pairs.subtract(&pairs).num_partitions(), 7);
+    assert_eq!(pairs.intersection(&pairs).num_partitions(), 7);
+    assert_eq!(pairs.partition_by(by_hash).num_partitions(), 7);
+    assert_eq!(pairs.repartition_and_sort_within_partitions(by_hash).num_partitions(), 7);
     assert_eq!(pairs.cogroup(&pairs).num_partitions(), 7);
     assert_eq!(pairs.sort_by_key(true).num_partitions(), 7);
     assert_eq!(pairs.sort_by(|pair| pair.1, true).num_partitions(), 7);

@@ -10,17 +10,41 @@ const SPILLS: [&str; 4] = ["0", "1", "3", "50"];
 
 type Pairs<V> = Vec<(u8, V)>;
 
-fn model_join(left: &Pairs<i32>, right: &Pairs<String>) -> Vec<(u8, (i32, String))> {
+type Outer = Vec<(u8, (Option<i32>, Option<String>))>;
+
+/// A full outer join, of which all others are parts.
+fn model_outer(left: &Pairs<i32>, right: &Pairs<String>) -> Outer {
     let mut joined = Vec::new();
     for (key, value) in left {
-        for (other, with) in right {
-            if key == other {
-                joined.push((*key, (*value, with.clone())));
-            }
+        let partners: Vec<&String> =
+            right.iter().filter(|(other, _)| other == key).map(|(_, with)| with).collect();
+        joined.extend(partners.iter().map(|&with| (*key, (Some(*value), Some(with.clone())))));
+        if partners.is_empty() {
+            joined.push((*key, (Some(*value), None)));
+        }
+    }
+    for (key, with) in right {
+        if left.iter().all(|(other, _)| other != key) {
+            joined.push((*key, (None, Some(with.clone()))));
         }
     }
     joined.sort();
     joined
+}
+
+/// What is left of a full outer join; `part` gives none for what isn't.
+fn model_part<T: Ord>(
+    outer: &Outer,
+    part: impl Fn(Option<i32>, Option<String>) -> Option<T>,
+) -> Vec<(u8, T)> {
+    let found = outer
+        .iter()
+        .filter_map(|(key, (left, right))| part(*left, right.clone()).map(|value| (*key, value)));
+    sorted(found.collect())
+}
+
+fn model_join(left: &Pairs<i32>, right: &Pairs<String>) -> Vec<(u8, (i32, String))> {
+    model_part(&model_outer(left, right), Option::zip)
 }
 
 fn sorted<T: Ord>(mut values: Vec<T>) -> Vec<T> {
@@ -104,6 +128,104 @@ proptest! {
             // The native runner reads tasks' output in order, so values come in order too.
             prop_assert_eq!(sorted(both.collect().unwrap()), model.clone());
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn outer_joins_keep_what_has_no_partner(
+        left in left(),
+        right in right(),
+        parts in (1usize..4, 1usize..4, 1usize..6),
+    ) {
+        let model = model_outer(&left, &right);
+        let lefts = model_part(&model, |left, right| left.map(|left| (left, right)));
+        let rights = model_part(&model, |left, right| right.map(|right| (left, right)));
+        for every in SPILLS {
+            let ctx = Context::local_with([("ingle.local.spill-every", every)]);
+            let others = ctx.parallelize(right.clone(), parts.1);
+            let these = ctx.parallelize(left.clone(), parts.0);
+            let joined = these.full_outer_join_with_partitions(&others, parts.2);
+            prop_assert_eq!(joined.num_partitions(), parts.2);
+            prop_assert_eq!(sorted(joined.collect().unwrap()), model.clone());
+            prop_assert_eq!(sorted(these.full_outer_join(&others).collect().unwrap()), model.clone());
+
+            let joined = these.left_outer_join_with_partitions(&others, parts.2);
+            prop_assert_eq!(joined.num_partitions(), parts.2);
+            prop_assert_eq!(sorted(joined.collect().unwrap()), lefts.clone());
+            prop_assert_eq!(sorted(these.left_outer_join(&others).collect().unwrap()), lefts.clone());
+
+            let joined = these.right_outer_join_with_partitions(&others, parts.2);
+            prop_assert_eq!(joined.num_partitions(), parts.2);
+            prop_assert_eq!(sorted(joined.collect().unwrap()), rights.clone());
+            prop_assert_eq!(sorted(these.right_outer_join(&others).collect().unwrap()), rights.clone());
+        }
+    }
+
+    #[test]
+    fn subtract_by_key_keeps_pairs_whose_keys_the_other_lacks(
+        left in left(),
+        right in right(),
+        parts in (1usize..4, 1usize..4, 1usize..6),
+    ) {
+        let keys: BTreeSet<u8> = right.iter().map(|pair| pair.0).collect();
+        let model = sorted(left.iter().copied().filter(|(key, _)| !keys.contains(key)).collect());
+        for every in SPILLS {
+            let ctx = Context::local_with([("ingle.local.spill-every", every)]);
+            let others = ctx.parallelize(right.clone(), parts.1);
+            let these = ctx.parallelize(left.clone(), parts.0);
+            let rest = these.subtract_by_key_with_partitions(&others, parts.2);
+            prop_assert_eq!(rest.num_partitions(), parts.2);
+            prop_assert_eq!(sorted(rest.collect().unwrap()), model.clone());
+            // And where the keys that are taken away lie in place.
+            let groups = others.group_by_key_with_partitions(parts.2);
+            let rest = these.subtract_by_key_with_partitions(&groups, parts.2);
+            prop_assert_eq!(sorted(rest.collect().unwrap()), model.clone());
+            prop_assert_eq!(sorted(these.subtract_by_key(&others).collect().unwrap()), model.clone());
+        }
+    }
+}
+
+#[test]
+fn joins_with_nothing_keep_all_of_the_side_that_they_keep() {
+    let ctx = Context::local();
+    let pairs = ctx.range(0..5, 2).key_by(|n| *n);
+    let nothing = pairs.filter(|_| false);
+    assert_eq!(pairs.left_outer_join(&nothing).count().unwrap(), 5);
+    assert_eq!(pairs.right_outer_join(&nothing).count().unwrap(), 0);
+    assert_eq!(pairs.full_outer_join(&nothing).count().unwrap(), 5);
+    assert_eq!(nothing.left_outer_join(&pairs).count().unwrap(), 0);
+    assert_eq!(nothing.right_outer_join(&pairs).count().unwrap(), 5);
+    assert_eq!(nothing.full_outer_join(&pairs).count().unwrap(), 5);
+    assert_eq!(nothing.full_outer_join(&nothing).count().unwrap(), 0);
+    assert_eq!(pairs.subtract_by_key(&nothing).count().unwrap(), 5);
+    assert_eq!(nothing.subtract_by_key(&pairs).count().unwrap(), 0);
+}
+
+#[test]
+fn a_join_holds_one_side_and_keeps_the_order_of_the_other() {
+    let ctx = Context::local();
+    let many = ctx.range(0..1000, 1).map(|n| (n % 7, n));
+    let few = ctx.range(0..5, 2).map(|n| (n, n * 10));
+    let joined = many.left_outer_join_with_partitions(&few, 1).map(|(_, (n, _))| n);
+    assert_eq!(joined.collect().unwrap(), (0..1000).collect::<Vec<u64>>());
+}
+
+#[test]
+fn keys_and_values_without_content_are_joined() {
+    for every in SPILLS {
+        let ctx = Context::local_with([("ingle.local.spill-every", every)]);
+        let nothings = ctx.range(0..3, 2).map(|_| ((), ()));
+        assert_eq!(nothings.join(&nothings).collect().unwrap(), [((), ((), ())); 9]);
+        let empty = nothings.filter(|_| false);
+        assert_eq!(
+            nothings.full_outer_join(&empty).collect().unwrap(),
+            [((), (Some(()), None)); 3]
+        );
+        assert_eq!(nothings.subtract_by_key(&empty).collect().unwrap(), [((), ()); 3]);
+        assert!(nothings.subtract_by_key(&nothings).is_empty().unwrap());
     }
 }
 

@@ -123,7 +123,7 @@ fn explain_tells_a_shared_stage_once() {
 stage 0 (reduce_by_key): 3 tasks
     range -> key_by -> reduce_by_key
 stage 1 (result): 4 tasks, reads stage 0
-    map_values -> cogroup -> flat_map_values
+    map_values -> join
 ";
     assert_eq!(both.explanation(), expected);
 }

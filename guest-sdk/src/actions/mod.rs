@@ -248,17 +248,15 @@ impl<K: Key, V: 'static, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
         K: Clone + Hash,
         V: Record,
     {
-        let (key, wanted) = (key.clone(), self.plan.hashed_into());
-        match wanted {
+        let placer = self.plan.partitioning().and_then(|partitioning| partitioning.placer());
+        let (key, at) = (key.clone(), placer.map(|placer| placer.place(key)));
+        match at {
             // Only one partition can hold it.
-            Some(partitions) => {
-                let at = crate::table::place(&key, partitions);
-                self.filter(move |(known, _)| *known == key).values().records(
-                    "lookup",
-                    at..at + 1,
-                    None,
-                )
-            }
+            Some(at) => self.filter(move |(known, _)| *known == key).values().records(
+                "lookup",
+                at..at + 1,
+                None,
+            ),
             None => self.filter(move |(known, _)| *known == key).values().collect(),
         }
     }

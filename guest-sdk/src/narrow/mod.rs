@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use crate::context::Context;
 use crate::error::Result;
+use crate::partitioning::Partitioning;
 use crate::plan::{Lineage, Plan};
 use crate::task::TaskScope;
 
@@ -71,7 +72,7 @@ impl<P: Plan, O: Operator<P::Item>> Plan for Narrow<P, O> {
         self.parent.prepare(ctx)
     }
 
-    fn hashed_into(&self) -> Option<usize> {
-        if O::KEEPS_KEYS { self.parent.hashed_into() } else { None }
+    fn partitioning(&self) -> Option<Partitioning> {
+        if O::KEEPS_KEYS { self.parent.partitioning() } else { None }
     }
 }

@@ -198,6 +198,7 @@ impl Sample {
 
 impl<T: Clone + 'static> Operator<T> for Sample {
     type Out = T;
+    const KEEPS_KEYS: bool = true;
 
     fn name(&self) -> &'static str {
         "sample"

@@ -1,0 +1,282 @@
+//! Two datasets of pairs brought together by key.
+
+mod cogroup;
+mod joined;
+mod side;
+mod values;
+
+pub use cogroup::CoGrouped;
+pub use joined::{FullOuter, Inner, Joined, Kind, LeftOuter, RightOuter, Without};
+pub(crate) use side::Side;
+
+use crate::codec::Record;
+use crate::dataset::Dataset;
+use crate::partitioning::Partitioning;
+use crate::plan::Plan;
+use crate::table::Key;
+
+/// Both datasets are shuffled by their keys' hashes, but for one whose records lie where they must already: it was made by an operator by
+/// key with as many partitions, or by [`partition_by`](Dataset::partition_by), and only its values were changed since.
+///
+/// Each operator has a form that is told how many partitions to make. The other takes the context's default, or what one of the inputs has if
+/// that is more and its records lie by their keys.
+///
+/// Tasks hold one partition of `other` in memory while this dataset's streams past it, so the smaller one should be `other`. What doesn't fit
+/// is spilled; one key's values must fit.
+#[allow(clippy::type_complexity, reason = "what comes out is best read where it is returned")]
+impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
+    /// How this dataset and another one are brought together.
+    fn meet<W: 'static, Q: Plan<Item = (K, W)>>(
+        &self,
+        other: &Dataset<(K, W), Q>,
+        partitions: Option<usize>,
+    ) -> Partitioning {
+        match partitions {
+            Some(partitions) => Partitioning::hash(partitions),
+            None => Partitioning::of_inputs(
+                &self.ctx,
+                [self.plan.partitioning(), other.plan.partitioning()],
+            ),
+        }
+    }
+
+    fn joined<W: Record, Q: Plan<Item = (K, W)>, J: Kind<V, W>>(
+        &self,
+        name: &'static str,
+        other: &Dataset<(K, W), Q>,
+        partitions: Option<usize>,
+    ) -> Dataset<(K, J::Out), Joined<P, Q, J>>
+    where
+        K: Clone,
+        V: Clone,
+        W: Clone,
+    {
+        let partitioning = self.meet(other, partitions);
+        self.then(|left| Joined::new(&self.ctx, name, &left, &other.plan, partitioning))
+    }
+
+    /// Each key of either dataset with its values in both. Tasks hold a partition of both.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let left = ctx.parallelize([('a', 1), ('b', 2)], 2);
+    /// let right = ctx.parallelize([('a', 10), ('a', 11)], 2);
+    /// let mut both = left.cogroup(&right).collect()?;
+    /// both.sort();
+    /// assert_eq!(both, [('a', (vec![1], vec![10, 11])), ('b', (vec![2], vec![]))]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn cogroup<W: Record, Q: Plan<Item = (K, W)>>(
+        &self,
+        other: &Dataset<(K, W), Q>,
+    ) -> Dataset<(K, (Vec<V>, Vec<W>)), CoGrouped<P, Q>> {
+        let partitioning = self.meet(other, None);
+        self.then(|left| CoGrouped::new(&self.ctx, &left, &other.plan, partitioning))
+    }
+
+    /// As [`Dataset::cogroup`].
+    pub fn cogroup_with_partitions<W: Record, Q: Plan<Item = (K, W)>>(
+        &self,
+        other: &Dataset<(K, W), Q>,
+        partitions: usize,
+    ) -> Dataset<(K, (Vec<V>, Vec<W>)), CoGrouped<P, Q>> {
+        let partitioning = Partitioning::hash(partitions);
+        self.then(|left| CoGrouped::new(&self.ctx, &left, &other.plan, partitioning))
+    }
+
+    /// Each pair of values that a key has in both datasets.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let ages = ctx.parallelize([("ann", 31), ("bob", 28)].map(|(n, a)| (n.to_owned(), a)), 2);
+    /// let towns = ctx.parallelize([("ann", 'X'), ("cat", 'Y')].map(|(n, t)| (n.to_owned(), t)), 2);
+    /// assert_eq!(ages.join(&towns).collect()?, [("ann".to_owned(), (31, 'X'))]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn join<W, Q>(
+        &self,
+        other: &Dataset<(K, W), Q>,
+    ) -> Dataset<(K, (V, W)), Joined<P, Q, Inner>>
+    where
+        K: Clone,
+        V: Clone,
+        W: Record + Clone,
+        Q: Plan<Item = (K, W)>,
+    {
+        self.joined("join", other, None)
+    }
+
+    /// As [`Dataset::join`].
+    pub fn join_with_partitions<W, Q>(
+        &self,
+        other: &Dataset<(K, W), Q>,
+        partitions: usize,
+    ) -> Dataset<(K, (V, W)), Joined<P, Q, Inner>>
+    where
+        K: Clone,
+        V: Clone,
+        W: Record + Clone,
+        Q: Plan<Item = (K, W)>,
+    {
+        self.joined("join", other, Some(partitions))
+    }
+
+    /// As [`Dataset::join`], and each pair of this dataset whose key `other` lacks, with `None`.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let left = ctx.parallelize([(1, 'a'), (2, 'b')], 2);
+    /// let right = ctx.parallelize([(1, "one".to_owned()), (3, "three".to_owned())], 2);
+    /// let mut joined = left.left_outer_join(&right).collect()?;
+    /// joined.sort();
+    /// assert_eq!(joined, [(1, ('a', Some("one".to_owned()))), (2, ('b', None))]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn left_outer_join<W, Q>(
+        &self,
+        other: &Dataset<(K, W), Q>,
+    ) -> Dataset<(K, (V, Option<W>)), Joined<P, Q, LeftOuter>>
+    where
+        K: Clone,
+        V: Clone,
+        W: Record + Clone,
+        Q: Plan<Item = (K, W)>,
+    {
+        self.joined("left_outer_join", other, None)
+    }
+
+    /// As [`Dataset::left_outer_join`].
+    pub fn left_outer_join_with_partitions<W, Q>(
+        &self,
+        other: &Dataset<(K, W), Q>,
+        partitions: usize,
+    ) -> Dataset<(K, (V, Option<W>)), Joined<P, Q, LeftOuter>>
+    where
+        K: Clone,
+        V: Clone,
+        W: Record + Clone,
+        Q: Plan<Item = (K, W)>,
+    {
+        self.joined("left_outer_join", other, Some(partitions))
+    }
+
+    /// As [`Dataset::join`], and each pair of `other` whose key this dataset lacks, with `None`.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let left = ctx.parallelize([(1, 'a'), (2, 'b')], 2);
+    /// let right = ctx.parallelize([(1, "one".to_owned()), (3, "three".to_owned())], 2);
+    /// let mut joined = left.right_outer_join(&right).collect()?;
+    /// joined.sort();
+    /// assert_eq!(joined, [(1, (Some('a'), "one".to_owned())), (3, (None, "three".to_owned()))]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn right_outer_join<W, Q>(
+        &self,
+        other: &Dataset<(K, W), Q>,
+    ) -> Dataset<(K, (Option<V>, W)), Joined<P, Q, RightOuter>>
+    where
+        K: Clone,
+        V: Clone,
+        W: Record + Clone,
+        Q: Plan<Item = (K, W)>,
+    {
+        self.joined("right_outer_join", other, None)
+    }
+
+    /// As [`Dataset::right_outer_join`].
+    pub fn right_outer_join_with_partitions<W, Q>(
+        &self,
+        other: &Dataset<(K, W), Q>,
+        partitions: usize,
+    ) -> Dataset<(K, (Option<V>, W)), Joined<P, Q, RightOuter>>
+    where
+        K: Clone,
+        V: Clone,
+        W: Record + Clone,
+        Q: Plan<Item = (K, W)>,
+    {
+        self.joined("right_outer_join", other, Some(partitions))
+    }
+
+    /// As [`Dataset::join`], and each pair of either dataset whose key the other one lacks, with `None`.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let left = ctx.parallelize([(1, 'a'), (2, 'b')], 2);
+    /// let right = ctx.parallelize([(1, 'x'), (3, 'y')], 2);
+    /// let mut joined = left.full_outer_join(&right).collect()?;
+    /// joined.sort();
+    /// assert_eq!(joined, [(1, (Some('a'), Some('x'))), (2, (Some('b'), None)), (3, (None, Some('y')))]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn full_outer_join<W, Q>(
+        &self,
+        other: &Dataset<(K, W), Q>,
+    ) -> Dataset<(K, (Option<V>, Option<W>)), Joined<P, Q, FullOuter>>
+    where
+        K: Clone,
+        V: Clone,
+        W: Record + Clone,
+        Q: Plan<Item = (K, W)>,
+    {
+        self.joined("full_outer_join", other, None)
+    }
+
+    /// As [`Dataset::full_outer_join`].
+    pub fn full_outer_join_with_partitions<W, Q>(
+        &self,
+        other: &Dataset<(K, W), Q>,
+        partitions: usize,
+    ) -> Dataset<(K, (Option<V>, Option<W>)), Joined<P, Q, FullOuter>>
+    where
+        K: Clone,
+        V: Clone,
+        W: Record + Clone,
+        Q: Plan<Item = (K, W)>,
+    {
+        self.joined("full_outer_join", other, Some(partitions))
+    }
+
+    /// The pairs whose keys `other` lacks, all of them however often they occur. Of `other` only keys travel and are held, each once.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let orders = ctx.parallelize([("ann", 1), ("bob", 2), ("bob", 3)].map(|(n, o)| (n.to_owned(), o)), 2);
+    /// let paid = ctx.parallelize([("ann".to_owned(), true)], 1);
+    /// let mut due = orders.subtract_by_key(&paid).values().collect()?;
+    /// due.sort();
+    /// assert_eq!(due, [2, 3]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn subtract_by_key<W: 'static, Q: Plan<Item = (K, W)>>(
+        &self,
+        other: &Dataset<(K, W), Q>,
+    ) -> Dataset<(K, V), impl Plan<Item = (K, V)> + use<K, V, P, W, Q>>
+    where
+        K: Clone,
+        V: Clone,
+    {
+        self.joined::<_, _, Without>("subtract_by_key", &other.map_values(|_| ()), None)
+    }
+
+    /// As [`Dataset::subtract_by_key`].
+    pub fn subtract_by_key_with_partitions<W: 'static, Q: Plan<Item = (K, W)>>(
+        &self,
+        other: &Dataset<(K, W), Q>,
+        partitions: usize,
+    ) -> Dataset<(K, V), impl Plan<Item = (K, V)> + use<K, V, P, W, Q>>
+    where
+        K: Clone,
+        V: Clone,
+    {
+        let keys = other.map_values(|_| ());
+        self.joined::<_, _, Without>("subtract_by_key", &keys, Some(partitions))
+    }
+}

@@ -1,0 +1,175 @@
+//! One of the datasets that an operator by key brings together.
+
+use std::marker::PhantomData;
+use std::rc::Rc;
+
+use crate::codec::{Cursor, Record};
+use crate::context::Context;
+use crate::error::Result;
+use crate::partitioning::Partitioning;
+use crate::plan::{Lineage, Plan};
+use crate::shuffle::{Dependency, Writer};
+use crate::table::{Gather, Key, Table};
+use crate::task::{Blocks, Room, TaskScope, done, fail};
+
+/// Shuffled, unless its records lie where they must already.
+pub(crate) enum Side<P> {
+    Shuffled(Rc<Dependency>),
+    InPlace(Rc<P>),
+}
+
+impl<P: Plan> Side<P> {
+    /// `write` computes one of the plan's partitions and writes what it gives where it must lie.
+    pub(crate) fn new(
+        ctx: &Context,
+        name: &'static str,
+        plan: &Rc<P>,
+        to: &Partitioning,
+        write: impl Fn(Rc<P>, &Rc<TaskScope>, &mut Writer) + 'static,
+    ) -> Self {
+        if plan.partitioning().as_ref() == Some(to) {
+            return Side::InPlace(Rc::clone(plan));
+        }
+        Side::Shuffled(Dependency::new(ctx, name, plan, to.partitions(), write))
+    }
+
+    pub(crate) fn lineage(&self, lineage: &mut Lineage) {
+        match self {
+            Side::Shuffled(dependency) => lineage.shuffle(dependency),
+            Side::InPlace(plan) => plan.lineage(lineage),
+        }
+    }
+
+    pub(crate) fn prepare(&self, ctx: &Context) -> Result<()> {
+        match self {
+            Side::Shuffled(dependency) => dependency.prepare(ctx),
+            Side::InPlace(plan) => plan.prepare(ctx),
+        }
+    }
+}
+
+impl<P, K, V> Side<P>
+where
+    K: Key,
+    V: Record,
+    P: Plan<Item = (K, V)>,
+{
+    /// A side whose pairs are written as they are.
+    pub(crate) fn of_pairs(
+        ctx: &Context,
+        name: &'static str,
+        plan: &Rc<P>,
+        to: &Partitioning,
+    ) -> Self {
+        let placer = to.placer();
+        Side::new(ctx, name, plan, to, move |plan, task, writer| {
+            let Some(placer) = &placer else { fail(OTHER_KEYS) };
+            plan.compute(task.context().partition as usize, Rc::clone(task))
+                .for_each(|(key, value)| writer.push_pair(placer.place(&key), &key, &value));
+        })
+    }
+
+    /// A side of which it matters only which keys there are: a task writes each once, as far as it can remember.
+    pub(crate) fn of_keys(
+        ctx: &Context,
+        name: &'static str,
+        plan: &Rc<P>,
+        to: &Partitioning,
+    ) -> Self {
+        let placer = to.placer();
+        Side::new(ctx, name, plan, to, move |plan, task, writer| {
+            let Some(placer) = &placer else { fail(OTHER_KEYS) };
+            let records = plan.compute(task.context().partition as usize, Rc::clone(task));
+            let (mut known, mut room): (Table<K, ()>, _) = (Table::new(), Room::new(task));
+            records.for_each(|(key, value)| {
+                if known.insert(&key) {
+                    writer.push_pair(placer.place(&key), &key, &value);
+                }
+                if known.is_full(&room) {
+                    known.clear();
+                    room.renew();
+                }
+            });
+        })
+    }
+
+    /// Adds all pairs of a partition to a table.
+    pub(crate) fn gather<C: Record>(
+        &self,
+        gather: &mut Gather<K, C>,
+        partition: usize,
+        task: &Rc<TaskScope>,
+        add: impl Fn(Option<C>, V) -> C,
+    ) {
+        match self {
+            Side::Shuffled(dependency) => gather.read(dependency.open(partition, task), add),
+            Side::InPlace(plan) => Rc::clone(plan)
+                .compute(partition, Rc::clone(task))
+                .for_each(|(key, value)| gather.upsert(&key, |known| add(known, value))),
+        }
+    }
+
+    /// The pairs of a partition.
+    pub(crate) fn pairs(
+        &self,
+        partition: usize,
+        task: &Rc<TaskScope>,
+    ) -> impl Iterator<Item = (K, V)> + use<P, K, V> {
+        match self {
+            Side::Shuffled(dependency) => Pairs::Read(PairReader {
+                blocks: Blocks::of(dependency.open(partition, task)),
+                cursor: Cursor::new(Vec::new()),
+                pair: PhantomData,
+            }),
+            Side::InPlace(plan) => {
+                Pairs::InPlace(Rc::clone(plan).compute(partition, Rc::clone(task)))
+            }
+        }
+    }
+}
+
+/// Inputs have keys of one type, and so have their partitionings.
+const OTHER_KEYS: &str = "a dataset is partitioned by keys of another type";
+
+enum Pairs<K, V, I> {
+    Read(PairReader<K, V>),
+    InPlace(I),
+}
+
+impl<K: Record, V: Record, I: Iterator<Item = (K, V)>> Iterator for Pairs<K, V, I> {
+    type Item = (K, V);
+
+    #[inline]
+    fn next(&mut self) -> Option<(K, V)> {
+        match self {
+            Pairs::Read(reader) => reader.next(),
+            Pairs::InPlace(pairs) => pairs.next(),
+        }
+    }
+
+    fn fold<A, F: FnMut(A, (K, V)) -> A>(self, init: A, f: F) -> A {
+        match self {
+            Pairs::Read(reader) => reader.fold(init, f),
+            Pairs::InPlace(pairs) => pairs.fold(init, f),
+        }
+    }
+}
+
+/// Pairs as [`Writer::push_pair`] writes them.
+struct PairReader<K, V> {
+    blocks: Blocks,
+    cursor: Cursor,
+    pair: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K: Record, V: Record> Iterator for PairReader<K, V> {
+    type Item = (K, V);
+
+    fn next(&mut self) -> Option<(K, V)> {
+        while self.cursor.is_empty() {
+            self.cursor = Cursor::new(self.blocks.next()?);
+        }
+        let key = done(self.cursor.decode());
+        Some((key, done(self.cursor.decode())))
+    }
+}
