@@ -12,7 +12,7 @@ use crate::codec::Record;
 use crate::dataset::Dataset;
 use crate::error::{Result, told};
 use crate::host;
-use crate::sources::{CsvFile, Parallelized, RangeOf, TextFile, WholeFiles};
+use crate::sources::{CsvFile, JsonLines, Parallelized, RangeOf, TextFile, WholeFiles};
 use crate::tasks::{self, TaskResults};
 
 /// What a job makes its datasets and tasks with. A cheap handle: clones are the same context.
@@ -162,6 +162,42 @@ impl Context {
         partitions: usize,
     ) -> Result<Dataset<T, CsvFile<T>>> {
         Ok(Dataset::new(self, CsvFile::open(self, path.as_ref(), partitions)?))
+    }
+
+    /// The records of files that have a JSON value in each line (as [`save_as_json`](crate::Dataset::save_as_json) writes them). A line
+    /// becomes a `T` by serde; blank lines are skipped. Strings of type [`Str`](crate::Str) share the block that was read, where nothing in them
+    /// is escaped. A line that is no `T` fails its task, with file, line and column.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("events.json").to_str().unwrap().to_owned();
+    /// #[derive(serde::Deserialize)]
+    /// struct Event {
+    ///     user: String,
+    ///     minutes: u64,
+    /// }
+    ///
+    /// std::fs::write(&path, "{\"user\": \"ann\", \"minutes\": 3}\n{\"user\": \"ann\", \"minutes\": 4}\n")?;
+    /// # let ctx = Context::local();
+    /// let minutes = ctx.json_lines::<Event>(&path)?.map(|event| (event.user, event.minutes));
+    /// assert_eq!(minutes.reduce_by_key(|a, b| a + b).collect()?, [("ann".to_owned(), 7)]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn json_lines<T: DeserializeOwned + 'static>(
+        &self,
+        path: impl AsRef<str>,
+    ) -> Result<Dataset<T, JsonLines<T>>> {
+        self.json_lines_with_partitions(path, 0)
+    }
+
+    /// As [`Context::json_lines`], in at least so many partitions if the files can be cut so.
+    pub fn json_lines_with_partitions<T: DeserializeOwned + 'static>(
+        &self,
+        path: impl AsRef<str>,
+        partitions: usize,
+    ) -> Result<Dataset<T, JsonLines<T>>> {
+        Ok(Dataset::new(self, JsonLines::open(self, path.as_ref(), partitions)?))
     }
 
     /// A value that tasks add to. The name is for people.

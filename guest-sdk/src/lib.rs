@@ -84,7 +84,7 @@ pub mod plans {
     pub use crate::placed::PartitionedBy;
     pub use crate::shuffle::Exchanged;
     pub use crate::sort::{Sorted, SortedWithin};
-    pub use crate::sources::{CsvFile, Parallelized, RangeOf, TextFile, WholeFiles};
+    pub use crate::sources::{CsvFile, JsonLines, Parallelized, RangeOf, TextFile, WholeFiles};
 }
 
 /// What a job needs, by `use ingle::prelude::*`.

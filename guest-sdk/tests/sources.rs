@@ -1,6 +1,7 @@
 //! Where datasets begin: the driver's values, ranges, text files and whole files.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use ingle::prelude::*;
@@ -155,11 +156,51 @@ fn a_path_that_is_not_there_is_refused_at_once() {
     assert!(error.contains("nothing.txt"), "{error}");
 }
 
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(text).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(text: &[u8]) -> Vec<u8> {
+    zstd::encode_all(text, 3).unwrap()
+}
+
 #[test]
-fn the_native_runner_says_that_it_reads_no_compressed_files() {
-    let dir = folder(&[("in.txt.gz", &[0x1f, 0x8b, 8, 0])]);
-    let error = Context::local().text_file(path(&dir, "in.txt.gz")).unwrap_err().to_string();
-    assert!(error.contains("in.txt.gz") && error.contains("compressed"), "{error}");
+fn compressed_files_are_read_by_their_extensions() {
+    let large: String = (0..100_000).map(|i| format!("line {i}\n")).collect();
+    for (extension, compress) in [("gz", gzip as fn(&[u8]) -> Vec<u8>), ("zst", zstd)] {
+        // Several parts one after the other are one file.
+        let parts = [compress(b"one\ntwo\nth"), compress(b""), compress(b"ree\n")].concat();
+        let name = |name: &str| format!("{name}.{extension}");
+        let dir = folder(&[
+            (&name("a.txt"), &parts),
+            (&name("b.txt"), &compress(large.as_bytes())),
+            ("c.txt", b"plain\n"),
+        ]);
+        let ctx = Context::local();
+        assert_eq!(lines(&ctx, &path(&dir, &name("a.txt"))), ["one", "two", "three"]);
+        assert!(lines(&ctx, &path(&dir, &name("b.txt"))).iter().eq(large.lines()));
+        let all = ctx.text_file_with_partitions(dir.path().to_str().unwrap(), 9).unwrap();
+        assert_eq!((all.count().unwrap(), all.num_partitions()), (100_004, 5), "{extension}");
+        let whole = ctx.whole_files(path(&dir, &name("a.txt"))).unwrap();
+        assert_eq!(whole.values().collect().unwrap(), [b"one\ntwo\nthree\n"]);
+    }
+}
+
+#[test]
+fn a_compressed_file_that_is_none_is_refused_by_name() {
+    let zst = zstd(b"some text that repeats itself, that repeats itself");
+    for (name, bytes) in [
+        ("a.gz", &b"plain text"[..]),
+        ("b.zst", b"plain text"),
+        ("c.gz", &gzip(b"cut")[..9]),
+        ("d.zst", &zst[..zst.len() - 9]),
+    ] {
+        let dir = folder(&[(name, bytes)]);
+        let error = Context::local().text_file(path(&dir, name)).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("is no sound"), "{name}: {error}");
+    }
 }
 
 #[test]

@@ -2,11 +2,13 @@
 
 mod csv;
 mod files;
+mod json;
 mod memory;
 mod text;
 
 pub use self::csv::CsvFile;
 pub use self::files::WholeFiles;
+pub use self::json::JsonLines;
 pub use self::memory::{Parallelized, RangeOf};
 pub use self::text::TextFile;
 

@@ -1,7 +1,13 @@
 //! Input files of the native runner: read whole, cut at lines.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
+use ruzstd::decoding::StreamingDecoder;
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 
 use crate::host::Framing;
 use crate::host::local::glob;
@@ -39,15 +45,49 @@ pub(crate) fn open(
     let mut splits = Vec::new();
     for file in files {
         let name = file.display().to_string();
-        if file.extension().is_some_and(|extension| extension == "gz" || extension == "zst") {
-            return Err(format!(
-                "{name}: the native runner reads no compressed files; decompress it for the test"
-            ));
-        }
         let bytes = fs::read(&file).map_err(|error| format!("{name}: {error}"))?;
-        cut(&name, &bytes, framing, each, &mut splits);
+        match decompressed(&file, &bytes)? {
+            None => cut(&name, &bytes, framing, each, &mut splits),
+            // Such a file can't be cut.
+            Some(bytes) => cut(&name, &bytes, framing, 1, &mut splits),
+        }
     }
     Ok(splits)
+}
+
+/// A file's bytes, if its extension says that they are compressed.
+fn decompressed(file: &Path, bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
+    let extension = file.extension().and_then(OsStr::to_str);
+    let (format, text) = match extension {
+        Some("gz") => {
+            let mut text = Vec::new();
+            ("gzip", MultiGzDecoder::new(bytes).read_to_end(&mut text).map(|_| text))
+        }
+        Some("zst") => ("zstd", zstd(bytes)),
+        _ => return Ok(None),
+    };
+    let failed = |error| format!("{} is no sound {format} file: {error}", file.display());
+    text.map(Some).map_err(failed)
+}
+
+/// The text of all frames.
+fn zstd(mut bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    while !bytes.is_empty() {
+        match StreamingDecoder::new(&mut bytes) {
+            Ok(mut frame) => {
+                frame.read_to_end(&mut text)?;
+            }
+            Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                length,
+                ..
+            })) => {
+                bytes = bytes.get(length as usize..).ok_or(io::ErrorKind::UnexpectedEof)?;
+            }
+            Err(error) => return Err(io::Error::other(error)),
+        }
+    }
+    Ok(text)
 }
 
 /// The files that a path stands for, in order. A path that exists as it is written is no glob.
