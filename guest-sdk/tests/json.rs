@@ -82,14 +82,19 @@ fn a_line_that_is_no_record_is_named_with_its_column() {
 }
 
 #[test]
-fn lines_are_counted_from_the_files_start_in_any_partition() {
-    let mut text = "1\n".repeat(500);
-    text.push_str("one\n");
-    let dir = folder(&[("in.json", text.as_bytes())]);
-    let numbers = Context::local().json_lines_with_partitions::<u32>(path(&dir), 7).unwrap();
-    assert_eq!(numbers.num_partitions(), 7);
-    let error = numbers.count().unwrap_err().to_string();
-    assert!(error.contains("in.json, line 501, column 1: "), "{error}");
+fn lines_are_counted_from_the_files_start_in_any_partition_and_block() {
+    // Half a million lines are several blocks.
+    for (lines, partitions) in [(500, 7), (500_000, 1), (500_000, 2)] {
+        let mut text = "1\n".repeat(lines);
+        text.push_str("one\n");
+        let dir = folder(&[("in.json", text.as_bytes())]);
+        let numbers = Context::local().json_lines_with_partitions::<u32>(path(&dir), partitions);
+        let numbers = numbers.unwrap();
+        assert_eq!(numbers.num_partitions(), partitions);
+        let error = numbers.count().unwrap_err().to_string();
+        let place = format!("in.json, line {}, column 1: ", lines + 1);
+        assert!(error.contains(&place), "{error}");
+    }
 }
 
 #[test]
