@@ -1,8 +1,10 @@
 //! Accumulators: what tasks add to and the driver reads.
 
+use std::any::Any;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
+use std::hash::{BuildHasher, Hash};
 use std::rc::Rc;
 
 use crate::codec::{self, Record};
@@ -26,57 +28,132 @@ macro_rules! accumulate_numbers {
     )*};
 }
 
-accumulate_numbers!(i32 i64 u32 u64 f32 f64);
+accumulate_numbers!(i32 i64 isize u32 u64 usize f32 f64);
 
+/// A list, in no order that can be relied on.
 impl<T: Record + Clone> Accumulate for Vec<T> {
     fn accumulate(&mut self, other: Self) {
         self.extend(other);
     }
 }
 
+impl<T: Record + Clone + Ord> Accumulate for BTreeSet<T> {
+    fn accumulate(&mut self, other: Self) {
+        self.extend(other);
+    }
+}
+
+impl<T, S> Accumulate for HashSet<T, S>
+where
+    T: Record + Clone + Hash + Eq,
+    S: BuildHasher + Clone + Default + 'static,
+{
+    fn accumulate(&mut self, other: Self) {
+        self.extend(other);
+    }
+}
+
+/// What both have is accumulated.
+impl<K: Record + Clone + Ord, V: Accumulate> Accumulate for BTreeMap<K, V> {
+    fn accumulate(&mut self, other: Self) {
+        for (key, part) in other {
+            match self.get_mut(&key) {
+                Some(known) => known.accumulate(part),
+                None => drop(self.insert(key, part)),
+            }
+        }
+    }
+}
+
+/// What both have is accumulated.
+impl<K, V, S> Accumulate for HashMap<K, V, S>
+where
+    K: Record + Clone + Hash + Eq,
+    V: Accumulate,
+    S: BuildHasher + Clone + Default + 'static,
+{
+    fn accumulate(&mut self, other: Self) {
+        for (key, part) in other {
+            match self.get_mut(&key) {
+                Some(known) => known.accumulate(part),
+                None => drop(self.insert(key, part)),
+            }
+        }
+    }
+}
+
+/// Each part by itself: a sum and a count.
+impl<A: Accumulate, B: Accumulate> Accumulate for (A, B) {
+    fn accumulate(&mut self, other: Self) {
+        self.0.accumulate(other.0);
+        self.1.accumulate(other.1);
+    }
+}
+
 /// A value that tasks add to and the driver reads; made by [`Context::accumulator`].
 ///
-/// A task's additions count once, if and when it succeeds, however often it was tried.
+/// A task's additions count once, if and when it succeeds, however often it was tried. They reach the driver with the results of the action
+/// that ran the task. What is computed again, because a later action needs it again or a worker was lost, is added again: to count
+/// exactly, add in an action ([`for_each`](crate::Dataset::for_each)).
 pub struct Accumulator<T> {
     number: u32,
+    name: Rc<str>,
     value: Rc<RefCell<T>>,
 }
 
 impl<T> Clone for Accumulator<T> {
     fn clone(&self) -> Self {
-        Accumulator { number: self.number, value: Rc::clone(&self.value) }
+        let (name, value) = (Rc::clone(&self.name), Rc::clone(&self.value));
+        Accumulator { number: self.number, name, value }
     }
 }
 
 impl<T: fmt::Debug> fmt::Debug for Accumulator<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Accumulator")
-            .field("number", &self.number)
+            .field("name", &self.name)
             .field("value", &self.value.borrow())
             .finish()
     }
 }
 
 impl<T: Accumulate> Accumulator<T> {
-    pub(crate) fn new(ctx: &Context, zero: T) -> Accumulator<T> {
+    pub(crate) fn new(ctx: &Context, name: &str, zero: T) -> Accumulator<T> {
+        let name: Rc<str> = name.into();
         let value = Rc::new(RefCell::new(zero));
-        let merged = Rc::clone(&value);
+        // What nobody has any more, nobody reads.
+        let (of, merged) = (Rc::clone(&name), Rc::downgrade(&value));
         let number = ctx.ledger().enter(Box::new(move |update| {
-            merged.borrow_mut().accumulate(codec::decode(update).map_err(told)?);
+            if let Some(merged) = merged.upgrade() {
+                let part = codec::decode(update);
+                let failed = |error| told(format!("accumulator `{of}`: {error}"));
+                merged.borrow_mut().accumulate(part.map_err(failed)?);
+            }
             Ok(())
         }));
-        Accumulator { number, value }
+        Accumulator { number, name, value }
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Adds to it, in a task or in the driver.
     pub fn add(&self, part: T) {
+        self.change(part, |part| part, T::accumulate);
+    }
+
+    fn change<X>(&self, part: X, first: impl FnOnce(X) -> T, more: impl FnOnce(&mut T, X)) {
         if !host::is_task() {
-            return self.value.borrow_mut().accumulate(part);
+            return more(&mut self.value.borrow_mut(), part);
         }
-        PENDING.with_borrow_mut(|pending| match pending.get_mut(&self.number) {
-            Some(known) => known.add(Box::new(part)),
-            None => {
-                pending.insert(self.number, Box::new(Sum(part)));
+        PENDING.with_borrow_mut(|pending| {
+            // A number belongs to one accumulator, so the types agree.
+            let known = pending.get_mut(&self.number).map(|sum| &mut **sum as &mut dyn Any);
+            match known.and_then(|sum| sum.downcast_mut::<Sum<T>>()) {
+                Some(known) => more(&mut known.0, part),
+                None => drop(pending.insert(self.number, Box::new(Sum(first(part))))),
             }
         });
     }
@@ -87,27 +164,26 @@ impl<T: Accumulate> Accumulator<T> {
     }
 }
 
+impl<T: Record + Clone> Accumulator<Vec<T>> {
+    /// Adds one item to the list, in a task or in the driver.
+    pub fn push(&self, item: T) {
+        self.change(item, |item| vec![item], Vec::push);
+    }
+}
+
 thread_local! {
     /// What the running task added, sent when it ends.
     static PENDING: RefCell<BTreeMap<u32, Box<dyn Pending>>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 /// A sum whose type is forgotten.
-trait Pending {
-    fn add(&mut self, part: Box<dyn std::any::Any>);
+trait Pending: Any {
     fn encode(&self) -> Result<Vec<u8>, String>;
 }
 
 struct Sum<T>(T);
 
 impl<T: Accumulate> Pending for Sum<T> {
-    fn add(&mut self, part: Box<dyn std::any::Any>) {
-        // A number belongs to one accumulator, so the types agree.
-        if let Ok(part) = part.downcast::<T>() {
-            self.0.accumulate(*part);
-        }
-    }
-
     fn encode(&self) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
         codec::encode(&self.0, &mut bytes).map(|()| bytes)

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use serde::de::DeserializeOwned;
 
 use crate::accumulator::{Accumulate, Accumulator, Ledger};
+use crate::broadcast::Broadcast;
 use crate::codec::Record;
 use crate::dataset::Dataset;
 use crate::error::{Result, told};
@@ -200,9 +201,68 @@ impl Context {
         Ok(Dataset::new(self, JsonLines::open(self, path.as_ref(), partitions)?))
     }
 
-    /// A value that tasks add to. The name is for people.
-    pub fn accumulator<T: Accumulate>(&self, _name: &str, zero: T) -> Accumulator<T> {
-        Accumulator::new(self, zero)
+    /// A value that tasks add to and the driver reads: a number, a list, a set, a map of what can be added up, or a type of the job's own. The
+    /// name is for people.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let blank = ctx.accumulator("blank lines", 0u64);
+    /// let long = ctx.accumulator("long words", Vec::new());
+    /// let (count, list) = (blank.clone(), long.clone());
+    /// let lines = ctx.parallelize(["to be", "", "questionable"].map(String::from), 2);
+    /// lines.for_each(move |line| {
+    ///     count.add(u64::from(line.is_empty()));
+    ///     line.split(' ').filter(|word| word.len() > 9).for_each(|word| list.push(word.to_owned()));
+    /// })?;
+    /// assert_eq!(blank.value(), 1);
+    /// assert_eq!(long.value(), ["questionable"]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// Whatever two parts of can be made one, in any order, can be accumulated:
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// #[derive(Clone, serde::Serialize, serde::Deserialize)]
+    /// struct Highest(u64);
+    ///
+    /// impl ingle::Accumulate for Highest {
+    ///     fn accumulate(&mut self, other: Highest) {
+    ///         self.0 = self.0.max(other.0);
+    ///     }
+    /// }
+    ///
+    /// # let ctx = Context::local();
+    /// let highest = ctx.accumulator("highest", Highest(0));
+    /// let seen = highest.clone();
+    /// ctx.parallelize([3, 9, 4], 2).for_each(move |n| seen.add(Highest(n)))?;
+    /// assert_eq!(highest.value().0, 9);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn accumulator<T: Accumulate>(&self, name: &str, zero: T) -> Accumulator<T> {
+        Accumulator::new(self, name, zero)
+    }
+
+    /// A value that tasks read, behind a cheap handle.
+    ///
+    /// Closures may capture anything, so it isn't needed to bring a value to tasks: it lies in the driver's memory, of which an executor holds one
+    /// copy, whatever the number of its tasks. A handle spares the clones where several closures read a large value.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// use std::collections::HashMap;
+    ///
+    /// # let ctx = Context::local();
+    /// let names = ctx.broadcast(HashMap::from([(1, "one"), (2, "two")]));
+    /// let numbers = ctx.parallelize([2, 1, 3], 2);
+    /// let known = names.clone();
+    /// let named = numbers.filter(move |n| known.contains_key(n)).map(move |n| names[&n].to_owned());
+    /// assert_eq!(named.collect()?, ["two", "one"]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn broadcast<T: 'static>(&self, value: T) -> Broadcast<T> {
+        Broadcast::new(value)
     }
 
     /// Runs a closure once for each number, in tasks of their own, and gives what they returned, in order.

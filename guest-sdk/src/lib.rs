@@ -30,6 +30,7 @@
 mod accumulator;
 mod actions;
 mod aggregate;
+mod broadcast;
 mod cartesian;
 mod codec;
 mod context;
@@ -63,6 +64,7 @@ pub use ingle_macros::main;
 
 pub use crate::accumulator::{Accumulate, Accumulator};
 pub use crate::actions::{Number, Stats};
+pub use crate::broadcast::Broadcast;
 pub use crate::codec::Record;
 pub use crate::context::Context;
 pub use crate::dataset::Dataset;

@@ -1,6 +1,6 @@
 //! Plain tasks, what a task knows of itself, and accumulators.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use ingle::Accumulate;
 use ingle::prelude::*;
@@ -192,6 +192,71 @@ fn accumulators_count_before_and_after_a_shuffle() {
     // The shuffle's output is used again.
     sums.collect().unwrap();
     assert_eq!((before.value(), after.value()), (10, -4));
+}
+
+#[test]
+fn accumulators_may_be_collections_and_parts_of_them() {
+    let ctx = Context::local();
+    let pushed = ctx.accumulator("pushed", Vec::<u64>::new());
+    let ordered = ctx.accumulator("ordered", BTreeSet::<u64>::new());
+    let hashed = ctx.accumulator("hashed", HashSet::<u64>::new());
+    let by_key = ctx.accumulator("by key", BTreeMap::from([(2, (100u64, 0u32))]));
+    let counts = ctx.accumulator("counts", HashMap::<String, usize>::new());
+    {
+        let (pushed, ordered, hashed) = (pushed.clone(), ordered.clone(), hashed.clone());
+        let (by_key, counts) = (by_key.clone(), counts.clone());
+        let add = move |n: u64| {
+            pushed.push(n);
+            ordered.add([n % 3].into());
+            hashed.add([n % 4].into());
+            by_key.add([(n % 2, (n, 1))].into());
+            counts.add([((n % 2).to_string(), 1)].into());
+        };
+        let in_driver = add.clone();
+        ctx.range(0..10, 3).for_each(add).unwrap();
+        in_driver(12);
+    }
+    let mut all = pushed.value();
+    all.sort_unstable();
+    assert_eq!(all, (0..10).chain([12]).collect::<Vec<u64>>());
+    assert_eq!(ordered.value(), [0, 1, 2].into());
+    assert_eq!(hashed.value(), [0, 1, 2, 3].into());
+    assert_eq!(by_key.value(), [(0, (32, 6)), (1, (25, 5)), (2, (100, 0))].into());
+    assert_eq!(counts.value(), [("0".to_owned(), 6), ("1".to_owned(), 5)].into());
+}
+
+#[test]
+fn accumulators_have_names_for_people() {
+    let ctx = Context::local();
+    let sum = ctx.accumulator("blank lines", 0u64);
+    assert_eq!(sum.clone().name(), "blank lines");
+    assert!(format!("{sum:?}").contains("blank lines"));
+}
+
+#[test]
+fn what_is_added_to_an_accumulator_that_nobody_has_any_more_is_no_matter() {
+    let ctx = Context::local();
+    let (kept, dropped) = (ctx.accumulator("kept", 0u64), ctx.accumulator("dropped", 0u64));
+    let count = kept.clone();
+    let results = ctx.run_tasks_unordered(0..4, move |i| {
+        dropped.add(i);
+        count.add(i);
+    });
+    assert_eq!((results.unwrap().count(), kept.value()), (4, 6));
+}
+
+#[test]
+fn a_broadcast_value_is_read_in_tasks_and_in_the_driver() {
+    let ctx = Context::local();
+    let table = ctx.broadcast(vec![10, 20, 30]);
+    let (keys, values) = (table.clone(), table.clone());
+    let found = ctx
+        .range(0..5, 2)
+        .filter(move |n| (*n as usize) < keys.len())
+        .map(move |n| values[n as usize]);
+    assert_eq!(found.collect().unwrap(), [10, 20, 30]);
+    assert_eq!((table.value().len(), table[1]), (3, 20));
+    assert_eq!(format!("{table:?}"), "Broadcast([10, 20, 30])");
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
