@@ -63,7 +63,7 @@ pub use anyhow::{anyhow, bail, ensure};
 pub use ingle_macros::main;
 
 pub use crate::accumulator::{Accumulate, Accumulator};
-pub use crate::actions::{Number, Stats};
+pub use crate::actions::{JobHandle, Number, Stats};
 pub use crate::broadcast::Broadcast;
 pub use crate::codec::Record;
 pub use crate::context::Context;

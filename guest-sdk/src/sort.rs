@@ -96,7 +96,8 @@ fn sample_bounds<P: Plan, K: Record + Ord>(
             });
             (count, keys)
         },
-    )?;
+    )?
+    .wait()?;
     // A key stands for as many records as its partition has for each of its samples.
     let mut weighted: Vec<(K, f64)> = Vec::new();
     let mut total = 0.0;

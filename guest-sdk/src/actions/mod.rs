@@ -1,9 +1,11 @@
 //! Actions: what makes a dataset be computed.
 
+mod concurrent;
 mod numbers;
 mod save;
 mod select;
 
+pub use concurrent::JobHandle;
 pub use numbers::{Number, Stats};
 
 use std::collections::HashMap;
@@ -53,10 +55,10 @@ pub(crate) fn summaries<P: Plan, R: Record>(
     plan: &Rc<P>,
     partitions: Range<usize>,
     summary: impl Fn(Rc<P>, usize, Rc<TaskScope>) -> R + 'static,
-) -> Result<Vec<R>> {
+) -> Result<JobHandle<Vec<R>>> {
     let tasks = partitions.len();
     if tasks == 0 {
-        return Ok(Vec::new());
+        return Ok(JobHandle::new(|| Ok(Vec::new())));
     }
     let job = start(
         ctx,
@@ -67,8 +69,8 @@ pub(crate) fn summaries<P: Plan, R: Record>(
         move |plan, partition, task, emitter| {
             emitter.push(&summary(plan, partition, Rc::clone(task)));
         },
-    );
-    job?.values(tasks)
+    )?;
+    Ok(JobHandle::new(move || job.values(tasks)))
 }
 
 /// How many records some partitions of a plan hold.
@@ -76,7 +78,7 @@ pub(crate) fn sizes<P: Plan>(
     ctx: &Context,
     plan: &Rc<P>,
     partitions: Range<usize>,
-) -> Result<Vec<u64>> {
+) -> Result<JobHandle<Vec<u64>>> {
     summaries(ctx, "count", plan, partitions, |plan, partition, task| {
         plan.compute(partition, task).fold(0u64, |count, _| count + 1)
     })
@@ -88,7 +90,7 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         &self,
         action: &'static str,
         summary: impl Fn(Rc<P>, usize, Rc<TaskScope>) -> R + 'static,
-    ) -> Result<Vec<R>> {
+    ) -> Result<JobHandle<Vec<R>>> {
         summaries(&self.ctx, action, &self.plan, 0..self.num_partitions(), summary)
     }
 
@@ -98,15 +100,14 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         action: &'static str,
         partitions: Range<usize>,
         limit: Option<usize>,
-    ) -> Result<Vec<T>>
+    ) -> Result<JobHandle<Vec<T>>>
     where
         T: Record,
     {
-        if partitions.is_empty() {
-            return Ok(Vec::new());
+        let count = partitions.len();
+        if count == 0 {
+            return Ok(JobHandle::new(|| Ok(Vec::new())));
         }
-        let mut parts: Vec<Vec<T>> = Vec::new();
-        parts.resize_with(partitions.len(), Vec::new);
         let body = move |plan: Rc<P>, partition, task: &Rc<TaskScope>, emitter: &mut Emitter| {
             let records = plan.compute(partition, Rc::clone(task));
             match limit {
@@ -115,16 +116,20 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
             }
         };
         let mut job = start(&self.ctx, action, &self.plan, partitions, Output::Results, body)?;
-        while let Some(results) = job.next()? {
-            for result in results {
-                let Some(part) = parts.get_mut(result.partition as usize) else { continue };
-                let mut cursor = Cursor::new(result.value);
-                while !cursor.is_empty() {
-                    part.push(cursor.decode().map_err(told)?);
+        Ok(JobHandle::new(move || {
+            let mut parts: Vec<Vec<T>> = Vec::new();
+            parts.resize_with(count, Vec::new);
+            while let Some(results) = job.next()? {
+                for result in results {
+                    let Some(part) = parts.get_mut(result.partition as usize) else { continue };
+                    let mut cursor = Cursor::new(result.value);
+                    while !cursor.is_empty() {
+                        part.push(cursor.decode().map_err(told)?);
+                    }
                 }
             }
-        }
-        Ok(parts.into_iter().flatten().collect())
+            Ok(parts.into_iter().flatten().collect())
+        }))
     }
 
     /// All records, in the order of partitions.
@@ -132,12 +137,12 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     where
         T: Record,
     {
-        self.records("collect", 0..self.num_partitions(), None)
+        self.collect_async()?.wait()
     }
 
     /// How many records there are.
     pub fn count(&self) -> Result<u64> {
-        Ok(sizes(&self.ctx, &self.plan, 0..self.num_partitions())?.into_iter().sum())
+        self.count_async()?.wait()
     }
 
     /// How often each record occurs.
@@ -154,12 +159,7 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     where
         T: Record,
     {
-        let f = Rc::new(f);
-        let in_task = Rc::clone(&f);
-        let parts = self.summaries("reduce", move |plan, partition, task| {
-            plan.compute(partition, task).reduce(|first, second| in_task(first, second))
-        })?;
-        Ok(parts.into_iter().flatten().reduce(|first, second| f(first, second)))
+        self.reduce_async(f)?.wait()
     }
 
     /// As `reduce`, where each partition and the end start from `zero`.
@@ -183,11 +183,7 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         add: impl Fn(U, T) -> U + 'static,
         join: impl Fn(U, U) -> U + 'static,
     ) -> Result<U> {
-        let start = zero.clone();
-        let parts = self.summaries("aggregate", move |plan, partition, task| {
-            plan.compute(partition, task).fold(start.clone(), &add)
-        })?;
-        Ok(parts.into_iter().fold(zero, join))
+        self.aggregate_async(zero, add, join)?.wait()
     }
 
     /// As `aggregate`, where tasks join the parts in so many rounds before the driver does: for many partitions of large parts.
@@ -223,16 +219,12 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
 
     /// Calls `f` with each record, in tasks.
     pub fn for_each(&self, f: impl Fn(T) + 'static) -> Result<()> {
-        self.summaries("for_each", move |plan, partition, task| {
-            plan.compute(partition, task).for_each(&f)
-        })
-        .map(drop)
+        self.for_each_async(f)?.wait()
     }
 
     /// Calls `f` with each partition's records, in tasks.
     pub fn for_each_partition(&self, f: impl Fn(Partition<T>) + 'static) -> Result<()> {
-        let call = move |plan: Rc<P>, partition, task| f(Box::new(plan.compute(partition, task)));
-        self.summaries("for_each_partition", call).map(drop)
+        self.for_each_partition_async(f)?.wait()
     }
 }
 
@@ -250,14 +242,9 @@ impl<K: Key, V: 'static, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
     {
         let placer = self.plan.partitioning().and_then(|partitioning| partitioning.placer());
         let (key, at) = (key.clone(), placer.map(|placer| placer.place(key)));
-        match at {
-            // Only one partition can hold it.
-            Some(at) => self.filter(move |(known, _)| *known == key).values().records(
-                "lookup",
-                at..at + 1,
-                None,
-            ),
-            None => self.filter(move |(known, _)| *known == key).values().collect(),
-        }
+        let found = self.filter(move |(known, _)| *known == key).values();
+        // Only one partition can hold a key of which it is known where it lies.
+        let partitions = at.map_or(0..self.num_partitions(), |at| at..at + 1);
+        found.records("lookup", partitions, None)?.wait()
     }
 }

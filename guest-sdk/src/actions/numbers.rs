@@ -109,7 +109,8 @@ impl<T: Number, P: Plan<Item = T>> Dataset<T, P> {
     {
         let parts = self.summaries("sum", |plan: Rc<P>, partition, task| {
             plan.compute(partition, task).sum::<T>()
-        })?;
+        });
+        let parts = parts?.wait()?;
         // Rust's own sum of no floats is -0.
         Ok(parts.into_iter().chain([T::ZERO]).sum())
     }
@@ -125,8 +126,8 @@ impl<T: Number, P: Plan<Item = T>> Dataset<T, P> {
         let parts = self.summaries("stats", |plan: Rc<P>, partition, task| {
             plan.compute(partition, task)
                 .fold(Moments::NONE, |known, number| known.add(number.to_f64()))
-        })?;
-        let all = parts.into_iter().fold(Moments::NONE, Moments::join);
+        });
+        let all = parts?.wait()?.into_iter().fold(Moments::NONE, Moments::join);
         Ok(Stats {
             count: all.count,
             sum: all.sum,
@@ -156,9 +157,9 @@ impl<T: Number, P: Plan<Item = T>> Dataset<T, P> {
                 }
             });
             counts
-        })?;
+        });
         let mut counts = vec![0; buckets];
-        for part in parts {
+        for part in parts?.wait()? {
             counts.iter_mut().zip(part).for_each(|(count, more)| *count += more);
         }
         Ok(counts)

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
-use crate::actions::start;
+use crate::actions::{JobHandle, start};
 use crate::dataset::Dataset;
 use crate::error::{Result, told};
 use crate::host::{self, Output};
@@ -21,7 +21,14 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     where
         T: Display,
     {
-        self.save("save_as_text_file", path.as_ref(), |plan, partition, task, emitter| {
+        self.save_text(path.as_ref())?.wait()
+    }
+
+    pub(super) fn save_text(&self, path: &str) -> Result<JobHandle<()>>
+    where
+        T: Display,
+    {
+        self.save("save_as_text_file", path, |plan, partition, task, emitter| {
             plan.compute(partition, Rc::clone(task)).for_each(|record| {
                 done(writeln!(emitter.buffer(), "{record}"));
                 emitter.flush_if_full();
@@ -34,7 +41,14 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     where
         T: Serialize,
     {
-        self.save("save_as_json", path.as_ref(), |plan, partition, task, emitter| {
+        self.save_json(path.as_ref())?.wait()
+    }
+
+    pub(super) fn save_json(&self, path: &str) -> Result<JobHandle<()>>
+    where
+        T: Serialize,
+    {
+        self.save("save_as_json", path, |plan, partition, task, emitter| {
             plan.compute(partition, Rc::clone(task)).for_each(|record| {
                 done(serde_json::to_writer(&mut *emitter.buffer(), &record));
                 emitter.buffer().push(b'\n');
@@ -48,7 +62,14 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     where
         T: Serialize,
     {
-        self.save("save_as_csv", path.as_ref(), |plan, partition, task, emitter| {
+        self.save_csv(path.as_ref())?.wait()
+    }
+
+    pub(super) fn save_csv(&self, path: &str) -> Result<JobHandle<()>>
+    where
+        T: Serialize,
+    {
+        self.save("save_as_csv", path, |plan, partition, task, emitter| {
             let mut writer =
                 csv::WriterBuilder::new().buffer_capacity(BLOCK).from_writer(Emitted(emitter));
             plan.compute(partition, Rc::clone(task))
@@ -62,21 +83,46 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         action: &'static str,
         path: &str,
         write: impl Fn(Rc<P>, usize, &Rc<TaskScope>, &mut Emitter) + 'static,
-    ) -> Result<()> {
+    ) -> Result<JobHandle<()>> {
         self.ctx.check_role(action)?;
-        let output = host::open_output(path).map_err(told)?;
-        let (partitions, to) = (self.num_partitions(), Output::Files(output));
-        let written = match partitions {
-            0 => Ok(()),
-            _ => start(&self.ctx, action, &self.plan, 0..partitions, to, write)
-                .and_then(|job| job.wait()),
+        let folder = Folder::open(path)?;
+        let (partitions, to) = (self.num_partitions(), Output::Files(folder.output));
+        let job = match partitions {
+            0 => None,
+            _ => Some(start(&self.ctx, action, &self.plan, 0..partitions, to, write)?),
         };
-        match written {
-            Ok(()) => host::commit_output(output).map_err(told),
-            Err(error) => {
-                host::drop_output(output);
-                Err(error)
+        Ok(JobHandle::new(move || {
+            if let Some(job) = job {
+                job.wait()?;
             }
+            folder.commit()
+        }))
+    }
+}
+
+/// An output that is removed when dropped, unless it was committed.
+struct Folder {
+    output: u32,
+    is_committed: bool,
+}
+
+impl Folder {
+    fn open(path: &str) -> Result<Folder> {
+        Ok(Folder { output: host::open_output(path).map_err(told)?, is_committed: false })
+    }
+
+    fn commit(mut self) -> Result<()> {
+        // One that can't be committed is gone as well.
+        self.is_committed = true;
+        host::commit_output(self.output).map_err(told)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // A task drops only its own copy of what the driver holds.
+        if !self.is_committed && !host::is_task() {
+            host::drop_output(self.output);
         }
     }
 }

@@ -29,14 +29,7 @@ fn smallest<T: Ord>(records: impl Iterator<Item = T>, n: usize) -> Vec<T> {
 impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
     /// The first `n` records. Computes a few partitions first, and more only as they are needed.
     pub fn take(&self, n: usize) -> Result<Vec<T>> {
-        let (mut taken, mut next, mut tries) = (Vec::new(), 0, 1);
-        while taken.len() < n && next < self.num_partitions() {
-            let end = self.num_partitions().min(next + tries);
-            taken.extend(self.records("take", next..end, Some(n - taken.len()))?);
-            (next, tries) = (end, tries * 4);
-        }
-        taken.truncate(n);
-        Ok(taken)
+        self.take_async(n)?.wait()
     }
 
     /// The first record.
@@ -72,7 +65,8 @@ impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
     {
         let parts = self.summaries("take_ordered", move |plan, partition, task| {
             smallest(plan.compute(partition, task), n)
-        })?;
+        });
+        let parts = parts?.wait()?;
         Ok(smallest(parts.into_iter().flatten(), n))
     }
 
@@ -84,8 +78,8 @@ impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
         let largest = self.map(Reverse).summaries("top", move |plan, partition, task| {
             let reversed = smallest(plan.compute(partition, task), n);
             reversed.into_iter().map(|Reverse(record)| record).collect::<Vec<T>>()
-        })?;
-        let reversed = smallest(largest.into_iter().flatten().map(Reverse), n);
+        });
+        let reversed = smallest(largest?.wait()?.into_iter().flatten().map(Reverse), n);
         Ok(reversed.into_iter().map(|Reverse(record)| record).collect())
     }
 
@@ -114,8 +108,8 @@ impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
                 }
             });
             heap.into_iter().map(|ticket| (ticket.number, ticket.record)).collect::<Vec<(u64, T)>>()
-        })?;
-        let mut tickets: Vec<(u64, T)> = parts.into_iter().flatten().collect();
+        });
+        let mut tickets: Vec<(u64, T)> = parts?.wait()?.into_iter().flatten().collect();
         tickets.sort_by_key(|(number, _)| *number);
         tickets.truncate(n);
         Ok(tickets.into_iter().map(|(_, record)| record).collect())
@@ -127,7 +121,7 @@ impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
         T: Clone,
     {
         let partitions = 0..self.num_partitions();
-        let sizes = sizes(&self.ctx, &self.plan, partitions.clone())?;
+        let sizes = sizes(&self.ctx, &self.plan, partitions.clone())?.wait()?;
         let total: u64 = sizes.iter().sum();
         if total == 0 {
             return Ok(Vec::new());
@@ -162,7 +156,7 @@ impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
             }
             found
         };
-        let parts = summaries(&self.ctx, "take_sample", &self.plan, partitions, fetch)?;
+        let parts = summaries(&self.ctx, "take_sample", &self.plan, partitions, fetch)?.wait()?;
         let mut answer: Vec<(u64, T)> = Vec::new();
         for (places, record) in parts.into_iter().flatten() {
             answer.extend(places.into_iter().map(|place| (place, record.clone())));

@@ -189,7 +189,7 @@ impl<P: Plan> Plan for ZipWithIndex<P> {
             // The last partition's size is nobody's start.
             let counted = self.parent.partitions().saturating_sub(1);
             let mut starts = vec![0];
-            for size in sizes(ctx, &self.parent, 0..counted)? {
+            for size in sizes(ctx, &self.parent, 0..counted)?.wait()? {
                 starts.push(starts.last().copied().unwrap_or_default() + size);
             }
             // Nobody else sets it: drivers have one thread.
