@@ -156,8 +156,20 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         self.then(|parent| Coalesced::new(parent, partitions))
     }
 
-    /// Pairs the records of both, first with first. They must agree in how many partitions there are and in how many records each
-    /// holds.
+    /// Pairs the records of both, first with first. Nothing is shuffled: partitions are paired too.
+    ///
+    /// Both must have as many partitions, or actions fail before anything runs, and each of these as many records, or its task fails. That is
+    /// so of datasets that were made of one by operators such as `map`; others may be joined by
+    /// [`zip_with_index`](Dataset::zip_with_index).
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let numbers = ctx.parallelize([1, 2, 3], 2);
+    /// let squares = numbers.map(|n| n * n);
+    /// assert_eq!(numbers.zip(&squares).collect()?, [(1, 1), (2, 4), (3, 9)]);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn zip<U: 'static, Q: Plan<Item = U>>(
         &self,
         other: &Dataset<U, Q>,

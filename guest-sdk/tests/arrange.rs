@@ -77,11 +77,12 @@ fn zip_refuses_datasets_of_other_partitions() {
 #[test]
 fn zip_refuses_partitions_of_other_sizes() {
     let ctx = Context::local();
-    for (first, second) in [(6, 5), (5, 6)] {
+    for (first, second, fewer) in [(6, 5, "second"), (5, 6, "first")] {
         let zipped = ctx.range(0..first, 2).zip(&ctx.range(0..second, 2));
         let error = zipped.collect().unwrap_err().to_string();
         assert!(error.contains("zip: partition"), "{error}");
         assert!(error.contains("as many records in both"), "{error}");
+        assert!(error.contains(&format!("the {fewer} one has fewer")), "{error}");
     }
 }
 

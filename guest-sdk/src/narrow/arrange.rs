@@ -122,8 +122,9 @@ impl<P: Plan, Q: Plan> Plan for Zipped<P, Q> {
         std::iter::from_fn(move || match (first.next(), second.next()) {
             (Some(left), Some(right)) => Some((left, right)),
             (None, None) => None,
-            _ => fail(format_args!(
-                "zip: partition {partition} does not hold as many records in both datasets"
+            (left, _) => fail(format_args!(
+                "zip: partition {partition} does not hold as many records in both datasets: the {} one has fewer",
+                if left.is_none() { "first" } else { "second" }
             )),
         })
     }

@@ -1,0 +1,22 @@
+//! Operators in tasks whose memory others hold.
+
+use std::hint::black_box;
+
+use ingle::prelude::*;
+
+/// Few keys, many records, and a closure before the shuffle that holds so much. What comes of a key is the same for all.
+pub fn combine(ctx: &Context, ballast: usize) -> Result<()> {
+    const RECORDS: u64 = 3_000_000;
+    const KEYS: u64 = 100;
+    let counts = ctx
+        .range(0..RECORDS, 2)
+        .map_partitions(move |numbers| {
+            let held = vec![1u8; ballast];
+            numbers.map(move |n| (n % KEYS, u64::from(black_box(&held)[n as usize % ballast])))
+        })
+        .reduce_by_key(|a, b| a + b);
+    let counts = counts.values().collect()?;
+    ensure!(counts == [RECORDS / KEYS; KEYS as usize], "{counts:?}");
+    println!("all alike");
+    Ok(())
+}

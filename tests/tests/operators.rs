@@ -1,0 +1,101 @@
+//! Every operator in the sandbox, on records that a seed decides, against a plain program.
+
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use ingle_tests::{Chance, Place, Rsubmit, Run};
+
+/// What the job names, in its order.
+const OPERATORS: [&str; 12] = [
+    "join",
+    "left_outer_join",
+    "right_outer_join",
+    "full_outer_join",
+    "subtract_by_key",
+    "cogroup",
+    "subtract",
+    "intersection",
+    "cartesian",
+    "partition_by",
+    "join of what lies in place",
+    "repartition_and_sort_within_partitions",
+];
+
+#[track_caller]
+fn agree(place: &Place, seed: u64, size: u64, with: impl FnOnce(Rsubmit) -> Rsubmit) -> Run {
+    let args = [seed, size].map(|n| n.to_string());
+    let run = with(place.rsubmit("operators"));
+    let run = run.args(["agree", &args[0], &args[1]]).run().succeeds();
+    let lines: Vec<_> = run.stdout.lines().collect();
+    assert_eq!(lines.len(), OPERATORS.len(), "\n{run}");
+    for (line, name) in lines.into_iter().zip(OPERATORS) {
+        let count = line.strip_prefix(name).and_then(|line| line.strip_prefix(": "));
+        let count = count.and_then(|count| count.strip_suffix(" records")?.parse::<u64>().ok());
+        // Of few records nothing may be what is right.
+        assert!(count.is_some_and(|count| count > 0 || size < 1000), "`{line}`\n{run}");
+    }
+    run
+}
+
+#[test]
+fn operators_agree_with_plain_programs() {
+    let (place, seed) = (Place::new(), Chance::seed());
+    println!("SEED={seed}");
+    for size in [0, 1, 20, 20_000] {
+        agree(&place, seed, size, |run| run.flag("--master=local[2]"));
+    }
+}
+
+#[test]
+fn operators_agree_with_plain_programs_where_they_spill() {
+    let (place, seed) = (Place::new(), Chance::seed());
+    println!("SEED={seed}");
+    let run = agree(&place, seed, 400_000, |run| {
+        let run = run.flags(["--master=local[2]", "--executor-memory=48m"]);
+        run.conf("ingle.local.oversubscribe", "true").conf("ingle.default.parallelism", "2")
+    });
+    assert_ne!(run.summary(" spilled"), "0 B", "\n{run}");
+}
+
+#[test]
+fn what_a_task_holds_beside_an_operator_does_not_keep_it_from_combining() {
+    let place = Place::new();
+    // More than half of what the task may have.
+    let run = place.rsubmit("operators").flags(["--master=local[1]", "--executor-memory=200m"]);
+    let run = run.args(["held", "130000000"]).run().succeeds().prints("all alike\n");
+    // 3,000,000 records were made of 100 keys; a few of each travel.
+    let shuffled = run.summary(" shuffled");
+    assert!(shuffled.ends_with(" B") || shuffled.ends_with(" KiB"), "{shuffled}\n{run}");
+}
+
+#[test]
+fn actions_run_beside_each_other() {
+    for slots in ["local[1]", "local[4]"] {
+        let place = Place::new();
+        let run = place.rsubmit("operators").flag(format!("--master={slots}"));
+        let run = run.args(["concurrent", "10000"]).run().succeeds();
+        run.prints("100 keys, total 49995000, mapped 10000\n");
+    }
+}
+
+#[test]
+fn json_lines_are_read_as_they_are_and_compressed() {
+    let place = Place::new();
+    let lines: String = (0..5000)
+        .map(|n| format!("{{\"score\": {n}.5, \"user\": \"u{}\", \"more\": [1, {{}}]}}\n", n % 3))
+        .collect();
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(lines.as_bytes()).unwrap();
+    place.write("in/a.json", &lines);
+    place.write("in/b.json.gz", gzip.finish().unwrap());
+    place.write("in/c.json.zst", zstd::encode_all(lines.as_bytes(), 3).unwrap());
+    let sum =
+        |user: u32| (0..5000).filter(|n| n % 3 == user).map(|n| f64::from(n) + 0.5).sum::<f64>();
+    let expected: String = (0..3).map(|user| format!("u{user}\t{}\n", 3.0 * sum(user))).collect();
+    let run = place.rsubmit_granted("operators").args(["json", "in"]).run().succeeds();
+    run.prints(&expected);
+    place.write("in/d.json", format!("{lines}\n{{\"user\": \"u1\"}}\n"));
+    let run = place.rsubmit_granted("operators").args(["json", "in"]).run().ends_with(1);
+    run.says(&["in/d.json, line 5002, column 14: missing field `score`"]);
+}
