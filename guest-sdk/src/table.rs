@@ -100,11 +100,16 @@ const FIRST_ARENA: usize = 256;
 const RUN_BLOCK: usize = 64 << 10;
 
 /// Tells a key's entry from others; its encoding lies at the arena's end.
-#[inline]
-fn is_key<K: Key, C>(key: &K, hash: u64, keys: &[u8], start: usize) -> impl Fn(&Entry<C>) -> bool {
+#[inline(always)]
+fn is_key<K: Key, C>(
+    key: &K,
+    hash: u64,
+    keys: &[u8],
+    start: usize,
+    place: Place,
+) -> impl Fn(&Entry<C>) -> bool {
     let bytes = &keys[start..];
     let (len, is_short) = (bytes.len(), bytes.len() <= SHORT);
-    let place = place_of(bytes, start);
     move |entry| {
         if entry.hash != hash {
             return false;
@@ -183,7 +188,7 @@ impl<K: Key, C> Table<K, C> {
         let bytes = &keys[start..];
         let (len, is_short) = (bytes.len(), bytes.len() <= SHORT);
         let place = place_of(bytes, start);
-        match entries.entry(hash, is_key(key, hash, keys, start), |entry| entry.hash) {
+        match entries.entry(hash, is_key(key, hash, keys, start, place), |entry| entry.hash) {
             Slot::Occupied(mut slot) => {
                 let entry = slot.get_mut();
                 entry.value = Some(change(entry.value.take()));
@@ -203,8 +208,8 @@ impl<K: Key, C> Table<K, C> {
     pub(crate) fn find(&mut self, key: &K) -> Option<&mut C> {
         let start = self.keys.len();
         done(codec::encode(key, &mut self.keys));
-        let hash = hash_of(key);
-        let found = self.entries.find_mut(hash, is_key(key, hash, &self.keys, start));
+        let (hash, place) = (hash_of(key), place_of(&self.keys[start..], start));
+        let found = self.entries.find_mut(hash, is_key(key, hash, &self.keys, start, place));
         self.keys.truncate(start);
         found.and_then(|entry| entry.value.as_mut())
     }

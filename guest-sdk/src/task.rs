@@ -124,13 +124,15 @@ const FLOOR: u64 = 16;
 #[derive(Debug)]
 pub(crate) struct Room {
     task: Rc<TaskScope>,
+    /// The task's own; asked for with each record.
+    spill_every: Option<u32>,
     /// Live bytes.
     full_at: u64,
 }
 
 impl Room {
     pub(crate) fn new(task: &Rc<TaskScope>) -> Room {
-        let mut room = Room { task: Rc::clone(task), full_at: 0 };
+        let mut room = Room { task: Rc::clone(task), spill_every: task.spill_every, full_at: 0 };
         room.renew();
         room
     }
@@ -143,7 +145,7 @@ impl Room {
     /// Whether what it holds should be put away now. Asked once a record.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        if let Some(every) = self.task.spill_every {
+        if let Some(every) = self.spill_every {
             let records = &self.task.records;
             records.set(records.get() + 1);
             return records.get().is_multiple_of(every);
@@ -153,7 +155,7 @@ impl Room {
 
     /// Whether so much more would be too much: for what grows by doubling, where old and new are there at once.
     pub(crate) fn would_be_full(&self, more: usize) -> bool {
-        self.task.spill_every.is_none() && host::live_bytes() + more as u64 > self.full_at
+        self.spill_every.is_none() && host::live_bytes() + more as u64 > self.full_at
     }
 }
 

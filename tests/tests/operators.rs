@@ -71,7 +71,7 @@ fn what_a_task_holds_beside_an_operator_does_not_keep_it_from_combining() {
 
 #[test]
 fn actions_run_beside_each_other() {
-    for slots in ["local[1]", "local[4]"] {
+    for slots in ["local[1]", "local[2]"] {
         let place = Place::new();
         let run = place.rsubmit("operators").flag(format!("--master={slots}"));
         let run = run.args(["concurrent", "10000"]).run().succeeds();
