@@ -120,6 +120,7 @@ impl<K: Key, C: Record> Aggregated<K, C> {
         let by = Rc::new(by);
         let merges = Rc::clone(&by);
         let merge: Merge<C> = Rc::new(move |first, second| merges.merge(first, second));
+        // A function's partitioning is only taken over from the parent, which then lies in place: what is shuffled goes by hash.
         let side = Rc::new(match A::BEFORE_SHUFFLE {
             true => Side::new(ctx, name, parent, &partitioning, aggregating(Rc::clone(&by))),
             false => Side::of_pairs(ctx, name, parent, &partitioning),

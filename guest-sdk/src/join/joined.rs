@@ -184,10 +184,13 @@ where
     }
 }
 
+/// Left pairs, and the table that they pass.
+type Stream<K, V, W, L> = (L, Table<K, Both<V, W>>);
+
 /// The records of a partition.
 struct Matches<K, V, W, L, J> {
-    /// The left pairs still to come, and the right ones' table.
-    stream: Option<(L, Table<K, Both<V, W>>)>,
+    /// What is still to come of the left dataset, where the right one is in memory.
+    stream: Option<Stream<K, V, W, L>>,
     /// Then, keys with all that is to be said of them.
     keys: Option<Gathered<K, Both<V, W>>>,
     at_hand: AtHand<K, V, W>,

@@ -40,7 +40,7 @@ impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
         }
     }
 
-    fn joined<W: Record, Q: Plan<Item = (K, W)>, J: Kind<V, W>>(
+    fn joined<W, Q: Plan<Item = (K, W)>, J: Kind<V, W>>(
         &self,
         name: &'static str,
         other: &Dataset<(K, W), Q>,
@@ -49,7 +49,7 @@ impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
     where
         K: Clone,
         V: Clone,
-        W: Clone,
+        W: Record + Clone,
     {
         let partitioning = self.meet(other, partitions);
         self.then(|left| Joined::new(&self.ctx, name, &left, &other.plan, partitioning))
