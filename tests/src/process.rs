@@ -107,7 +107,7 @@ pub struct Running {
 
 impl Running {
     /// `ingle`, in a test's folder, and perhaps on a host of another network.
-    pub(crate) fn ingle(
+    pub fn ingle(
         place: &Place,
         host: Option<&Host>,
         args: impl Iterator<Item = OsString>,
