@@ -387,10 +387,7 @@ async fn logs_of(State(site): State<MasterSite>, Path(id): Path<String>) -> Resp
     let Some(places) = site.shell.look(|core| places::places(core, app, driver)) else {
         return missing(&id);
     };
-    let place = match site.readers.enter() {
-        Ok(place) => place,
-        Err(busy) => return busy,
-    };
+    let Some(place) = site.readers.enter() else { return logs::busy() };
     let (send, parts) = mpsc::channel(logs::AHEAD);
     tokio::spawn(async move {
         for (address, id) in places {

@@ -1,5 +1,6 @@
 //! What a worker's page shows: what runs on it, and its logs.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -109,7 +110,7 @@ fn list_logs(site: &WorkerSite, page: usize) -> Paged<String> {
 fn overview(site: &WorkerSite, asked: &Asked) -> Option<Overview> {
     let offers = &site.offers;
     let mut all = site.processes.shown();
-    all.sort_by(|a, b| b.since.cmp(&a.since));
+    all.sort_by_key(|process| Reverse(process.since));
     let cores_used = all.iter().map(|process| process.room.cores).sum();
     let memory_used = all.iter().map(|process| process.room.memory).sum();
     let processes = Paged::of(all.len(), asked.page, all.into_iter()).map(|process| {
@@ -204,10 +205,7 @@ fn log_table(list: &Paged<String>) -> Markup {
 /// The last of what was printed here.
 fn logs_of(site: &WorkerSite, id: String, only: Option<String>) -> Response {
     let Some(dir) = site.folders.logs(&id) else { return missing(&id) };
-    let place = match site.readers.enter() {
-        Ok(place) => place,
-        Err(busy) => return busy,
-    };
+    let Some(place) = site.readers.enter() else { return logs::busy() };
     let (send, parts) = mpsc::channel(logs::AHEAD);
     tokio::task::spawn_blocking(move || Tail::new(dir, only, logs::LAST, send).run(|| false));
     let whole = format!("ingle logs {id} --master ingle://{}", site.offers.master);
