@@ -427,7 +427,8 @@ fn whoever_reads_from_a_worker_that_is_lost_is_told_so() {
     cluster.start_worker(1);
     // What was claimed to be there is looked for.
     let _looking = silent.accept().expect("a connection");
-    drop(fake);
+    // And its heart.
+    drop((fake, runtime));
     job.wait().succeeds().says(&["worker-1 is lost"]);
     assert_eq!(place.table("out"), expected);
     let apps = cluster.ask(&["apps"]).succeeds().stdout;
