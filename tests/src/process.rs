@@ -107,11 +107,7 @@ pub struct Running {
 
 impl Running {
     /// `ingle`, in a test's folder, and perhaps on a host of another network.
-    pub fn ingle(
-        place: &Place,
-        host: Option<&Host>,
-        args: impl Iterator<Item = OsString>,
-    ) -> Self {
+    pub fn ingle(place: &Place, host: Option<&Host>, args: impl Iterator<Item = OsString>) -> Self {
         let mut command = Command::new(program("ingle"));
         command.args(args).current_dir(place.path(".")).env_remove("INGLE_LOG");
         command.env_remove("INGLE_MASTER");

@@ -67,6 +67,8 @@ pub struct Audit {
     outputs: BTreeMap<(StageId, u32), Location>,
     /// Outputs that the scheduler has reason to hold for lost.
     doubtful: BTreeSet<(StageId, u32)>,
+    /// Where outputs of a stage were found damaged.
+    damaged: BTreeSet<(StageId, Option<WorkerId>)>,
     /// The outputs of each stage when last looked at, by their version.
     tables: BTreeMap<StageId, (u64, BTreeSet<(u32, Location)>)>,
     pub end: End,
@@ -93,6 +95,7 @@ impl Audit {
             results: BTreeSet::new(),
             outputs: BTreeMap::new(),
             doubtful: BTreeSet::new(),
+            damaged: BTreeSet::new(),
             tables: BTreeMap::new(),
             end: End::default(),
         }
@@ -173,8 +176,11 @@ impl Audit {
         if self.outputs.get(&(stage, partition)) != Some(&at) {
             return;
         }
+        let home = self.homes.get(&at.0).copied();
+        // A second one that is damaged costs all that its worker has.
+        let whole = whole || !self.damaged.insert((stage, home));
         let is_of = |key: &(StageId, u32), location: &Location| {
-            let there = self.homes.get(&location.0) == self.homes.get(&at.0);
+            let there = self.homes.get(&location.0).copied() == home;
             key.0 == stage && if whole { there } else { key.1 == partition }
         };
         let of = self.outputs.iter().filter(|(key, location)| is_of(key, location));

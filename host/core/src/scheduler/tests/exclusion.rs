@@ -158,7 +158,7 @@ fn a_job_that_finds_only_excluded_executors_says_so_and_fails_in_the_end() {
     assert_eq!(
         env.said().last().unwrap(),
         "job 0 failed: stage 0 (s0) found no executor for 120 s, since all are excluded after \
-         failures of tasks there, worker 0 last: of executor 0: the disk is full; the log says \
+         failures of tasks there, worker-0 last: of executor 0: the disk is full; the log says \
          which failures, and for how long; add workers, or mend those"
     );
     assert_eq!(env.scheduler.next_tick(), Some(Duration::from_secs(180)), "each job waits as long");
