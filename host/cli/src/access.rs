@@ -60,6 +60,9 @@ fn s3(
             settings::S3_SECRET_KEY
         )));
     }
+    // One of the environment belongs to the keys of the environment.
+    let is_set = settings.get(settings::S3_ACCESS_KEY).is_some();
+    let token_names: &[&str] = if is_set { &[] } else { &["AWS_SESSION_TOKEN"] };
     let path_style = match settings.get(settings::S3_PATH_STYLE) {
         None => None,
         Some(_) => Some(settings.switch(settings::S3_PATH_STYLE, true)?),
@@ -69,7 +72,7 @@ fn s3(
         region: value(settings::S3_REGION, &["AWS_REGION", "AWS_DEFAULT_REGION"]),
         access_key,
         secret_key,
-        session_token: value(settings::S3_SESSION_TOKEN, &["AWS_SESSION_TOKEN"]),
+        session_token: value(settings::S3_SESSION_TOKEN, token_names),
         path_style,
     })
 }
@@ -215,6 +218,12 @@ mod tests {
         assert_eq!(both.region.as_deref(), Some("r"));
         assert_eq!(both.secret_key.as_deref(), Some("aws_secret_access_key"));
         assert!(!format!("{both:?}").contains("aws_secret"), "secrets aren't shown");
+        assert_eq!(both.session_token.as_deref(), Some("aws_session_token"));
+        let conf = ["endpoint=http://e", "access.key=a", "secret.key=s"];
+        let conf = conf.map(|pair| format!("ingle.s3.{pair}"));
+        let settings = Settings::gather(None, &conf).unwrap();
+        let others = s3(&options, &settings, variable).unwrap();
+        assert_eq!(others.session_token, None, "a token goes with its keys");
     }
 
     #[test]

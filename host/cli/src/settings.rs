@@ -107,7 +107,7 @@ const KNOWN: &[(&str, &str)] = &[
         "who reads and writes s3:// [default: AWS_ACCESS_KEY_ID, or nobody]; the job doesn't see these keys",
     ),
     (S3_SECRET_KEY, "their secret, better in a file [default: AWS_SECRET_ACCESS_KEY]"),
-    (S3_SESSION_TOKEN, "of keys that end [default: AWS_SESSION_TOKEN]"),
+    (S3_SESSION_TOKEN, "of keys that end [default: AWS_SESSION_TOKEN, with AWS_ACCESS_KEY_ID]"),
     (
         S3_PATH_STYLE,
         "the bucket in the path, not in the host's name: true or false [default: true with an endpoint]",
