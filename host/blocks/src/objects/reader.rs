@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use object_store::{GetOptions, GetRange, ObjectStore};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
@@ -22,6 +22,8 @@ pub(crate) const MEMORY: u64 = ((AHEAD + 2) * PIECE) as u64;
 const RETRIES: u32 = 3;
 const WAIT: Duration = Duration::from_millis(200);
 
+const CHANGED: &str = "changed while the job ran";
+
 /// Why an object couldn't be read on, in words that follow its name.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -37,9 +39,9 @@ pub(crate) fn open(
 ) -> Result<Box<dyn Read + Send>> {
     let store = objects.store(location)?.objects;
     let (send, pieces) = mpsc::channel(AHEAD);
-    let stream =
-        Stream { store, location: location.clone(), listed: listed.clone(), at: offset, send };
-    let runtime = objects.runtime().map_err(Error::io("reading", &location.as_path()))?;
+    let (location, listed) = (location.clone(), listed.clone());
+    let stream = Stream { store, location, listed, at: offset, has_ranges: true, send };
+    let runtime = objects.runtime().map_err(Error::io("reading", &stream.location.as_path()))?;
     runtime.spawn(stream.run());
     Ok(Box::new(Reader { pieces, piece: Bytes::new(), counter: counter.clone() }))
 }
@@ -72,6 +74,8 @@ struct Stream {
     location: Location,
     listed: Found,
     at: u64,
+    /// Until it says otherwise.
+    has_ranges: bool,
     send: mpsc::Sender<io::Result<Bytes>>,
 }
 
@@ -108,29 +112,41 @@ impl Stream {
     }
 
     async fn read(&mut self) -> Result<(), Broken> {
+        // A weak tag is one that no server compares.
+        let (weak, strong) = match self.listed.tag.clone() {
+            Some(tag) if tag.starts_with("W/") => (Some(tag), None),
+            tag => (None, tag),
+        };
+        let has_range = self.has_ranges && self.at > 0;
         let options = GetOptions {
-            if_match: self.listed.tag.clone(),
-            // A server that knows no ranges can still give all.
-            range: (self.at > 0).then_some(GetRange::Offset(self.at)),
+            if_match: strong,
+            range: has_range.then_some(GetRange::Offset(self.at)),
             ..GetOptions::default()
         };
         let result = match self.store.get_opts(&self.location.key, options).await {
             Ok(result) => result,
-            Err(object_store::Error::Precondition { .. }) => {
-                return Err(Broken::Changed("changed while the job ran"));
-            }
+            Err(object_store::Error::Precondition { .. }) => return Err(Broken::Changed(CHANGED)),
             Err(object_store::Error::NotFound { .. }) => {
                 return Err(Broken::Changed("was there when the source was opened, and is gone"));
             }
-            Err(error) => return Err(Broken::Away(causes(&error))),
+            Err(error) => {
+                self.has_ranges &= !matches!(error, object_store::Error::NotSupported { .. });
+                return Err(Broken::Away(causes(&error)));
+            }
         };
-        if result.meta.size != self.listed.len {
-            return Err(Broken::Changed("changed while the job ran"));
+        let is_other = weak.is_some() && result.meta.e_tag != weak;
+        if result.meta.size != self.listed.len || is_other {
+            return Err(Broken::Changed(CHANGED));
         }
+        // A server that knows no ranges gives all.
+        let mut skipped = if has_range { 0 } else { self.at };
         let mut bytes = result.into_stream();
         while let Some(piece) = bytes.next().await {
             let mut piece = piece.map_err(|error| Broken::Away(causes(&error)))?;
             let left = self.listed.len - self.at;
+            let known = usize::try_from(skipped).map_or(piece.len(), |n| n.min(piece.len()));
+            piece.advance(known);
+            skipped -= known as u64;
             piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
             while !piece.is_empty() {
                 let some = piece.split_to(piece.len().min(PIECE));
