@@ -214,8 +214,7 @@ fn to_error(doing: &'static str, path: &Path, error: object_store::Error) -> Err
     match error {
         object_store::Error::NotFound { .. } => Error::NotFound(path.to_owned()),
         object_store::Error::AlreadyExists { .. } => Error::Exists(path.to_owned()),
-        error @ (object_store::Error::PermissionDenied { .. }
-        | object_store::Error::Unauthenticated { .. }) => Error::bad(
+        error if is_refusal(&error) => Error::bad(
             path,
             format!(
                 "can't be had with these keys ({}): give others, see ingle.s3.access.key in `rsubmit --help`",
@@ -226,9 +225,25 @@ fn to_error(doing: &'static str, path: &Path, error: object_store::Error) -> Err
     }
 }
 
-/// An error with what caused it, once each, for one line.
-fn causes(error: &dyn std::error::Error) -> String {
-    const LONGEST: usize = 1000;
+/// Whether others might be allowed what was asked for.
+fn is_refusal(error: &object_store::Error) -> bool {
+    use object_store::Error::{Generic, PermissionDenied, Unauthenticated};
+
+    match error {
+        PermissionDenied { .. } | Unauthenticated { .. } => true,
+        // Lists and deletions aren't told apart by anything but their words.
+        Generic { .. } => {
+            let text = chain(error);
+            ["401 Unauthorized", "403 Forbidden"]
+                .iter()
+                .any(|status| text.contains(&format!("status code: {status}")))
+        }
+        _ => false,
+    }
+}
+
+/// An error with what caused it, once each.
+fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -238,6 +253,13 @@ fn causes(error: &dyn std::error::Error) -> String {
         }
         cause = error.source();
     }
+    text
+}
+
+/// The same for one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    const LONGEST: usize = 1000;
+    let mut text = chain(error);
     // What S3 says is in XML, and its own words say it best.
     let tagged = |tag: &str| {
         let (_, rest) = text.split_once(&format!("<{tag}>"))?;
@@ -245,7 +267,18 @@ fn causes(error: &dyn std::error::Error) -> String {
     };
     if let (Some(code), Some(message)) = (tagged("Code"), tagged("Message")) {
         text = format!("{message} ({code})");
+    } else if let Some((before, why)) = text.split_once("client error (Connect): ") {
+        let host = before.split_once("://").and_then(|(_, rest)| rest.split('/').next());
+        let host = host.unwrap_or("its address");
+        let see = match text.contains("S3 error") {
+            true => " See ingle.s3.endpoint in `rsubmit --help`",
+            false => "",
+        };
+        text = format!(
+            "nothing answers at {host} ({why}): does the store run, and is that where it is?{see}"
+        );
     }
+    let text = text.trim_end_matches([':', ' ']);
     let is_control = |c: char| c.is_control();
     text.replace(is_control, " ").chars().take(LONGEST).collect()
 }
