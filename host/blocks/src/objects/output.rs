@@ -106,12 +106,11 @@ pub(crate) struct ObjectOutput {
 
 impl ObjectOutput {
     pub fn open(objects: &Arc<Objects>, location: Location, writer: &Writer) -> Result<Self> {
-        let made = Marker::new(writer).and_then(|marker| Ok((marker.text()?, marker)));
-        let (text, marker) = made.map_err(Error::io("making", &location.as_path()))?;
+        let marker = Marker::new(writer).map_err(Error::io("making", &location.as_path()))?;
         let place = Arc::new(Place::open(objects, location, marker.token.clone())?);
         let claimed = place.objects.wait("making", &place.location, {
-            let (place, writer) = (place.clone(), writer.clone());
-            async move { claim(&place, &writer, text.into()).await }
+            let (place, writer, marker) = (place.clone(), writer.clone(), marker.clone());
+            async move { claim(&place, &writer, &marker).await }
         })?;
         let at = place.location.as_path();
         match claimed {
@@ -183,16 +182,11 @@ enum Claimed {
 }
 
 /// Puts our marker, of this text, where nothing is, or where an earlier try of ours left something.
-async fn claim(place: &Place, writer: &Writer, text: PutPayload) -> object_store::Result<Claimed> {
-    let put = async |mode: PutMode| {
-        match place.store.put_opts(&place.marker(), text.clone(), mode.into()).await {
-            // Of several at once, one makes it.
-            Err(
-                object_store::Error::AlreadyExists { .. }
-                | object_store::Error::Precondition { .. },
-            ) => Ok(Claimed::IsOpen),
-            put => put.map(|_| Claimed::Yes),
-        }
+async fn claim(place: &Place, writer: &Writer, marker: &Marker) -> object_store::Result<Claimed> {
+    // Of several at once, one makes it.
+    let put = async |mode| match put_marker(place, &place.marker(), marker, mode).await {
+        Ok(false) => Ok(Claimed::IsOpen),
+        put => put.map(|_| Claimed::Yes),
     };
     let open = read_marker(place, &place.marker()).await?;
     let done = read_marker(place, &place.success()).await?;
@@ -227,6 +221,26 @@ async fn claim(place: &Place, writer: &Writer, text: PutPayload) -> object_store
     Ok(claimed)
 }
 
+/// Puts our marker somewhere. False if somebody else was first.
+async fn put_marker(
+    place: &Place,
+    key: &Key,
+    marker: &Marker,
+    mode: PutMode,
+) -> object_store::Result<bool> {
+    let text = marker.text().map_err(|e| broken(e.to_string()))?;
+    match place.store.put_opts(key, text.into(), mode.into()).await {
+        // Perhaps by this very request: if its answer is lost, it is sent again.
+        Err(
+            object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. },
+        ) => {
+            let found = read_marker(place, key).await?;
+            Ok(found.is_some_and(|(found, _)| found.as_ref() == Some(marker)))
+        }
+        put => put.map(|_| true),
+    }
+}
+
 /// A marker, if it can be read, and the version of its object.
 type Found = (Option<Marker>, UpdateVersion);
 
@@ -257,11 +271,11 @@ async fn publish(
     marker: Marker,
     accepted: Attempts,
 ) -> object_store::Result<()> {
-    let check = async || match is_ours(&place, &marker).await {
-        Ok(false) => Err(broken("a later try of its driver took it over".into())),
-        ours => ours.map(|_| ()),
+    let check = |is_ours| match is_ours {
+        true => Ok(()),
+        false => Err(broken("a later try of its driver took it over".into())),
     };
-    check().await?;
+    check(is_ours(&place, &marker).await?)?;
     let mut running: JoinSet<object_store::Result<()>> = JoinSet::new();
     let mut done = Ok(());
     for (&partition, &(stage, attempt)) in &accepted {
@@ -282,7 +296,16 @@ async fn publish(
             if !record.whole {
                 return Err(broken("an accepted part was never written to its end".into()));
             }
-            place.uploads.complete_multipart(&key, &record.upload, parts).await.map(|_| ())
+            match place.uploads.complete_multipart(&key, &record.upload, parts).await {
+                // It was completed if it is there: if the answer is lost, the request is sent again.
+                Err(object_store::Error::NotFound { .. }) => match place.store.head(&key).await {
+                    Err(object_store::Error::NotFound { .. }) => {
+                        Err(broken(format!("somebody else gave up the upload of {key}")))
+                    }
+                    head => head.map(|_| ()),
+                },
+                completed => completed.map(|_| ()),
+            }
         });
     }
     // Also after a failure: what is under way would show after all was removed.
@@ -290,9 +313,8 @@ async fn publish(
         done = done.and(one?);
     }
     done?;
-    check().await?;
-    let text = marker.text().map_err(|e| broken(e.to_string()))?;
-    place.store.put_opts(&place.success(), text.into(), PutMode::Create.into()).await?;
+    check(is_ours(&place, &marker).await?)?;
+    check(put_marker(&place, &place.success(), &marker, PutMode::Create).await?)?;
     // It is done. The marker goes first, so that no more attempts begin.
     let cleared = async {
         delete(&*place.store, vec![Ok(place.marker())]).await?;
@@ -325,11 +347,20 @@ async fn clear(place: &Place, below: &Key, accepted: &Attempts) -> object_store:
         };
         if let Ok(record) = read_record(place, record).await {
             let key = place.location.key.clone().join(part(partition));
-            // It may be given up already.
-            let _ = place.uploads.abort_multipart(&key, &record.upload).await;
+            if let Err(error) = give_up(place, &key, &record.upload).await {
+                tracing::warn!(%error, %key, "an upload could not be given up");
+            }
         }
     }
     delete(&*place.store, found.into_iter().map(Ok).collect()).await
+}
+
+/// Gives up an upload, unless it is completed or given up already.
+async fn give_up(place: &Place, key: &Key, upload: &String) -> object_store::Result<()> {
+    match place.uploads.abort_multipart(key, upload).await {
+        Err(object_store::Error::NotFound { .. }) => Ok(()),
+        done => done,
+    }
 }
 
 async fn delete(
@@ -393,22 +424,39 @@ impl ObjectTarget {
         let begun = place.objects.wait("writing", &place.location, {
             let (place, key, name) = (place.clone(), key.clone(), name.clone());
             async move {
-                // The driver's process may have removed it.
-                let open = read_marker(&place, &place.marker()).await?.and_then(|found| found.0);
-                if open.is_none_or(|open| open.token != place.token) {
-                    return Ok(None);
-                }
                 let upload = place.uploads.create_multipart(&key).await?;
                 // Known before it has a part, so that it can be given up, whatever becomes of this process.
                 let record = Record { upload, parts: Vec::new(), whole: false };
-                place.store.put(&name, encode(&record)?).await?;
-                Ok(Some(record))
+                let put = place.store.put(&name, encode(&record)?).await;
+                if put.is_ok() && is_open(&place).await? {
+                    return Ok(Some(record));
+                }
+                withdraw(&place, &key, &name, &record.upload).await?;
+                put.map(|_| None)
             }
         })?;
         let Some(record) = begun else { return Err(place.over()) };
         let buffer = Vec::with_capacity(FIRST_BUFFER);
         Ok(ObjectFile { place, key, name, record, buffer, charge })
     }
+}
+
+/// Whether more may be added to an output; asked when a record is written. Who ends the output, perhaps in another process, removes the
+/// marker first and then all records: one that comes too late for that is seen here.
+async fn is_open(place: &Place) -> object_store::Result<bool> {
+    let open = read_marker(place, &place.marker()).await?.and_then(|found| found.0);
+    Ok(open.is_some_and(|open| open.token == place.token))
+}
+
+/// Removes what there is of an attempt.
+async fn withdraw(
+    place: &Place,
+    key: &Key,
+    record: &Key,
+    upload: &String,
+) -> object_store::Result<()> {
+    give_up(place, key, upload).await?;
+    delete(&*place.store, vec![Ok(record.clone())]).await
 }
 
 fn encode(record: &Record) -> object_store::Result<PutPayload> {
@@ -485,9 +533,20 @@ impl ObjectFile {
     fn write_record(&self) -> Result<()> {
         let bytes =
             encode(&self.record).map_err(|e| super::failed("writing", &self.place.location, e))?;
-        let (store, key) = (self.place.store.clone(), self.name.clone());
-        let put = async move { store.put(&key, bytes).await.map(|_| ()) };
-        self.place.objects.wait("writing", &self.place.location, put)
+        let (place, key) = (self.place.clone(), self.name.clone());
+        let put = async move {
+            place.store.put(&key, bytes).await?;
+            let is_open = is_open(&place).await?;
+            if !is_open {
+                // The upload is given up already, by the record before this one.
+                delete(&*place.store, vec![Ok(key)]).await?;
+            }
+            Ok(is_open)
+        };
+        match self.place.objects.wait("writing", &self.place.location, put)? {
+            true => Ok(()),
+            false => Err(self.place.over()),
+        }
     }
 }
 
@@ -499,8 +558,7 @@ impl Drop for ObjectFile {
         let (place, key, name) = (self.place.clone(), self.key.clone(), self.name.clone());
         let upload = std::mem::take(&mut self.record.upload);
         let given_up = self.place.objects.wait("removing", &self.place.location, async move {
-            place.uploads.abort_multipart(&key, &upload).await?;
-            delete(&*place.store, vec![Ok(name)]).await
+            withdraw(&place, &key, &name, &upload).await
         });
         if let Err(error) = given_up {
             // The driver gives it up at the end.

@@ -255,6 +255,20 @@ fn only_accepted_attempts_show_and_only_after_the_commit() {
 }
 
 #[test]
+fn an_attempt_that_ends_after_the_commit_leaves_nothing() {
+    let world = World::new(&[], &["s3://b/out"]);
+    let output = world.output("s3://b/out", &Writer::default()).unwrap();
+    let elsewhere = OutputTarget::open(&world.grants, "s3://b/out", output.token()).unwrap();
+    let late = elsewhere.attempt(7, 0, 0, &world.pool).unwrap();
+    assert!(world.write(&elsewhere, (0, 1), "x"));
+    output.accept(7, 0, 1);
+    output.commit().unwrap();
+    let text = late.finish().unwrap_err().to_string();
+    assert!(text.contains("its job is over"), "{text}");
+    assert_eq!(world.keys(), ["out/_SUCCESS", "out/part-00000"]);
+}
+
+#[test]
 fn an_output_that_is_given_up_leaves_nothing() {
     let world = World::new(&[], &["s3://b/out"]);
     let output = world.output("s3://b/out", &Writer::default()).unwrap();
