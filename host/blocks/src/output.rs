@@ -20,8 +20,11 @@ pub(crate) fn attempted(stage: u32, partition: u32, attempt: u32) -> String {
     format!("attempt-{stage}-{partition:05}-{attempt}")
 }
 
+/// What the names of all parts begin with.
+pub(crate) const PART_NAME: &str = "part-";
+
 pub(crate) fn part(partition: u32) -> String {
-    format!("part-{partition:05}")
+    format!("{PART_NAME}{partition:05}")
 }
 
 /// By partition, the stage and attempt whose file counts.

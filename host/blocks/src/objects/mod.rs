@@ -7,6 +7,7 @@ mod listing;
 mod location;
 mod output;
 mod reader;
+mod uploads;
 
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ pub(crate) use listing::{Found, list};
 pub(crate) use location::{Location, StoreName, is_url, local};
 pub(crate) use output::{ObjectFile, ObjectOutput, ObjectTarget};
 pub(crate) use reader::{Broke, MEMORY as READER_MEMORY, open};
+use uploads::Uploads;
 
 use crate::error::{Error, Result};
 
@@ -73,6 +75,8 @@ pub(crate) struct Store {
     objects: Arc<dyn ObjectStore>,
     /// None: it can't be written to.
     uploads: Option<Arc<dyn MultipartStore>>,
+    /// None: it can't be asked for them.
+    begun: Option<Arc<Uploads>>,
 }
 
 /// The stores of a job.
@@ -113,7 +117,7 @@ impl Objects {
                 let client = client.with_allow_http(origin.starts_with("http://"));
                 let store = HttpBuilder::new().with_url(origin).with_retry(retry);
                 let store = store.with_client_options(client).build()?;
-                Ok(Store { objects: Arc::new(store), uploads: None })
+                Ok(Store { objects: Arc::new(store), uploads: None, begun: None })
             }
             StoreName::S3(bucket) => {
                 let S3Options {
@@ -136,6 +140,7 @@ impl Objects {
                 if let Some(endpoint) = endpoint {
                     builder = builder.with_endpoint(endpoint);
                 }
+                let has_keys = access_key.is_some() && secret_key.is_some();
                 builder = match (access_key, secret_key) {
                     (Some(key), Some(secret)) => {
                         builder.with_access_key_id(key).with_secret_access_key(secret)
@@ -146,7 +151,10 @@ impl Objects {
                     builder = builder.with_token(token);
                 }
                 let store = Arc::new(builder.build()?);
-                Ok(Store { objects: store.clone(), uploads: Some(store) })
+                // Nobody can't sign.
+                let begun = has_keys.then(|| Uploads::new(store.clone()).ok()).flatten();
+                let begun = begun.map(Arc::new);
+                Ok(Store { objects: store.clone(), uploads: Some(store), begun })
             }
         }
     }

@@ -18,9 +18,10 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
 
+use super::uploads::Uploads;
 use super::{Location, Objects, Store};
 use crate::error::{Error, Result};
-use crate::output::{Accepted, Attempts, TEMPORARY, attempted, part};
+use crate::output::{Accepted, Attempts, PART_NAME, TEMPORARY, attempted, part};
 use crate::writer::{MARKER, MAX_MARKER, Marker, Token, Writer};
 
 /// All parts but the last: some stores want them alike, and S3 at least 5 MiB.
@@ -30,6 +31,8 @@ const MAX_PARTS: usize = 10_000;
 const FIRST_BUFFER: usize = 256 << 10;
 /// The longest record that is read.
 const MAX_RECORD: u64 = 4 << 20;
+/// How often uploads are listed: 1000 at a time.
+const MAX_LISTS: usize = 100;
 /// Requests at a time, of a commit.
 const AT_ONCE: usize = 16;
 
@@ -49,6 +52,7 @@ struct Place {
     objects: Arc<Objects>,
     store: Arc<dyn ObjectStore>,
     uploads: Arc<dyn MultipartStore>,
+    begun: Option<Arc<Uploads>>,
     location: Location,
     /// The name of its attempts.
     token: Token,
@@ -56,14 +60,14 @@ struct Place {
 
 impl Place {
     fn open(objects: &Arc<Objects>, location: Location, token: Token) -> Result<Self> {
-        let Store { objects: store, uploads } = objects.store(&location)?;
+        let Store { objects: store, uploads, begun } = objects.store(&location)?;
         let Some(uploads) = uploads else {
             return Err(Error::bad(&location.as_path(), "can't be written to: only s3:// can"));
         };
         if location.key.is_root() {
             return Err(Error::bad(&location.as_path(), "is a whole bucket: give a key in it"));
         }
-        Ok(Self { objects: objects.clone(), store, uploads, location, token })
+        Ok(Self { objects: objects.clone(), store, uploads, begun, location, token })
     }
 
     /// What is written here is below this.
@@ -165,7 +169,7 @@ impl Drop for ObjectOutput {
             let mut made: Vec<_> = published.keys().map(part).collect();
             made.extend([Ok(place.success()), Ok(place.marker())]);
             delete(&*place.store, made).await?;
-            clear(&place, &place.temporary(), &Attempts::new()).await
+            clear_all(&place, &Attempts::new()).await
         });
         if let Err(error) = removed {
             tracing::warn!(%error, output = %self.place.location, "an unfinished output could not be removed");
@@ -211,11 +215,11 @@ async fn claim(place: &Place, writer: &Writer, marker: &Marker) -> object_store:
     };
     if let Claimed::Yes = claimed {
         delete(&*place.store, vec![Ok(place.success())]).await?;
-        clear(place, &place.temporary(), &Attempts::new()).await?;
+        clear_all(place, &Attempts::new()).await?;
         let listed = place.store.list_with_delimiter(Some(&place.location.key)).await?;
         let parts = listed.objects.into_iter().map(|meta| meta.location);
         let parts =
-            parts.filter(|key| key.filename().is_some_and(|name| name.starts_with("part-")));
+            parts.filter(|key| key.filename().is_some_and(|name| name.starts_with(PART_NAME)));
         delete(&*place.store, parts.map(Ok).collect()).await?;
     }
     Ok(claimed)
@@ -318,7 +322,7 @@ async fn publish(
     // It is done. The marker goes first, so that no more attempts begin.
     let cleared = async {
         delete(&*place.store, vec![Ok(place.marker())]).await?;
-        clear(&place, &place.temporary(), &accepted).await
+        clear_all(&place, &accepted).await
     };
     if let Err(error) = cleared.await {
         tracing::warn!(%error, output = %place.location, "what other attempts wrote is left there");
@@ -353,6 +357,33 @@ async fn clear(place: &Place, below: &Key, accepted: &Attempts) -> object_store:
         }
     }
     delete(&*place.store, found.into_iter().map(Ok).collect()).await
+}
+
+/// As [`clear`], of all that is below the output, also of what has no record. Accepted attempts must be completed, and nobody else be
+/// writing.
+async fn clear_all(place: &Place, accepted: &Attempts) -> object_store::Result<()> {
+    clear(place, &place.temporary(), accepted).await?;
+    if let Err(error) = give_up_unknown(place).await {
+        // Keys that suffice for the rest may not for this, and some stores list no uploads.
+        tracing::debug!(%error, "uploads without a record can't be looked for");
+    }
+    Ok(())
+}
+
+/// Gives up the uploads that have no record: whoever began them was killed before it wrote one.
+async fn give_up_unknown(place: &Place) -> object_store::Result<()> {
+    let Some(begun) = &place.begun else { return Ok(()) };
+    // Those that a store goes on to list, though they are given up, are its own matter.
+    for _ in 0..MAX_LISTS {
+        let found = begun.list(&place.location.key, PART_NAME).await?;
+        if found.is_empty() {
+            break;
+        }
+        for (key, upload) in found {
+            give_up(place, &key, &upload).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Gives up an upload, unless it is completed or given up already.

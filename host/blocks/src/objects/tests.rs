@@ -32,7 +32,7 @@ impl World {
         let paths = |list: &[&str]| list.iter().map(std::path::PathBuf::from).collect::<Vec<_>>();
         let grants = Grants::new(&paths(read), &paths(write)).unwrap();
         let name = StoreName::S3("b".into());
-        let opened = Store { objects: store.clone(), uploads: Some(store.clone()) };
+        let opened = Store { objects: store.clone(), uploads: Some(store.clone()), begun: None };
         let grants = Arc::new(grants.with_objects(Objects::with_store(name, opened)));
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         Self { store, grants, pool: MemoryPool::new(ByteSize(64 << 20)), runtime }

@@ -1,0 +1,83 @@
+//! Uploads whose names nobody knows: who began them ended before it could write that down, or never heard the answer. The store lists
+//! them. That isn't among what `object_store` does, but it signs for whoever does it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::aws::AmazonS3;
+use object_store::path::Path as Key;
+use object_store::signer::{SignedUrlOptions, Signer};
+use reqwest::{Client, Method};
+use serde::Deserialize;
+
+use super::{CONNECT, SILENCE};
+
+/// How long a signed request is good for.
+const VALID: Duration = Duration::from_secs(60);
+
+/// Asks a store that speaks S3.
+pub(super) struct Uploads {
+    s3: Arc<AmazonS3>,
+    client: Client,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(rename = "Upload", default)]
+    uploads: Vec<Upload>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Upload {
+    key: String,
+    upload_id: String,
+}
+
+fn failed(error: reqwest::Error) -> object_store::Error {
+    // A signed URL is for nobody else.
+    object_store::Error::Generic { store: "S3", source: error.without_url().into() }
+}
+
+impl Uploads {
+    pub fn new(s3: Arc<AmazonS3>) -> reqwest::Result<Self> {
+        let client = Client::builder().connect_timeout(CONNECT).read_timeout(SILENCE).build()?;
+        Ok(Self { s3, client })
+    }
+
+    /// Uploads of `KEY/NAME…`, neither completed nor given up, as their keys and names. If there are many, not all.
+    pub async fn list(&self, key: &Key, name: &str) -> object_store::Result<Vec<(Key, String)>> {
+        let prefix = format!("{key}/{name}");
+        let query = [("uploads", ""), ("prefix", prefix.as_str())];
+        let options = SignedUrlOptions::new().with_query(query);
+        let url = self.s3.signed_url_opts(Method::GET, &Key::ROOT, VALID, &options).await?;
+        let answer = self.client.get(url).send().await.and_then(|answer| answer.error_for_status());
+        let text = answer.map_err(failed)?.text().await.map_err(failed)?;
+        let answer: Answer = quick_xml::de::from_str(&text)
+            .map_err(|error| object_store::Error::Generic { store: "S3", source: error.into() })?;
+        // Should it know no prefixes, there are others' among them.
+        let ours = answer.uploads.into_iter().filter(|upload| upload.key.starts_with(&prefix));
+        ours.map(|upload| Ok((Key::parse(upload.key)?, upload.upload_id))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_store_lists_is_understood() {
+        let text = r#"<?xml version="1.0" encoding="UTF-8"?>
+            <ListMultipartUploadsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
+              <Bucket>b</Bucket><Prefix>a&amp;b/part-</Prefix><IsTruncated>false</IsTruncated>
+              <Upload><Key>a&amp;b/part-00001</Key><UploadId>x</UploadId><Initiator><ID>i</ID></Initiator></Upload>
+              <Upload><UploadId>y</UploadId><Key>a&amp;b/part-00002</Key></Upload>
+            </ListMultipartUploadsResult>"#;
+        let answer: Answer = quick_xml::de::from_str(text).unwrap();
+        let found: Vec<_> =
+            answer.uploads.iter().map(|u| (u.key.as_str(), u.upload_id.as_str())).collect();
+        assert_eq!(found, [("a&b/part-00001", "x"), ("a&b/part-00002", "y")]);
+        let none = "<ListMultipartUploadsResult><Bucket>b</Bucket></ListMultipartUploadsResult>";
+        assert!(quick_xml::de::from_str::<Answer>(none).unwrap().uploads.is_empty());
+    }
+}
