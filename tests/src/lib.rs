@@ -8,6 +8,7 @@ mod disk;
 mod net;
 mod place;
 mod process;
+pub mod s3;
 mod text;
 
 pub use chance::Chance;
@@ -16,4 +17,4 @@ pub use disk::Disk;
 pub use net::{Host, Net};
 pub use place::{Place, guest};
 pub use process::{Rsubmit, Run, Running, ingle};
-pub use text::{lines, text};
+pub use text::{lines, text, texts};

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::Rsubmit;
+use crate::text::table;
 
 const HINT: &str = "build everything, and run the tests, with `cargo xtask test`";
 
@@ -109,13 +110,7 @@ impl Place {
 
     /// An output of lines `key<TAB>value`. No key may come twice.
     pub fn table(&self, out: &str) -> BTreeMap<String, String> {
-        let mut table = BTreeMap::new();
-        for line in self.parts(out).iter().flat_map(|part| part.lines()) {
-            let (key, value) = line.split_once('\t').unwrap_or_else(|| panic!("no tab: {line}"));
-            let before = table.insert(key.to_owned(), value.to_owned());
-            assert_eq!(before, None, "{key} comes twice");
-        }
-        table
+        table(&self.parts(out))
     }
 
     /// What processes forgot in the folder for temporary files.
