@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -323,19 +324,35 @@ fn a_commit_that_fails_publishes_nothing() {
 #[test]
 fn a_commit_that_is_interrupted_publishes_all_or_nothing() {
     let world = World::of(2_000);
-    let gate = world.s3.hold(When::is(Operation::Complete).of("part-00002"));
-    let job = world.local("out").spawn();
-    wait_for_held(&job, &gate, 1);
-    job.signal(Signal::INT);
-    job.wait_for("cancelling");
-    gate.open();
-    let run = job.wait();
-    println!("{run}");
-    if world.s3.keys("out/").is_empty() {
-        world.check_nothing_of("out");
-    } else {
-        world.check("out");
+    let interrupted = |out: &str| {
+        world.s3.behave();
+        let gate = world.s3.hold(When::is(Operation::Complete).of("part-00002"));
+        let job = world.local(out).spawn();
+        wait_for_held(&job, &gate, 1);
+        job.signal(Signal::INT);
+        job.wait_for("cancelling");
+        (gate, job)
+    };
+    // A second more than a job may usually take to end.
+    for (out, patience) in [("soon", 0), ("late", 3500)] {
+        let (gate, job) = interrupted(out);
+        std::thread::sleep(Duration::from_millis(patience));
+        gate.open();
+        job.wait().ends_with(130);
+        match world.s3.keys(&format!("{out}/")).is_empty() {
+            true => world.check_nothing_of(out),
+            false => world.check(out),
+        }
     }
+    // Nobody has to wait for a store that doesn't answer.
+    let (gate, job) = interrupted("never");
+    while job.runs() {
+        job.signal(Signal::INT);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    job.wait().ends_with(130);
+    assert_eq!(world.s3.keys("never/_SUCCESS"), [""; 0]);
+    gate.open();
 }
 
 #[test]

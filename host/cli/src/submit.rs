@@ -276,24 +276,47 @@ pub fn run(
         tracing::error!("starting the driver's thread: {error}");
         return Ended::Lost;
     }
-    let Signals { runtime, interrupt, terminate, hangup } = signals;
-    runtime.block_on(wait(ended, [interrupt, terminate, hangup], remote, console))
+    let mut signals = signals;
+    let (ended, asked) = {
+        let Signals { runtime, interrupt, terminate, hangup } = &mut signals;
+        runtime.block_on(wait(ended, [interrupt, terminate, hangup], remote, console))
+    };
+    if let Ended::Signal(code) = ended {
+        // To remove what is far away may take long: whoever asks a third time doesn't want to wait for it.
+        let give_up = move || {
+            let Signals { runtime, mut interrupt, mut terminate, .. } = signals;
+            for _ in asked..3 {
+                runtime.block_on(async {
+                    tokio::select! { _ = interrupt.recv() => {} _ = terminate.recv() => {} }
+                });
+            }
+            std::process::exit(u8::from(code).into());
+        };
+        if let Err(error) = std::thread::Builder::new().name("signals".into()).spawn(give_up) {
+            tracing::warn!("signals go unheard: {error}");
+        }
+    }
+    ended
 }
 
+/// How it ended, and how often it was asked to.
 async fn wait(
     mut ended: oneshot::Receiver<Driven>,
-    [mut interrupt, mut terminate, mut hangup]: [Signal; 3],
+    [interrupt, terminate, hangup]: [&mut Signal; 3],
     remote: &Remote,
     console: &Console,
-) -> Ended {
+) -> (Ended, u32) {
     let mut tick = tokio::time::interval(TICK);
     let code = loop {
         tokio::select! {
-            result = &mut ended => return match result {
-                Ok(Ok(driven)) => Ended::Driver(driven),
-                Ok(Err(why)) => Ended::Cluster(why),
-                Err(_) => Ended::Lost,
-            },
+            result = &mut ended => {
+                let ended = match result {
+                    Ok(Ok(driven)) => Ended::Driver(driven),
+                    Ok(Err(why)) => Ended::Cluster(why),
+                    Err(_) => Ended::Lost,
+                };
+                return (ended, 0);
+            }
             _ = interrupt.recv() => break Code::Interrupted,
             _ = terminate.recv() => break Code::Terminated,
             _ = hangup.recv() => break Code::HungUp,
@@ -304,13 +327,13 @@ async fn wait(
     console.say("cancelling; once more to give up at once");
     remote.cancel();
     // The driver waits for tasks as long as the grace lasts; it may itself not stop.
-    tokio::select! {
-        _ = &mut ended => {}
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = tokio::time::sleep(GRACE + GRACE / 4) => {}
-    }
-    Ended::Signal(code)
+    let asked = tokio::select! {
+        _ = &mut ended => 1,
+        _ = interrupt.recv() => 2,
+        _ = terminate.recv() => 2,
+        _ = tokio::time::sleep(GRACE + GRACE / 4) => 1,
+    };
+    (Ended::Signal(code), asked)
 }
 
 fn outcome(name: &str, ended: Ended) -> Result<(), Failure> {

@@ -29,6 +29,8 @@ pub struct Opened {
     pool: MemoryPool,
     sources: RwLock<BTreeMap<u32, (Source, Reservation)>>,
     outputs: Mutex<Outputs>,
+    /// Held for reading while an output is made, published or removed, which may take long.
+    busy: RwLock<()>,
     targets: RwLock<BTreeMap<u32, OutputTarget>>,
     caches: RwLock<BTreeMap<u32, StorageLevel>>,
     images: Mutex<Images>,
@@ -60,6 +62,7 @@ impl Opened {
             pool,
             sources: RwLock::default(),
             outputs: Mutex::default(),
+            busy: RwLock::default(),
             targets: RwLock::default(),
             caches: RwLock::default(),
             images: Mutex::default(),
@@ -121,6 +124,7 @@ impl Opened {
             }
             Ok(())
         };
+        let _busy = self.busy.read();
         refuse_more(&self.outputs.lock())?;
         let output = Output::open(&self.grants, path, &self.writer).map_err(|e| e.to_string())?;
         let mut outputs = self.outputs.lock();
@@ -169,6 +173,7 @@ impl Opened {
 
     /// Publishes an output; none if there is no such output.
     pub fn commit_output(&self, id: OutputId) -> Option<Result<(), Refused>> {
+        let _busy = self.busy.read();
         let (output, _) = self.outputs.lock().open.remove(&id.0)?;
         self.targets.write().remove(&id.0);
         Some(output.commit().map_err(|e| e.to_string()))
@@ -176,18 +181,21 @@ impl Opened {
 
     /// Removes an output that wasn't committed. False if there is no such output.
     pub fn drop_output(&self, id: OutputId) -> bool {
+        let _busy = self.busy.read();
         let dropped = self.outputs.lock().open.remove(&id.0);
         self.targets.write().remove(&id.0);
         dropped.is_some()
     }
 
-    /// Removes what was never committed, and opens no more.
+    /// Removes what was never committed, and opens no more. Waits for what is being committed: in the middle of that, nobody could tell
+    /// what is there.
     pub fn close(&self) {
         let mut outputs = self.outputs.lock();
         outputs.closed = true;
         let unfinished = std::mem::take(&mut outputs.open);
         drop(outputs);
         drop(unfinished);
+        drop(self.busy.write());
         self.grants.unship();
     }
 
