@@ -3,6 +3,7 @@
 //! Called from threads that may wait; what is asynchronous runs on a thread of its own. Nobody's credentials are used but those that came
 //! with the job: never those of the machine that it runs on.
 
+mod attempt;
 mod listing;
 mod location;
 mod output;
@@ -26,9 +27,10 @@ use object_store::{ClientOptions, ObjectStore, RetryConfig};
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 
+pub(crate) use attempt::{ObjectFile, ObjectTarget};
 pub(crate) use listing::{Found, list};
 pub(crate) use location::{Location, StoreName, is_url, local};
-pub(crate) use output::{ObjectFile, ObjectOutput, ObjectTarget};
+pub(crate) use output::ObjectOutput;
 pub(crate) use reader::{Broke, MEMORY as READER_MEMORY, open};
 use uploads::Uploads;
 

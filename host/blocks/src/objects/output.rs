@@ -1,34 +1,28 @@
 //! Output to an object store: nothing shows until the job commits, and nothing is copied.
 //!
-//! An attempt uploads the parts of `OUT/part-P`, and doesn't complete the upload: no store shows such an object. What the upload is called
-//! and which parts it has is its record, `OUT/_temporary/TOKEN/attempt-S-P-A`. The driver's commit completes the uploads of the attempts that
+//! An attempt (`attempt.rs`) uploads the parts of `OUT/part-P`, and doesn't complete the upload: no store shows such an object. What the
+//! upload is called and which parts it has is its record, `OUT/_temporary/TOKEN/attempt-S-P-A`. The driver's commit completes the uploads of the attempts that
 //! it accepted, writes `_SUCCESS`, and gives the others up. So do Hadoop's "magic" S3A committer and its `.pending` files.
 //!
 //! `OUT/_temporary/open` says who writes. A later try of the same driver replaces it, then gives up and removes what the earlier one left.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use ingle_core::memory::{MemoryPool, MemoryUse, Reservation};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path as Key;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, UpdateVersion};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
 
+use super::attempt::ObjectTarget;
 use super::uploads::Uploads;
 use super::{Location, Objects, Store};
 use crate::error::{Error, Result};
 use crate::output::{Accepted, Attempts, PART_NAME, TEMPORARY, attempted, part};
 use crate::writer::{MARKER, MAX_MARKER, Marker, Token, Writer};
 
-/// All parts but the last: some stores want them alike, and S3 at least 5 MiB.
-const PART: usize = 8 << 20;
-/// As many parts as S3 takes of one object.
-const MAX_PARTS: usize = 10_000;
-const FIRST_BUFFER: usize = 256 << 10;
 /// The longest record that is read.
 const MAX_RECORD: u64 = 4 << 20;
 /// How often uploads are listed: 1000 at a time.
@@ -38,28 +32,28 @@ const AT_ONCE: usize = 16;
 
 /// What an attempt's record says.
 #[derive(Serialize, Deserialize)]
-struct Record {
+pub(super) struct Record {
     /// The store's name of the upload.
-    upload: String,
+    pub upload: String,
     /// The store's names of its parts, in their order.
-    parts: Vec<String>,
+    pub parts: Vec<String>,
     /// All parts are there.
-    whole: bool,
+    pub whole: bool,
 }
 
 /// What the attempts need, too.
-struct Place {
-    objects: Arc<Objects>,
-    store: Arc<dyn ObjectStore>,
-    uploads: Arc<dyn MultipartStore>,
+pub(super) struct Place {
+    pub objects: Arc<Objects>,
+    pub store: Arc<dyn ObjectStore>,
+    pub uploads: Arc<dyn MultipartStore>,
     begun: Option<Arc<Uploads>>,
-    location: Location,
+    pub location: Location,
     /// The name of its attempts.
-    token: Token,
+    pub token: Token,
 }
 
 impl Place {
-    fn open(objects: &Arc<Objects>, location: Location, token: Token) -> Result<Self> {
+    pub fn open(objects: &Arc<Objects>, location: Location, token: Token) -> Result<Self> {
         let Store { objects: store, uploads, begun } = objects.store(&location)?;
         let Some(uploads) = uploads else {
             return Err(Error::bad(&location.as_path(), "can't be written to: only s3:// can"));
@@ -76,7 +70,7 @@ impl Place {
     }
 
     /// While it is there, the output is open.
-    fn marker(&self) -> Key {
+    pub fn marker(&self) -> Key {
         self.temporary().join(MARKER)
     }
 
@@ -89,11 +83,11 @@ impl Place {
         self.temporary().join(self.token.as_str())
     }
 
-    fn record(&self, attempt: &str) -> Key {
+    pub fn record(&self, attempt: &str) -> Key {
         self.attempts().join(attempt)
     }
 
-    fn over(&self) -> Error {
+    pub fn over(&self) -> Error {
         Error::bad(&self.location.as_path(), "is no longer written to: its job is over")
     }
 }
@@ -135,7 +129,7 @@ impl ObjectOutput {
     }
 
     pub fn target(&self) -> ObjectTarget {
-        ObjectTarget { place: self.place.clone(), accepted: self.accepted.clone() }
+        ObjectTarget::new(self.place.clone(), self.accepted.clone())
     }
 
     pub fn accept(&self, stage: u32, partition: u32, attempt: u32) {
@@ -246,9 +240,9 @@ async fn put_marker(
 }
 
 /// A marker, if it can be read, and the version of its object.
-type Found = (Option<Marker>, UpdateVersion);
+pub(super) type Found = (Option<Marker>, UpdateVersion);
 
-async fn read_marker(place: &Place, key: &Key) -> object_store::Result<Option<Found>> {
+pub(super) async fn read_marker(place: &Place, key: &Key) -> object_store::Result<Option<Found>> {
     let found = match place.store.get(key).await {
         Err(object_store::Error::NotFound { .. }) => return Ok(None),
         found => found?,
@@ -387,14 +381,14 @@ async fn give_up_unknown(place: &Place) -> object_store::Result<()> {
 }
 
 /// Gives up an upload, unless it is completed or given up already.
-async fn give_up(place: &Place, key: &Key, upload: &String) -> object_store::Result<()> {
+pub(super) async fn give_up(place: &Place, key: &Key, upload: &String) -> object_store::Result<()> {
     match place.uploads.abort_multipart(key, upload).await {
         Err(object_store::Error::NotFound { .. }) => Ok(()),
         done => done,
     }
 }
 
-async fn delete(
+pub(super) async fn delete(
     store: &dyn ObjectStore,
     keys: Vec<object_store::Result<Key>>,
 ) -> object_store::Result<()> {
@@ -411,7 +405,7 @@ async fn delete(
     Ok(())
 }
 
-fn broken(why: String) -> object_store::Error {
+pub(super) fn broken(why: String) -> object_store::Error {
     object_store::Error::Generic { store: "an output", source: why.into() }
 }
 
@@ -422,178 +416,4 @@ async fn read_record(place: &Place, key: &Key) -> object_store::Result<Record> {
     }
     let bytes = found.bytes().await?;
     serde_json::from_slice(&bytes).map_err(|e| broken(format!("the record {key}: {e}")))
-}
-
-/// Where tasks write. Clones share it.
-#[derive(Clone)]
-pub(crate) struct ObjectTarget {
-    place: Arc<Place>,
-    accepted: Accepted,
-}
-
-impl ObjectTarget {
-    /// An output that a driver elsewhere opened.
-    pub fn open(objects: &Arc<Objects>, location: Location, token: &Token) -> Result<Self> {
-        let place = Arc::new(Place::open(objects, location, token.clone())?);
-        Ok(Self { place, accepted: Accepted::default() })
-    }
-
-    pub fn attempt(
-        &self,
-        stage: u32,
-        partition: u32,
-        attempt: u32,
-        pool: &MemoryPool,
-    ) -> Result<ObjectFile> {
-        let place = self.place.clone();
-        if self.accepted.while_open(|| ()).is_none() {
-            return Err(place.over());
-        }
-        let charge = pool.reserve(MemoryUse::Shuffle, FIRST_BUFFER as u64)?;
-        let name = place.record(&attempted(stage, partition, attempt));
-        let key = place.location.key.clone().join(part(partition));
-        let begun = place.objects.wait("writing", &place.location, {
-            let (place, key, name) = (place.clone(), key.clone(), name.clone());
-            async move {
-                let upload = place.uploads.create_multipart(&key).await?;
-                // Known before it has a part, so that it can be given up, whatever becomes of this process.
-                let record = Record { upload, parts: Vec::new(), whole: false };
-                let put = place.store.put(&name, encode(&record)?).await;
-                if put.is_ok() && is_open(&place).await? {
-                    return Ok(Some(record));
-                }
-                withdraw(&place, &key, &name, &record.upload).await?;
-                put.map(|_| None)
-            }
-        })?;
-        let Some(record) = begun else { return Err(place.over()) };
-        let buffer = Vec::with_capacity(FIRST_BUFFER);
-        Ok(ObjectFile { place, key, name, record, buffer, charge })
-    }
-}
-
-/// Whether more may be added to an output; asked when a record is written. Who ends the output, perhaps in another process, removes the
-/// marker first and then all records: one that comes too late for that is seen here.
-async fn is_open(place: &Place) -> object_store::Result<bool> {
-    let open = read_marker(place, &place.marker()).await?.and_then(|found| found.0);
-    Ok(open.is_some_and(|open| open.token == place.token))
-}
-
-/// Removes what there is of an attempt.
-async fn withdraw(
-    place: &Place,
-    key: &Key,
-    record: &Key,
-    upload: &String,
-) -> object_store::Result<()> {
-    give_up(place, key, upload).await?;
-    delete(&*place.store, vec![Ok(record.clone())]).await
-}
-
-fn encode(record: &Record) -> object_store::Result<PutPayload> {
-    serde_json::to_vec(record).map(PutPayload::from).map_err(|e| broken(e.to_string()))
-}
-
-/// A partition's object, by one attempt. Dropped before it is finished, it is given up.
-pub(crate) struct ObjectFile {
-    place: Arc<Place>,
-    key: Key,
-    /// Where its record is.
-    name: Key,
-    record: Record,
-    buffer: Vec<u8>,
-    charge: Reservation,
-}
-
-impl ObjectFile {
-    pub fn path(&self) -> PathBuf {
-        self.place.location.at(self.key.clone()).as_path()
-    }
-
-    pub fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
-        while !bytes.is_empty() {
-            if self.buffer.len() == PART {
-                self.send_part()?;
-            }
-            let some = bytes.len().min(PART - self.buffer.len());
-            let (now, later) = bytes.split_at(some);
-            self.make_room(some)?;
-            self.buffer.extend_from_slice(now);
-            bytes = later;
-        }
-        Ok(())
-    }
-
-    fn make_room(&mut self, more: usize) -> Result<()> {
-        let needed = self.buffer.len() + more;
-        if needed > self.buffer.capacity() {
-            let capacity = needed.max(2 * self.buffer.capacity()).min(PART);
-            let charged = self.charge.bytes();
-            self.charge.grow((capacity as u64).saturating_sub(charged))?;
-            self.buffer.reserve_exact(capacity - self.buffer.len());
-        }
-        Ok(())
-    }
-
-    fn send_part(&mut self) -> Result<()> {
-        let index = self.record.parts.len();
-        if index == MAX_PARTS {
-            let problem = "would be larger than 78 GiB: make more partitions of it";
-            return Err(Error::bad(&self.path(), problem));
-        }
-        let (place, key, upload) =
-            (self.place.clone(), self.key.clone(), self.record.upload.clone());
-        // Still charged: as much will be needed for the next part.
-        let bytes = PutPayload::from(std::mem::take(&mut self.buffer));
-        let put = async move { place.uploads.put_part(&key, &upload, index, bytes).await };
-        let sent = self.place.objects.wait("writing", &self.place.location, put)?;
-        self.record.parts.push(sent.content_id);
-        Ok(())
-    }
-
-    pub fn finish(mut self) -> Result<()> {
-        if !self.buffer.is_empty() {
-            self.send_part()?;
-        }
-        self.record.whole = true;
-        let written = self.write_record();
-        self.record.whole = written.is_ok();
-        written
-    }
-
-    fn write_record(&self) -> Result<()> {
-        let bytes =
-            encode(&self.record).map_err(|e| super::failed("writing", &self.place.location, e))?;
-        let (place, key) = (self.place.clone(), self.name.clone());
-        let put = async move {
-            place.store.put(&key, bytes).await?;
-            let is_open = is_open(&place).await?;
-            if !is_open {
-                // The upload is given up already, by the record before this one.
-                delete(&*place.store, vec![Ok(key)]).await?;
-            }
-            Ok(is_open)
-        };
-        match self.place.objects.wait("writing", &self.place.location, put)? {
-            true => Ok(()),
-            false => Err(self.place.over()),
-        }
-    }
-}
-
-impl Drop for ObjectFile {
-    fn drop(&mut self) {
-        if self.record.whole {
-            return;
-        }
-        let (place, key, name) = (self.place.clone(), self.key.clone(), self.name.clone());
-        let upload = std::mem::take(&mut self.record.upload);
-        let given_up = self.place.objects.wait("removing", &self.place.location, async move {
-            withdraw(&place, &key, &name, &upload).await
-        });
-        if let Err(error) = given_up {
-            // The driver gives it up at the end.
-            tracing::debug!(%error, "an upload is left for now");
-        }
-    }
 }
