@@ -135,9 +135,7 @@ fn read(object: &Object, request: &Request) -> Result<Answer, Refusal> {
         return Err((304, "NotModified", ""));
     }
     let length = object.bytes.len();
-    let range = request
-        .range(length)
-        .map_err(|()| (416, "InvalidRange", "The requested range is not satisfiable"))?;
+    let range = request.range(length)?;
     let head = Response::builder().header("etag", &object.tag).header("last-modified", WHEN);
     Ok(match range {
         Some((from, to)) => {

@@ -64,11 +64,8 @@ impl Shared {
 
     fn fault(&self, request: &Request) -> Option<Fault> {
         let mut state = self.lock();
-        let met = state
-            .faults
-            .iter_mut()
-            .find_map(|(when, fault)| when.meets(request).then(|| fault.clone()));
-        met
+        let mut faults = state.faults.iter_mut();
+        faults.find_map(|(when, fault)| when.meets(request).then(|| fault.clone()))
     }
 
     fn answer(&self, request: &Request, fault: Option<&Fault>) -> Answer {

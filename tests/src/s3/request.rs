@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use hyper::http::request::Parts;
 
+use super::store::Refusal;
+
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operation {
@@ -109,17 +111,19 @@ impl Request {
         inner.map(|(text, _)| unescaped(text)).collect()
     }
 
-    /// The bytes from and to (not included) that it wants of so many; an error if there are none.
-    pub fn range(&self, length: usize) -> Result<Option<(usize, usize)>, ()> {
+    /// The bytes from and to (not included) that it wants of so many.
+    pub fn range(&self, length: usize) -> Result<Option<(usize, usize)>, Refusal> {
+        const NO_RANGE: Refusal = (416, "InvalidRange", "The range is not satisfiable");
         let Some(range) = self.header("range") else { return Ok(None) };
-        let (from, to) = range.strip_prefix("bytes=").and_then(|r| r.split_once('-')).ok_or(())?;
+        let ends = range.strip_prefix("bytes=").and_then(|range| range.split_once('-'));
+        let (from, to) = ends.ok_or(NO_RANGE)?;
         let (from, to) = match (from.parse::<usize>(), to.parse::<usize>()) {
             (Ok(from), Ok(to)) => (from, length.min(to + 1)),
             (Ok(from), Err(_)) => (from, length),
             (Err(_), Ok(last)) => (length.saturating_sub(last), length),
-            _ => return Err(()),
+            _ => return Err(NO_RANGE),
         };
-        if from < to { Ok(Some((from, to))) } else { Err(()) }
+        if from < to { Ok(Some((from, to))) } else { Err(NO_RANGE) }
     }
 }
 
