@@ -20,10 +20,10 @@ pub fn overview(view: &Overview) -> Markup {
             ("Workers", html! { (view.workers_alive) " alive of " (view.workers.total) }),
             ("Cores in use", cores(view.cores_used, view.cores)),
             ("Memory in use", memory(view.memory_used, view.memory)),
-            ("Applications", html! { (view.running.total) " running, " (view.ended.total) " ended" }),
+            ("Applications", html! { (view.running.total) " running or waiting, " (view.ended.total) " ended" }),
             ("Up for", html! { (time(view.uptime_seconds)) }),
         ]))
-        (heading("Running applications", view.running.total))
+        (heading("Running and waiting applications", view.running.total))
         (apps("/running", &view.running, "Nothing runs. rsubmit --master with the address above starts something."))
         (heading("Workers", view.workers.total))
         (worker_table(&view.workers))
@@ -42,7 +42,7 @@ pub fn workers(list: &Paged<WorkerRow>) -> Markup {
 }
 
 pub fn running(list: &Paged<AppRow>) -> Markup {
-    page("Running applications", &apps("/running", list, "Nothing runs."))
+    page("Running and waiting applications", &apps("/running", list, "Nothing runs."))
 }
 
 pub fn ended(list: &Paged<AppRow>) -> Markup {
