@@ -65,8 +65,19 @@ fn what_a_task_holds_beside_an_operator_does_not_keep_it_from_combining() {
     let run = place.rsubmit("operators").flags(["--master=local[1]", "--executor-memory=200m"]);
     let run = run.args(["held", "130000000"]).run().succeeds().prints("all alike\n");
     // 3,000,000 records were made of 100 keys; a few of each travel.
+    shuffled_little(&run);
+}
+
+#[track_caller]
+fn shuffled_little(run: &Run) {
     let shuffled = run.summary(" shuffled");
     assert!(shuffled.ends_with(" B") || shuffled.ends_with(" KiB"), "{shuffled}\n{run}");
+}
+
+#[test]
+fn keys_that_are_taken_away_travel_once() {
+    let run = Place::new().rsubmit("operators").arg("keys").run().succeeds().prints("all alike\n");
+    shuffled_little(&run);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Operators in tasks whose memory others hold.
+//! What operators send and hold: in tasks whose memory others hold, and where keys are all that matters.
 
 use std::hint::black_box;
 
@@ -17,6 +17,17 @@ pub fn combine(ctx: &Context, ballast: usize) -> Result<()> {
         .reduce_by_key(|a, b| a + b);
     let counts = counts.values().collect()?;
     ensure!(counts == [RECORDS / KEYS; KEYS as usize], "{counts:?}");
+    println!("all alike");
+    Ok(())
+}
+
+/// Takes away few keys, which come very often.
+pub fn keys(ctx: &Context) -> Result<()> {
+    let left = ctx.range(0..20, 2).map(|n| (n, ()));
+    let taken = ctx.range(0..1_000_000, 2).map(|n| (n % 10, n));
+    let mut rest = left.subtract_by_key(&taken).keys().collect()?;
+    rest.sort_unstable();
+    ensure!(rest == (10..20).collect::<Vec<_>>(), "{rest:?}");
     println!("all alike");
     Ok(())
 }

@@ -18,9 +18,12 @@ fn main(ctx: &Context) -> Result<()> {
     match words.as_slice() {
         ["agree", seed, size] => agree(ctx, seed.parse()?, size.parse()?),
         ["held", ballast] => held::combine(ctx, ballast.parse()?),
+        ["keys"] => held::keys(ctx),
         ["concurrent", size] => concurrent::run(ctx, size.parse()?),
         ["json", path] => sources::json(ctx, path),
-        _ => bail!("usage: operators agree SEED SIZE | held BYTES | concurrent SIZE | json PATH"),
+        _ => bail!(
+            "usage: operators agree SEED SIZE | held BYTES | keys | concurrent SIZE | json PATH"
+        ),
     }
 }
 
