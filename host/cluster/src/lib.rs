@@ -17,6 +17,7 @@
 mod access;
 mod driver;
 mod executor;
+mod incoming;
 mod local;
 mod master;
 mod protocol;

@@ -21,11 +21,12 @@ use ingle_sandbox::{Finished, GuestFailure, Job, LogSink};
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
 use crate::access::{Access, AccessSpec};
 use crate::driver::{Application, Driver, Grant, Hub, Note, Opened, Parallelism, Service};
+use crate::incoming::incoming;
 use crate::local::{Remote, StartError, UntilCancelled};
 use crate::rpc::{self, Backoff, Secret};
 use crate::worker::bind;
@@ -178,7 +179,7 @@ impl Standalone {
         ));
         let server = rpc::server()
             .add_service(Service(hub.clone()).server())
-            .serve_with_incoming(TcpListenerStream::new(listener));
+            .serve_with_incoming(incoming(listener));
         runtime.spawn(server);
         let hello = v1::ApplicationHello {
             protocol: rpc::PROTOCOL,

@@ -21,8 +21,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio_stream::wrappers::TcpListenerStream;
 
+use crate::incoming::incoming;
 use crate::rpc;
 use crate::web::{self, MasterSite, Page, PagePort};
 use crate::worker::{Wish, bind};
@@ -58,9 +58,8 @@ pub async fn run(
     let components = Components::open(&options.dir)?;
     let shell = Arc::new(Shell::new(options.policy, store)?);
     let service = service::Service::new(shell.clone(), components);
-    let server = rpc::server()
-        .add_service(service.server())
-        .serve_with_incoming(TcpListenerStream::new(listener));
+    let server =
+        rpc::server().add_service(service.server()).serve_with_incoming(incoming(listener));
     let site = MasterSite::new(shell.clone(), &address);
     let page = web::listen(&options.host, options.page).await;
     let page = page.and_then(|listener| web::serve(&options.host, listener, site.router()));

@@ -21,8 +21,8 @@ use std::time::Duration;
 use ingle_core::size::ByteSize;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::TcpListenerStream;
 
+use crate::incoming::incoming;
 use crate::rpc;
 use crate::web::{self, Page, PagePort, WorkerSite};
 use connection::Connection;
@@ -72,9 +72,8 @@ pub async fn run(options: WorkerOptions, mut wish: watch::Receiver<Wish>) -> Res
     let (events, ended) = mpsc::unbounded_channel();
     let processes = Arc::new(Processes::new(&options, address.clone(), folders.clone(), events));
     let service = service::Service::new(folders.clone(), processes.clone());
-    let server = rpc::server()
-        .add_service(service.server())
-        .serve_with_incoming(TcpListenerStream::new(listener));
+    let server =
+        rpc::server().add_service(service.server()).serve_with_incoming(incoming(listener));
     let server = tokio::spawn(server);
     let site = WorkerSite::new(&options, &address, processes.clone(), folders.clone());
     let page = web::listen(&options.host, options.page).await;

@@ -1,0 +1,170 @@
+//! Connections of peers: so many at a time, and none that never says what it wants.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rustix::process::{Resource, getrlimit};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Sleep, sleep};
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::{Stream, StreamExt};
+use tonic::transport::server::Connected;
+
+/// Each is a file descriptor, and takes memory.
+const MOST: u64 = 32_768;
+/// What every peer says first (RFC 9113, section 3.4), and how long it may take for it. Later, silence is noticed by pings.
+const PREFACE: usize = 24;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A listener's connections. Those beyond the bound are closed at once: half of the descriptors are for other things.
+pub fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<Peer>> {
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(MOST);
+    let most = usize::try_from((descriptors / 2).clamp(1, MOST)).unwrap_or(1);
+    bounded(listener, most, PATIENCE)
+}
+
+fn bounded(
+    listener: TcpListener,
+    most: usize,
+    patience: Duration,
+) -> impl Stream<Item = io::Result<Peer>> {
+    let room = Arc::new(Semaphore::new(most));
+    let mut was_full = false;
+    TcpListenerStream::new(listener).filter_map(move |accepted| {
+        let stream = match accepted {
+            Ok(stream) => stream,
+            Err(error) => return Some(Err(error)),
+        };
+        let place = room.clone().try_acquire_owned().ok();
+        // A flood is told of once.
+        if place.is_none() && !was_full {
+            tracing::warn!("{most} connections are open, and no more can be: others are closed");
+        }
+        was_full = place.is_none();
+        // Slower without it, but as good.
+        let _ = stream.set_nodelay(true);
+        let first = Some(Box::pin(sleep(patience)));
+        Some(Ok(Peer { stream, missing: PREFACE, first, _place: place? }))
+    })
+}
+
+/// One connection.
+pub struct Peer {
+    stream: TcpStream,
+    /// Bytes of the preface that didn't come yet,
+    missing: usize,
+    /// and when it is too late for them.
+    first: Option<Pin<Box<Sleep>>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connected for Peer {
+    type ConnectInfo = <TcpStream as Connected>::ConnectInfo;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+impl AsyncRead for Peer {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(context, buffer) {
+            self.missing = self.missing.saturating_sub(buffer.filled().len() - before);
+            if self.missing == 0 {
+                self.first = None;
+            }
+            return Poll::Ready(read);
+        }
+        let Some(first) = &mut self.first else { return Poll::Pending };
+        ready!(first.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncWrite for Peer {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(50);
+
+    async fn pair(most: usize) -> (impl Stream<Item = io::Result<Peer>>, std::net::SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (bounded(listener, most, SHORT), address)
+    }
+
+    #[tokio::test]
+    async fn no_more_are_let_in_than_there_is_room_for() {
+        let (peers, address) = pair(1).await;
+        let mut peers = Box::pin(peers);
+        let _first = TcpStream::connect(address).await.unwrap();
+        let peer = peers.next().await.unwrap().unwrap();
+        let mut second = TcpStream::connect(address).await.unwrap();
+        let next = tokio::spawn(async move { peers.next().await.unwrap().map(|_| ()) });
+        let closed = second.read(&mut [0]).await;
+        assert!(!matches!(closed, Ok(1..)), "there is no room for it");
+        drop(peer);
+        let _third = TcpStream::connect(address).await.unwrap();
+        next.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_says_too_little_for_too_long_is_given_up_and_who_said_hello_is_not() {
+        let (peers, address) = pair(2).await;
+        tokio::pin!(peers);
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        let mut peer = peers.next().await.unwrap().unwrap();
+        silent.write_all(b"PRI * HTTP").await.unwrap();
+        let mut buffer = [0; PREFACE];
+        let error = peer.read_exact(&mut buffer).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let mut polite = TcpStream::connect(address).await.unwrap();
+        let mut peer = peers.next().await.unwrap().unwrap();
+        polite.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        peer.read_exact(&mut buffer).await.unwrap();
+        let more = tokio::time::timeout(4 * SHORT, peer.read(&mut buffer)).await;
+        assert!(more.is_err(), "it may be silent now");
+    }
+}
