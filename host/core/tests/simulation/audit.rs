@@ -67,8 +67,8 @@ pub struct Audit {
     outputs: BTreeMap<(StageId, u32), Location>,
     /// Outputs that the scheduler has reason to hold for lost.
     doubtful: BTreeSet<(StageId, u32)>,
-    /// Where outputs of a stage were found damaged.
-    damaged: BTreeSet<(StageId, Option<WorkerId>)>,
+    /// Outputs of a stage that were found damaged, by their worker.
+    damaged: BTreeMap<(StageId, Option<WorkerId>), BTreeSet<(u32, Location)>>,
     /// The outputs of each stage when last looked at, by their version.
     tables: BTreeMap<StageId, (u64, BTreeSet<(u32, Location)>)>,
     pub end: End,
@@ -95,7 +95,7 @@ impl Audit {
             results: BTreeSet::new(),
             outputs: BTreeMap::new(),
             doubtful: BTreeSet::new(),
-            damaged: BTreeSet::new(),
+            damaged: BTreeMap::new(),
             tables: BTreeMap::new(),
             end: End::default(),
         }
@@ -177,8 +177,10 @@ impl Audit {
             return;
         }
         let home = self.homes.get(&at.0).copied();
-        // A second one that is damaged costs all that its worker has.
-        let whole = whole || !self.damaged.insert((stage, home));
+        // Another one that is damaged costs all that its worker has; the same one is told of twice.
+        let damaged = self.damaged.entry((stage, home)).or_default();
+        damaged.insert((partition, at));
+        let whole = whole || damaged.len() > 1;
         let is_of = |key: &(StageId, u32), location: &Location| {
             let there = self.homes.get(&location.0).copied() == home;
             key.0 == stage && if whole { there } else { key.1 == partition }
