@@ -8,6 +8,7 @@
 //! | `convert` | messages as the core's words, and back |
 //! | `store` | what survives the master |
 //! | `components` | jobs that were uploaded for drivers in cluster mode |
+//! | `transfers` | these on their way in and out, few at a time |
 
 mod components;
 pub mod convert;
