@@ -1,30 +1,49 @@
 //! Files that hold what memory doesn't.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use tempfile::TempDir;
 
 use crate::error::{Error, Result};
 
-/// A private folder (mode 0700) of spill files, removed when the last of them is gone.
+const NAME: &str = "ingle-spill-";
+/// A folder that was changed since may be one that its process has not locked yet.
+const FRESH: Duration = Duration::from_secs(60);
+/// As many entries of its parent are looked at.
+const MOST: usize = 100_000;
+
+/// A private folder (mode 0700) of spill files, removed when the last of them is gone; if the process is killed before that, by the next
+/// that makes one beside it.
 pub(crate) struct SpillFolder {
     folder: TempDir,
     files: AtomicU64,
+    /// Locked for as long as this process lives.
+    _lock: File,
 }
 
 impl SpillFolder {
     pub fn new(parent: &Path) -> Result<Arc<Self>> {
-        let folder = tempfile::Builder::new()
-            .prefix("ingle-spill-")
-            .permissions(Permissions::from_mode(0o700))
-            .tempdir_in(parent)
-            .map_err(Error::io("making a folder for spilled blocks in", parent))?;
-        Ok(Arc::new(Self { folder, files: AtomicU64::new(0) }))
+        let made = || {
+            let mut folder = tempfile::Builder::new();
+            folder.prefix(NAME).permissions(Permissions::from_mode(0o700));
+            let folder = folder.tempdir_in(parent)?;
+            let lock = File::open(folder.path())?;
+            // Where there are no locks, nothing is taken for left behind either.
+            let _ = flock(&lock, FlockOperation::NonBlockingLockExclusive);
+            Ok((folder, lock))
+        };
+        let made = made().map_err(Error::io("making a folder for spilled blocks in", parent))?;
+        remove_left(parent);
+        let (folder, lock) = made;
+        Ok(Arc::new(Self { folder, files: AtomicU64::new(0), _lock: lock }))
     }
 
     /// Removes the folder with all that is in it, whoever still holds it.
@@ -35,6 +54,30 @@ impl SpillFolder {
                 tracing::warn!(%error, folder = %folder.display(), "spilled blocks could not be removed");
             }
             _ => {}
+        }
+    }
+}
+
+/// Removes what processes of this user left that were killed: nobody holds the lock of such a folder.
+fn remove_left(parent: &Path) {
+    let entries = fs::read_dir(parent).into_iter().flatten().take(MOST).flatten();
+    for entry in entries.filter(|entry| entry.file_name().as_bytes().starts_with(NAME.as_bytes())) {
+        let path = entry.path();
+        let left = || -> std::io::Result<bool> {
+            let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+            let folder = File::from(rustix::fs::open(&path, flags, Mode::empty())?);
+            let metadata = folder.metadata()?;
+            let age = metadata.modified()?.elapsed().unwrap_or_default();
+            if age < FRESH || metadata.uid() != rustix::process::geteuid().as_raw() {
+                return Ok(false);
+            }
+            flock(&folder, FlockOperation::NonBlockingLockExclusive)?;
+            // Under the lock, so that of several only one does.
+            fs::remove_dir_all(&path)?;
+            Ok(true)
+        };
+        if let Ok(true) = left() {
+            tracing::info!(folder = %path.display(), "removed what a killed process had spilled");
         }
     }
 }
@@ -102,5 +145,38 @@ impl Drop for SpillFile {
             let folder = self.folder.folder.path();
             tracing::debug!(%error, file = %self.path.display(), "left to the removal of {}", folder.display());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    fn make_old(folder: &Path) {
+        let long_ago = SystemTime::now() - 2 * FRESH;
+        File::open(folder).unwrap().set_modified(long_ago).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_process_left_goes_and_nothing_else() {
+        let parent = tempfile::tempdir().unwrap();
+        let made = ["ingle-spill-killed", "ingle-spill-new", "of-somebody-else", "precious"];
+        let made = made.map(|name| parent.path().join(name));
+        for folder in &made {
+            fs::create_dir(folder).unwrap();
+            fs::write(folder.join("00000001"), "x").unwrap();
+        }
+        let link = parent.path().join("ingle-spill-link");
+        std::os::unix::fs::symlink("precious", &link).unwrap();
+        let lives = SpillFolder::new(parent.path()).unwrap();
+        for folder in [&made[0], &made[2], &made[3], &lives.folder.path().to_owned()] {
+            make_old(folder);
+        }
+        let next = SpillFolder::new(parent.path()).unwrap();
+        assert!(!made[0].exists());
+        assert!(made[1..].iter().all(|folder| folder.join("00000001").exists()));
+        assert!(lives.folder.path().exists() && next.folder.path().exists() && link.exists());
     }
 }
