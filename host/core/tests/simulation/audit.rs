@@ -9,6 +9,8 @@ use ingle_core::scheduler::{
 
 /// Where a partition of shuffle output is, and which attempt made it.
 pub type Location = (ExecutorId, u32);
+/// Map outputs of a stage: partition, and where it is.
+type Outputs = BTreeSet<(u32, Location)>;
 
 /// What a task says of output that it missed.
 pub struct Missed {
@@ -68,9 +70,9 @@ pub struct Audit {
     /// Outputs that the scheduler has reason to hold for lost.
     doubtful: BTreeSet<(StageId, u32)>,
     /// Outputs of a stage that were found damaged, by their worker.
-    damaged: BTreeMap<(StageId, Option<WorkerId>), BTreeSet<(u32, Location)>>,
+    damaged: BTreeMap<(StageId, Option<WorkerId>), Outputs>,
     /// The outputs of each stage when last looked at, by their version.
-    tables: BTreeMap<StageId, (u64, BTreeSet<(u32, Location)>)>,
+    tables: BTreeMap<StageId, (u64, Outputs)>,
     pub end: End,
 }
 
