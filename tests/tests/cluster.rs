@@ -251,6 +251,7 @@ fn an_executor_leaves_a_decommissioned_worker_after_its_tasks_and_another_one_ta
     let name = format!("worker-{}", at + 1);
     let said = cluster.ask(&["decommission", &name]).succeeds().stdout;
     assert!(said.contains("1 executors"), "{said}");
+    job.wait_for(&format!("{name} gets no more tasks"));
     place.write("go", "");
     job.wait().succeeds().says(&["executor 0 is gone", "its worker gets no more work"]);
     wait_until("it to be empty", || {

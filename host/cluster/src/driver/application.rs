@@ -73,6 +73,8 @@ struct Core {
     used: BTreeMap<ExecutorId, (u64, u64)>,
     stages: HashMap<StageId, Stage>,
     tables: Tables,
+    /// Workers that get no more tasks, for good.
+    draining: BTreeSet<WorkerId>,
     /// Stages that are to be forgotten, of which there may be output on a worker without executors.
     left: BTreeMap<WorkerId, BTreeSet<StageId>>,
     jobs: HashMap<JobId, Queue>,
@@ -126,6 +128,7 @@ impl Application {
             executors: BTreeMap::new(),
             stages: HashMap::new(),
             tables: Tables::default(),
+            draining: BTreeSet::new(),
             left: BTreeMap::new(),
             jobs: HashMap::new(),
             made: VecDeque::new(),
@@ -225,7 +228,13 @@ impl Application {
 
     /// The executors on a worker, and those that come there, get no new tasks.
     pub fn drain_worker(&self, worker: WorkerId) {
-        self.handle(self.core.lock(), Event::WorkerDraining { worker });
+        let mut core = self.core.lock();
+        // A driver that comes back to its master is told again.
+        if core.draining.insert(worker) {
+            let text = format!("{worker} gets no more tasks: it is decommissioned, or is to end");
+            core.notes.push(Note::Cluster(text));
+        }
+        self.handle(core, Event::WorkerDraining { worker });
     }
 
     /// A machine is gone, with all that was stored there.
