@@ -2,7 +2,7 @@
 
 use std::io::{Seek, SeekFrom};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -54,14 +54,13 @@ impl Stream for Outgoing {
 }
 
 /// A peer that takes nothing isn't asked again: somebody must take its turn away.
-async fn close_if_stalled(open: Arc<Mutex<Option<Open>>>) {
-    while Arc::strong_count(&open) > 1 {
-        tokio::time::sleep(PATIENCE).await;
+async fn close_if_stalled(open: Weak<Mutex<Option<Open>>>, patience: Duration) {
+    loop {
+        tokio::time::sleep(patience).await;
+        let Some(open) = open.upgrade() else { return };
         let mut shared = open.lock();
-        if shared.as_ref().is_some_and(|open| open.last.elapsed() >= PATIENCE) {
+        if shared.as_ref().is_some_and(|open| open.last.elapsed() >= patience) {
             *shared = None;
-        }
-        if shared.is_none() {
             return;
         }
     }
@@ -72,12 +71,13 @@ pub struct Transfers {
     components: Components,
     incoming: Arc<Semaphore>,
     outgoing: Arc<Semaphore>,
+    patience: Duration,
 }
 
 impl Transfers {
     pub fn new(components: Components) -> Self {
         let room = || Arc::new(Semaphore::new(AT_ONCE));
-        Self { components, incoming: room(), outgoing: room() }
+        Self { components, incoming: room(), outgoing: room(), patience: PATIENCE }
     }
 
     pub fn has(&self, hash: ComponentHash) -> bool {
@@ -86,18 +86,18 @@ impl Transfers {
 
     /// Sends a job's file as fast as it is taken.
     pub async fn send(&self, hash: ComponentHash) -> Result<Outgoing, Status> {
-        let turn = turn(&self.outgoing).await?;
+        let turn = self.turn(&self.outgoing).await?;
         let file = self.components.read(hash);
         let file = file.ok_or_else(|| Status::not_found("the master doesn't have that job"))?;
         let chunks = ReaderStream::with_capacity(File::from_std(file), PIECE);
         let open = Arc::new(Mutex::new(Some(Open { chunks, last: Instant::now(), _turn: turn })));
-        tokio::spawn(close_if_stalled(open.clone()));
+        tokio::spawn(close_if_stalled(Arc::downgrade(&open), self.patience));
         Ok(Outgoing(open))
     }
 
     /// Takes a job's file, and keeps it if it is what its name says.
     pub async fn take(&self, mut chunks: Streaming<v1::ComponentChunk>) -> Result<(), Status> {
-        let _turn = turn(&self.incoming).await?;
+        let _turn = self.turn(&self.incoming).await?;
         let failed = |error: std::io::Error| {
             Status::failed_precondition(format!("the master can't keep the job: {error}"))
         };
@@ -105,7 +105,7 @@ impl Transfers {
         let mut file = File::from_std(kept.as_file().try_clone().map_err(failed)?);
         let (mut name, mut length) = (None, 0);
         loop {
-            let next = timeout(PATIENCE, chunks.message()).await;
+            let next = timeout(self.patience, chunks.message()).await;
             let next = next.map_err(|_| Status::deadline_exceeded("nothing more of the job came"));
             let Some(chunk) = next?? else { break };
             if name.is_none() {
@@ -130,13 +130,60 @@ impl Transfers {
         });
         keep.await.map_err(|e| Status::internal(e.to_string()))?
     }
+
+    async fn turn(&self, room: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
+        match timeout(self.patience, room.clone().acquire_owned()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(Status::resource_exhausted(format!(
+                "{AT_ONCE} jobs are on their way at the moment, and no more can be: try again later"
+            ))),
+        }
+    }
 }
 
-async fn turn(room: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
-    match timeout(PATIENCE, room.clone().acquire_owned()).await {
-        Ok(Ok(turn)) => Ok(turn),
-        _ => Err(Status::resource_exhausted(format!(
-            "{AT_ONCE} jobs are on their way at the moment, and no more can be: try again later"
-        ))),
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use tokio_stream::StreamExt;
+
+    use super::*;
+
+    /// Transfers of little patience, with one job.
+    fn transfers(dir: &tempfile::TempDir) -> (Transfers, ComponentHash) {
+        let components = Components::open(dir.path()).unwrap();
+        let (hash, mut file) = (ComponentHash::of(b"job"), components.begin().unwrap());
+        file.write_all(b"job").unwrap();
+        components.keep(hash, file).unwrap();
+        let patience = Duration::from_millis(50);
+        (Transfers { patience, ..Transfers::new(components) }, hash)
+    }
+
+    #[tokio::test]
+    async fn a_turn_ends_with_its_stream() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut transfers, hash) = transfers(&dir);
+        transfers.patience = PATIENCE;
+        let mut sent = transfers.send(hash).await.unwrap();
+        assert_eq!(transfers.outgoing.available_permits(), AT_ONCE - 1);
+        assert_eq!(sent.next().await.unwrap().unwrap().data, &b"job"[..]);
+        assert!(sent.next().await.is_none());
+        drop(sent);
+        assert_eq!(transfers.outgoing.available_permits(), AT_ONCE);
+    }
+
+    #[tokio::test]
+    async fn who_takes_nothing_loses_its_turn() {
+        let dir = tempfile::tempdir().unwrap();
+        let (transfers, hash) = transfers(&dir);
+        let mut all = Vec::new();
+        for _ in 0..AT_ONCE {
+            all.push(transfers.send(hash).await.unwrap());
+        }
+        while transfers.outgoing.available_permits() < AT_ONCE {
+            tokio::time::sleep(transfers.patience).await;
+        }
+        let late = all.pop().unwrap().next().await.unwrap().unwrap_err();
+        assert_eq!(late.code(), tonic::Code::DeadlineExceeded);
     }
 }
