@@ -40,21 +40,6 @@ impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
         }
     }
 
-    fn joined<W, Q: Plan<Item = (K, W)>, J: Kind<V, W>>(
-        &self,
-        name: &'static str,
-        other: &Dataset<(K, W), Q>,
-        partitions: Option<usize>,
-    ) -> Dataset<(K, J::Out), Joined<P, Q, J>>
-    where
-        K: Clone,
-        V: Clone,
-        W: Record + Clone,
-    {
-        let partitioning = self.meet(other, partitions);
-        self.then(|left| Joined::new(&self.ctx, name, &left, &other.plan, partitioning))
-    }
-
     /// Each key of either dataset with its values in both. Tasks hold a partition of both.
     ///
     /// ```
@@ -84,6 +69,20 @@ impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
         let partitioning = Partitioning::hash(partitions);
         self.then(|left| CoGrouped::new(&self.ctx, &left, &other.plan, partitioning))
     }
+}
+
+/// Joins, of pairs that can be cloned: one comes out with each that it meets.
+#[allow(clippy::type_complexity, reason = "what comes out is best read where it is returned")]
+impl<K: Key + Clone, V: Record + Clone, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
+    fn joined<W: Record + Clone, Q: Plan<Item = (K, W)>, J: Kind<V, W>>(
+        &self,
+        name: &'static str,
+        other: &Dataset<(K, W), Q>,
+        partitions: Option<usize>,
+    ) -> Dataset<(K, J::Out), Joined<P, Q, J>> {
+        let partitioning = self.meet(other, partitions);
+        self.then(|left| Joined::new(&self.ctx, name, &left, &other.plan, partitioning))
+    }
 
     /// Each pair of values that a key has in both datasets.
     ///
@@ -95,31 +94,19 @@ impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
     /// assert_eq!(ages.join(&towns).collect()?, [("ann".to_owned(), (31, 'X'))]);
     /// # Ok::<(), Error>(())
     /// ```
-    pub fn join<W, Q>(
+    pub fn join<W: Record + Clone, Q: Plan<Item = (K, W)>>(
         &self,
         other: &Dataset<(K, W), Q>,
-    ) -> Dataset<(K, (V, W)), Joined<P, Q, Inner>>
-    where
-        K: Clone,
-        V: Clone,
-        W: Record + Clone,
-        Q: Plan<Item = (K, W)>,
-    {
+    ) -> Dataset<(K, (V, W)), Joined<P, Q, Inner>> {
         self.joined("join", other, None)
     }
 
     /// As [`Dataset::join`].
-    pub fn join_with_partitions<W, Q>(
+    pub fn join_with_partitions<W: Record + Clone, Q: Plan<Item = (K, W)>>(
         &self,
         other: &Dataset<(K, W), Q>,
         partitions: usize,
-    ) -> Dataset<(K, (V, W)), Joined<P, Q, Inner>>
-    where
-        K: Clone,
-        V: Clone,
-        W: Record + Clone,
-        Q: Plan<Item = (K, W)>,
-    {
+    ) -> Dataset<(K, (V, W)), Joined<P, Q, Inner>> {
         self.joined("join", other, Some(partitions))
     }
 
@@ -135,31 +122,19 @@ impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
     /// assert_eq!(joined, [(1, ('a', Some("one".to_owned()))), (2, ('b', None))]);
     /// # Ok::<(), Error>(())
     /// ```
-    pub fn left_outer_join<W, Q>(
+    pub fn left_outer_join<W: Record + Clone, Q: Plan<Item = (K, W)>>(
         &self,
         other: &Dataset<(K, W), Q>,
-    ) -> Dataset<(K, (V, Option<W>)), Joined<P, Q, LeftOuter>>
-    where
-        K: Clone,
-        V: Clone,
-        W: Record + Clone,
-        Q: Plan<Item = (K, W)>,
-    {
+    ) -> Dataset<(K, (V, Option<W>)), Joined<P, Q, LeftOuter>> {
         self.joined("left_outer_join", other, None)
     }
 
     /// As [`Dataset::left_outer_join`].
-    pub fn left_outer_join_with_partitions<W, Q>(
+    pub fn left_outer_join_with_partitions<W: Record + Clone, Q: Plan<Item = (K, W)>>(
         &self,
         other: &Dataset<(K, W), Q>,
         partitions: usize,
-    ) -> Dataset<(K, (V, Option<W>)), Joined<P, Q, LeftOuter>>
-    where
-        K: Clone,
-        V: Clone,
-        W: Record + Clone,
-        Q: Plan<Item = (K, W)>,
-    {
+    ) -> Dataset<(K, (V, Option<W>)), Joined<P, Q, LeftOuter>> {
         self.joined("left_outer_join", other, Some(partitions))
     }
 
@@ -175,31 +150,19 @@ impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
     /// assert_eq!(joined, [(1, (Some('a'), "one".to_owned())), (3, (None, "three".to_owned()))]);
     /// # Ok::<(), Error>(())
     /// ```
-    pub fn right_outer_join<W, Q>(
+    pub fn right_outer_join<W: Record + Clone, Q: Plan<Item = (K, W)>>(
         &self,
         other: &Dataset<(K, W), Q>,
-    ) -> Dataset<(K, (Option<V>, W)), Joined<P, Q, RightOuter>>
-    where
-        K: Clone,
-        V: Clone,
-        W: Record + Clone,
-        Q: Plan<Item = (K, W)>,
-    {
+    ) -> Dataset<(K, (Option<V>, W)), Joined<P, Q, RightOuter>> {
         self.joined("right_outer_join", other, None)
     }
 
     /// As [`Dataset::right_outer_join`].
-    pub fn right_outer_join_with_partitions<W, Q>(
+    pub fn right_outer_join_with_partitions<W: Record + Clone, Q: Plan<Item = (K, W)>>(
         &self,
         other: &Dataset<(K, W), Q>,
         partitions: usize,
-    ) -> Dataset<(K, (Option<V>, W)), Joined<P, Q, RightOuter>>
-    where
-        K: Clone,
-        V: Clone,
-        W: Record + Clone,
-        Q: Plan<Item = (K, W)>,
-    {
+    ) -> Dataset<(K, (Option<V>, W)), Joined<P, Q, RightOuter>> {
         self.joined("right_outer_join", other, Some(partitions))
     }
 
@@ -215,31 +178,19 @@ impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
     /// assert_eq!(joined, [(1, (Some('a'), Some('x'))), (2, (Some('b'), None)), (3, (None, Some('y')))]);
     /// # Ok::<(), Error>(())
     /// ```
-    pub fn full_outer_join<W, Q>(
+    pub fn full_outer_join<W: Record + Clone, Q: Plan<Item = (K, W)>>(
         &self,
         other: &Dataset<(K, W), Q>,
-    ) -> Dataset<(K, (Option<V>, Option<W>)), Joined<P, Q, FullOuter>>
-    where
-        K: Clone,
-        V: Clone,
-        W: Record + Clone,
-        Q: Plan<Item = (K, W)>,
-    {
+    ) -> Dataset<(K, (Option<V>, Option<W>)), Joined<P, Q, FullOuter>> {
         self.joined("full_outer_join", other, None)
     }
 
     /// As [`Dataset::full_outer_join`].
-    pub fn full_outer_join_with_partitions<W, Q>(
+    pub fn full_outer_join_with_partitions<W: Record + Clone, Q: Plan<Item = (K, W)>>(
         &self,
         other: &Dataset<(K, W), Q>,
         partitions: usize,
-    ) -> Dataset<(K, (Option<V>, Option<W>)), Joined<P, Q, FullOuter>>
-    where
-        K: Clone,
-        V: Clone,
-        W: Record + Clone,
-        Q: Plan<Item = (K, W)>,
-    {
+    ) -> Dataset<(K, (Option<V>, Option<W>)), Joined<P, Q, FullOuter>> {
         self.joined("full_outer_join", other, Some(partitions))
     }
 
@@ -258,11 +209,7 @@ impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
     pub fn subtract_by_key<W: 'static, Q: Plan<Item = (K, W)>>(
         &self,
         other: &Dataset<(K, W), Q>,
-    ) -> Dataset<(K, V), impl Plan<Item = (K, V)> + use<K, V, P, W, Q>>
-    where
-        K: Clone,
-        V: Clone,
-    {
+    ) -> Dataset<(K, V), impl Plan<Item = (K, V)> + use<K, V, P, W, Q>> {
         self.joined::<_, _, Without>("subtract_by_key", &other.map_values(|_| ()), None)
     }
 
@@ -271,11 +218,7 @@ impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
         &self,
         other: &Dataset<(K, W), Q>,
         partitions: usize,
-    ) -> Dataset<(K, V), impl Plan<Item = (K, V)> + use<K, V, P, W, Q>>
-    where
-        K: Clone,
-        V: Clone,
-    {
+    ) -> Dataset<(K, V), impl Plan<Item = (K, V)> + use<K, V, P, W, Q>> {
         let keys = other.map_values(|_| ());
         self.joined::<_, _, Without>("subtract_by_key", &keys, Some(partitions))
     }

@@ -369,7 +369,7 @@ fn clear_earlier(parent: &Dir, name: &OsStr, writer: &Writer, token: &Token) -> 
     parent.rename(name, parent, &aside)?;
     if id_at(parent, aside.as_ref())? != id {
         // A try that is later still was quicker.
-        return parent.rename(&aside, parent, name);
+        return rename_new_dir(parent, aside.as_ref(), name);
     }
     parent.remove_dir_all(aside)
 }

@@ -12,6 +12,7 @@
 //! | `master`, `worker` | the daemons of a cluster |
 //! | `verbs` | what people ask a master |
 //! | `web` | the daemons' pages for people |
+//! | `incoming` | which connections are let in |
 //! | `rpc` | what all connections share |
 
 mod access;

@@ -15,6 +15,10 @@ use super::{CONNECT, SILENCE};
 /// How long a signed request is good for.
 const VALID: Duration = Duration::from_secs(60);
 
+/// A thousand uploads, each with a key of a kilobyte and all that is said beside it, are less.
+const MAX_ANSWER: usize = 4 << 20;
+const TOO_LONG: &str = "its list of uploads is longer than a list of a thousand can be";
+
 /// Asks a store that speaks S3.
 pub(super) struct Uploads {
     s3: Arc<AmazonS3>,
@@ -52,13 +56,24 @@ impl Uploads {
         let options = SignedUrlOptions::new().with_query(query);
         let url = self.s3.signed_url_opts(Method::GET, &Key::ROOT, VALID, &options).await?;
         let answer = self.client.get(url).send().await.and_then(|answer| answer.error_for_status());
-        let text = answer.map_err(failed)?.text().await.map_err(failed)?;
-        let answer: Answer = quick_xml::de::from_str(&text)
+        let mut answer = answer.map_err(failed)?;
+        let mut text = Vec::new();
+        while let Some(some) = answer.chunk().await.map_err(failed)? {
+            if text.len() + some.len() > MAX_ANSWER {
+                return Err(object_store::Error::Generic { store: "S3", source: TOO_LONG.into() });
+            }
+            text.extend_from_slice(&some);
+        }
+        let answer = parse(&text)
             .map_err(|error| object_store::Error::Generic { store: "S3", source: error.into() })?;
         // Should it know no prefixes, there are others' among them.
         let ours = answer.uploads.into_iter().filter(|upload| upload.key.starts_with(&prefix));
         ours.map(|upload| Ok((Key::parse(upload.key)?, upload.upload_id))).collect()
     }
+}
+
+fn parse(answer: &[u8]) -> Result<Answer, quick_xml::DeError> {
+    quick_xml::de::from_reader(answer)
 }
 
 #[cfg(test)]
@@ -73,11 +88,11 @@ mod tests {
               <Upload><Key>a&amp;b/part-00001</Key><UploadId>x</UploadId><Initiator><ID>i</ID></Initiator></Upload>
               <Upload><UploadId>y</UploadId><Key>a&amp;b/part-00002</Key></Upload>
             </ListMultipartUploadsResult>"#;
-        let answer: Answer = quick_xml::de::from_str(text).unwrap();
+        let answer = parse(text.as_bytes()).unwrap();
         let found: Vec<_> =
             answer.uploads.iter().map(|u| (u.key.as_str(), u.upload_id.as_str())).collect();
         assert_eq!(found, [("a&b/part-00001", "x"), ("a&b/part-00002", "y")]);
         let none = "<ListMultipartUploadsResult><Bucket>b</Bucket></ListMultipartUploadsResult>";
-        assert!(quick_xml::de::from_str::<Answer>(none).unwrap().uploads.is_empty());
+        assert!(parse(none.as_bytes()).unwrap().uploads.is_empty());
     }
 }

@@ -73,8 +73,6 @@ struct Core {
     used: BTreeMap<ExecutorId, (u64, u64)>,
     stages: HashMap<StageId, Stage>,
     tables: Tables,
-    /// Workers that get no more tasks, for good.
-    draining: BTreeSet<WorkerId>,
     /// Stages that are to be forgotten, of which there may be output on a worker without executors.
     left: BTreeMap<WorkerId, BTreeSet<StageId>>,
     jobs: HashMap<JobId, Queue>,
@@ -128,7 +126,6 @@ impl Application {
             executors: BTreeMap::new(),
             stages: HashMap::new(),
             tables: Tables::default(),
-            draining: BTreeSet::new(),
             left: BTreeMap::new(),
             jobs: HashMap::new(),
             made: VecDeque::new(),
@@ -230,7 +227,7 @@ impl Application {
     pub fn drain_worker(&self, worker: WorkerId) {
         let mut core = self.core.lock();
         // A driver that comes back to its master is told again.
-        if core.draining.insert(worker) {
+        if !core.scheduler.is_worker_draining(worker) {
             let text = format!("{worker} gets no more tasks: it is decommissioned, or is to end");
             core.notes.push(Note::Cluster(text));
         }

@@ -93,7 +93,7 @@ impl Executors {
         let executor = Executor {
             slots,
             worker,
-            draining: self.draining.contains(&worker),
+            draining: self.is_draining(worker),
             excluded: false,
             worker_excluded,
             failed: BTreeSet::new(),
@@ -118,6 +118,11 @@ impl Executors {
             let there = self.ever.get(&worker).cloned().unwrap_or_default();
             there.into_iter().for_each(|id| self.change(id, |executor| executor.draining = true));
         }
+    }
+
+    /// Whether those on a worker are to be given nothing more.
+    pub fn is_draining(&self, worker: WorkerId) -> bool {
+        self.draining.contains(&worker)
     }
 
     /// Those that are there and are to be given nothing more.

@@ -48,7 +48,7 @@ pub use explain::{Explanation, StageProgress, Waits};
 pub use failure::{FailureCause, JobFailure, Refusal};
 pub use policy::{Exclusion, Policy, Speculation};
 
-use crate::ids::{ExecutorId, JobId, StageId};
+use crate::ids::{ExecutorId, JobId, StageId, WorkerId};
 use exclude::Exclusions;
 use executors::Executors;
 use speculate::Stragglers;
@@ -111,6 +111,11 @@ impl Scheduler {
     /// Whether an executor is given no more tasks, for good.
     pub fn is_draining(&self, executor: ExecutorId) -> bool {
         self.executors.get(executor).is_some_and(|e| e.is_draining())
+    }
+
+    /// Whether the executors on a worker are given no more tasks, for good.
+    pub fn is_worker_draining(&self, worker: WorkerId) -> bool {
+        self.executors.is_draining(worker)
     }
 
     /// How many tasks could run now, if there were slots enough: those that executors have, those that are ready, and copies

@@ -1,0 +1,145 @@
+//! Who gets executors, and what it waits for.
+
+use super::super::*;
+use super::env::*;
+
+#[test]
+fn executors_are_spread_out_or_packed() {
+    for (spread_out, expected) in [(true, vec![(1, 2), (2, 2)]), (false, vec![(1, 4)])] {
+        let mut env = Env::new();
+        env.worker("a", 4, 16);
+        env.worker("b", 4, 16);
+        env.app(AppSpec { spread_out, num_executors: Some(4), ..spec() });
+        assert_eq!(count(&env.launched()), BTreeMap::from_iter(expected));
+    }
+}
+
+#[test]
+fn cores_and_numbers_bound_what_is_granted() {
+    let mut env = Env::new();
+    env.worker("a", 8, 64);
+    env.app(AppSpec { executor_cores: Some(2), total_executor_cores: Some(5), ..spec() });
+    assert_eq!(env.launched(), [(WorkerId(1), 2), (WorkerId(1), 2)]);
+    env.app(AppSpec { num_executors: Some(1), ..spec() });
+    assert_eq!(env.launched().len(), 1);
+    env.app(AppSpec { executor_memory: 40 * GIB, ..spec() });
+    assert_eq!(env.launched().len(), 1, "of memory there is enough for one");
+}
+
+#[test]
+fn without_executor_cores_each_worker_gives_one_executor_with_all_it_has() {
+    let mut env = Env::new();
+    env.worker("a", 4, 16);
+    env.worker("b", 2, 16);
+    env.app(AppSpec { executor_cores: None, ..spec() });
+    assert_eq!(env.launched(), [(WorkerId(1), 4), (WorkerId(2), 2)]);
+    let mut env = Env::new();
+    env.worker("a", 4, 16);
+    env.worker("b", 4, 16);
+    let spec = AppSpec { executor_cores: None, total_executor_cores: Some(3), ..spec() };
+    env.app(spec.clone());
+    assert_eq!(env.launched(), [(WorkerId(1), 2), (WorkerId(2), 1)]);
+    env.app(AppSpec { spread_out: false, ..spec });
+    assert_eq!(env.launched(), [(WorkerId(2), 3)]);
+}
+
+#[test]
+fn applications_are_served_first_come_first_served_and_told_what_they_wait_for() {
+    let mut env = Env::new();
+    env.worker("a", 2, 16);
+    let (first, connection) = env.app(spec());
+    let (second, _) = env.app(AppSpec { num_executors: Some(1), ..spec() });
+    let waits = env.master.app(second).unwrap();
+    assert_eq!(waits.state, AppState::Waiting);
+    assert_eq!(
+        waits.text,
+        format!(
+            "waits for 1 core and 1.0 GiB free on one worker: worker-1 (a:1) has 0 cores and 14.0 GiB free; before it \
+             came {first}"
+        )
+    );
+    assert!(env.news().iter().any(|n| matches!(n, AppNews::Waits(text) if *text == waits.text)));
+    env.tell(Event::AppEnded { app: first, failure: None });
+    assert!(env.news().iter().any(|n| matches!(n, AppNews::Over(_))));
+    assert!(env.launched().is_empty(), "its executors are still there");
+    let worker = WorkerId(1);
+    let executor = (first, ExecutorId(0));
+    env.tell(Event::ExecutorEnded { worker, executor, reason: "it was killed".into() });
+    assert_eq!(env.launched(), [(worker, 1)], "what the first had is free");
+    env.tell(Event::ConnectionLost { connection });
+    assert_eq!(env.master.app(first).unwrap().state, AppState::Finished);
+}
+
+#[test]
+fn what_can_never_be_is_refused_and_without_workers_one_waits() {
+    let mut env = Env::new();
+    let (app, _) = env.app(AppSpec { executor_cores: Some(64), ..spec() });
+    assert!(env.master.app(app).unwrap().text.starts_with("waits for a worker: there is none"));
+    env.worker("a", 4, 8);
+    env.worker("b", 2, 99);
+    let connection = env.connection();
+    let large = AppSpec { executor_cores: Some(8), secret: vec![9; 32], ..spec() };
+    env.tell(Event::AppHello { connection, id: None, spec: large, wall: 0 });
+    assert_eq!(
+        env.refusal(),
+        "an executor of 8 cores and 1.0 GiB fits on no worker: the largest, worker-1 (a:1), has 4 cores and 8.0 GiB; give \
+         less with --executor-cores and --executor-memory"
+    );
+    env.tell(Event::SubmitDriver { request: RequestId(1), spec: driver_spec(5, false), wall: 0 });
+    assert!(env.refusal().starts_with("a driver of 5 cores and 1.0 GiB fits on no worker"));
+}
+
+#[test]
+fn an_executor_that_ends_is_replaced_and_one_that_never_works_ends_its_application() {
+    let mut env = Env::new();
+    let (worker, _) = env.worker("a", 1, 8);
+    let (app, _) = env.app(spec());
+    let executor = (app, ExecutorId(0));
+    env.tell(Event::ExecutorRegistered { executor });
+    env.tell(Event::ExecutorEnded { worker, executor, reason: "power".into() });
+    assert_eq!(env.launched().len(), 1, "at once, since it had worked");
+    for number in 1..=Policy::default().max_executor_failures {
+        let executor = (app, ExecutorId(number));
+        env.tell(Event::ExecutorEnded { worker, executor, reason: "boom".into() });
+        assert!(env.launched().is_empty(), "not at once");
+        env.pass_with(worker, 40);
+    }
+    let status = env.master.app(app).unwrap();
+    assert_eq!(status.state, AppState::Failed);
+    assert!(status.text.contains("10 executors in a row") && status.text.ends_with("boom"));
+}
+
+#[test]
+fn what_is_told_to_end_takes_room_until_it_has() {
+    let mut env = Env::new();
+    let (worker, connection) = env.worker("a", 2, 8);
+    let both = AppSpec { executor_cores: Some(2), num_executors: Some(1), ..spec() };
+    let (first, _) = env.app(both.clone());
+    env.app(both);
+    env.tell(Event::Kill { request: RequestId(1), target: Target::App(first) });
+    assert!(env.launched().is_empty());
+    // It is out of reach, and back: what it says counts.
+    env.tell(Event::ConnectionLost { connection });
+    let mut hello = env.hello("a", 2, 8);
+    let executor = (first, ExecutorId(0));
+    hello.executors = vec![(executor, room(2))];
+    env.worker_says(hello);
+    assert!(env.orders().contains(&&WorkerOrder::KillExecutor(executor)));
+    assert!(env.launched().is_empty());
+    env.tell(Event::ExecutorEnded { worker, executor, reason: "it was killed".into() });
+    assert_eq!(env.launched(), [(worker, 2)]);
+}
+
+#[test]
+fn what_nobody_knows_takes_room_until_it_has_ended() {
+    let mut env = Env::new();
+    env.app(AppSpec { executor_cores: Some(2), ..spec() });
+    let executor = (AppId::new(0, 77), ExecutorId(0));
+    let mut hello = env.hello("a", 2, 8);
+    // It may say that it takes more than there is.
+    hello.executors = vec![(executor, Room { cores: u32::MAX, memory: u64::MAX })];
+    let (worker, _) = env.worker_says(hello);
+    assert!(env.launched().is_empty());
+    env.tell(Event::ExecutorEnded { worker, executor, reason: "it was killed".into() });
+    assert_eq!(env.launched(), [(worker, 2)]);
+}
