@@ -55,7 +55,7 @@ fn stage(
     actions: &mut Vec<Action>,
 ) {
     let output = if shuffle { StageOutput::Shuffle } else { StageOutput::Results };
-    let spec = StageSpec { name: "no-op".to_owned(), tasks, parents, output };
+    let spec = StageSpec { name: "no-op".to_owned(), tasks, parents, cached: Vec::new(), output };
     scheduler.handle(Duration::ZERO, Event::StageDefined { stage: StageId(id), spec }, actions);
     if !shuffle {
         let event = Event::JobSubmitted { job: JobId(0), stage: StageId(id) };
@@ -76,8 +76,12 @@ fn sort(actions: &mut Vec<Action>, reports: &mut Reports) -> u32 {
 }
 
 fn success(executor: ExecutorId, tasks: Vec<TaskLaunch>, run_time: Duration) -> Event {
-    let end =
-        |launch: TaskLaunch| TaskEnd { task: launch.task, run_time, outcome: Outcome::Succeeded };
+    let end = |launch: TaskLaunch| TaskEnd {
+        task: launch.task,
+        run_time,
+        outcome: Outcome::Succeeded,
+        stored: Vec::new(),
+    };
     Event::TasksEnded { executor, ended: tasks.into_iter().map(end).collect() }
 }
 

@@ -162,7 +162,7 @@ impl Cluster {
 }
 
 fn end(task: TaskId, outcome: Outcome) -> TaskEnd {
-    TaskEnd { task, run_time: Duration::from_secs(1), outcome }
+    TaskEnd { task, run_time: Duration::from_secs(1), outcome, stored: Vec::new() }
 }
 
 /// Runs the job; gives the simulated time that it took, and what happened.
@@ -188,7 +188,8 @@ fn run(speculation: Option<Speculation>) -> (Duration, Counts) {
     let (map, reduce) = (StageOutput::Shuffle, StageOutput::Results);
     let stages = [(MAP, map, vec![]), (REDUCE, reduce, vec![MAP])];
     for (stage, output, parents) in stages {
-        let spec = StageSpec { name: stage.to_string(), tasks, parents, output };
+        let spec =
+            StageSpec { name: stage.to_string(), tasks, parents, cached: Vec::new(), output };
         cluster.tell(Event::StageDefined { stage, spec });
     }
     cluster.tell(Event::JobSubmitted { job: JobId(0), stage: REDUCE });

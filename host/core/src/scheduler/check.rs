@@ -86,12 +86,11 @@ impl Scheduler {
     fn check_ready(&self) {
         let ready: BTreeSet<_> = self.stages.iter().filter_map(|(id, s)| s.rank(*id)).collect();
         assert_eq!(self.ready, ready, "ready stages");
-        let alone = self.executors.usable() == 1;
         let mut idle = self.executors.idle_after(None);
         while let Some(executor) = idle {
             for (_, _, id) in &ready {
-                let left =
-                    self.stages.get(id).is_some_and(|s| s.partitions.has_work_for(executor, alone));
+                let asker = self.asker(executor);
+                let left = self.stages.get(id).is_some_and(|s| s.partitions.has_work_for(asker));
                 assert!(!left, "{executor} is idle and could run {id}");
             }
             idle = self.executors.idle_after(Some(executor));
@@ -107,6 +106,7 @@ impl Scheduler {
             Waits::Executors => self.executors.count() == 0,
             Waits::Slots => self.executors.iter().any(|(_, executor)| executor.load() > 0),
             Waits::OtherExecutor => self.executors.usable() > 1,
+            Waits::Holder => self.next_tick().is_some(),
             Waits::Excluded => self.executors.usable() == 0 && self.next_tick().is_some(),
             Waits::Draining => self.executors.count() > 0 && self.executors.usable() == 0,
             Waits::Inputs(_) => false,
@@ -139,7 +139,7 @@ fn check_partitions(id: StageId, stage: &Stage) {
         });
         assert!(apart, "the copy of partition {partition} of {id} is no second task of it");
     }
-    let mut queued: Vec<_> = partitions.queued().collect();
+    let mut queued: Vec<_> = partitions.queued().chain(partitions.kept()).collect();
     queued.sort_unstable();
     assert_eq!(queued, waiting, "queued partitions of {id}");
     assert!(running == 0 || !stage.needs.is_empty(), "{id} runs for nobody");

@@ -24,7 +24,7 @@ impl Scheduler {
             let (length, max) = (spec.name.len(), policy.max_name);
             return Err(Refusal::NameTooLong { stage, length, max });
         }
-        if spec.parents.len() > policy.max_inputs.saturating_sub(self.inputs) {
+        if spec.parents.len() + spec.cached.len() > policy.max_inputs.saturating_sub(self.inputs) {
             return Err(Refusal::TooManyInputs { stage, max: policy.max_inputs });
         }
         for &parent in &spec.parents {
@@ -70,7 +70,7 @@ impl Scheduler {
                 missing += usize::from(!parent.has_output());
             }
         }
-        self.inputs += parents.len();
+        self.inputs += parents.len() + spec.cached.len();
         self.last_stage = Some(id);
         self.stages.insert(id, Stage::new(spec, parents, depth, missing));
     }
@@ -108,7 +108,7 @@ impl Scheduler {
             return Vec::new();
         }
         let Some(stage) = self.stages.remove(&id) else { return Vec::new() };
-        self.inputs -= stage.parents.len();
+        self.inputs -= stage.parents.len() + stage.cached.len();
         for parent in &stage.parents {
             if let Some(parent) = self.stages.get_mut(parent) {
                 parent.children.remove(&id);

@@ -2,6 +2,7 @@
 
 use super::Scheduler;
 use super::event::{Action, TaskLaunch};
+use super::partitions::Asker;
 use crate::ids::{ExecutorId, StageId, TaskId};
 
 impl Scheduler {
@@ -51,13 +52,18 @@ impl Scheduler {
         self.launch_from(id, executor, room, out);
     }
 
+    /// An executor that asks for a task.
+    pub(super) fn asker(&self, executor: ExecutorId) -> Asker {
+        Asker { executor, alone: self.executors.usable() == 1 }
+    }
+
     /// Launches one task of the first stage that has one for this executor.
     fn launch_any(&mut self, executor: ExecutorId, out: &mut Vec<Action>) -> bool {
-        let alone = self.executors.usable() == 1;
+        let asker = self.asker(executor);
         let mut ready = self.ready.iter();
         let has_work = |id| {
             let stage = self.stages.get(id);
-            stage.is_some_and(|s| s.partitions.has_work_for(executor, alone))
+            stage.is_some_and(|s| s.partitions.has_work_for(asker))
         };
         match ready.find(|(_, _, id)| has_work(id)) {
             Some(&(_, _, id)) => self.launch_from(id, executor, 1, out) > 0,
@@ -73,7 +79,7 @@ impl Scheduler {
         count: usize,
         out: &mut Vec<Action>,
     ) -> usize {
-        let alone = self.executors.usable() == 1;
+        let asker = self.asker(executor);
         let Some(stage) = self.stages.get_mut(&id) else { return 0 };
         let Some(job) = stage.first_job() else { return 0 };
         let partitions = &mut stage.partitions;
@@ -81,7 +87,7 @@ impl Scheduler {
         let mut launched = 0;
         while launched < count {
             let Some(position) = self.executors.next_position(executor) else { break };
-            let Some((partition, attempt)) = partitions.launch(executor, position, alone) else {
+            let Some((partition, attempt)) = partitions.launch(asker, position) else {
                 break;
             };
             let task = TaskId { stage: id, partition, attempt };

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::failure::{JobFailure, Refusal};
-use crate::ids::{ExecutorId, JobId, StageId, TaskId, WorkerId};
+use crate::ids::{CacheId, ExecutorId, JobId, StageId, TaskId, WorkerId};
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -73,6 +73,11 @@ pub enum Event {
         /// In any order.
         ended: Vec<TaskEnd>,
     },
+    /// A cached dataset's partitions are freed wherever they are.
+    CacheDropped {
+        /// The dataset.
+        cache: CacheId,
+    },
     /// Time passed: see [`Scheduler::next_tick`](super::Scheduler::next_tick).
     Tick,
     /// Map outputs are gone.
@@ -93,8 +98,20 @@ pub struct StageSpec {
     pub tasks: u32,
     /// The shuffle stages whose output its tasks read, defined before.
     pub parents: Vec<StageId>,
+    /// The cached datasets that its tasks look into first.
+    pub cached: Vec<CachedInput>,
     /// Where its output goes.
     pub output: StageOutput,
+}
+
+/// A cached dataset whose partitions a stage's tasks read one by one, in order: if an executor holds the partition of a task, the task
+/// had better run there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CachedInput {
+    /// The dataset.
+    pub cache: CacheId,
+    /// The task that reads its partition 0.
+    pub first: u32,
 }
 
 /// Where a stage's output goes.
@@ -115,6 +132,8 @@ pub struct TaskEnd {
     pub run_time: Duration,
     /// What came of it.
     pub outcome: Outcome,
+    /// The partitions of cached datasets that it stored on its executor.
+    pub stored: Vec<(CacheId, u32)>,
 }
 
 /// What came of a task.

@@ -72,6 +72,8 @@ pub(super) struct Executors {
     launching: Vec<ExecutorId>,
     /// How many may be given tasks.
     usable: usize,
+    /// Whether there were more of them before.
+    fewer: bool,
     /// Of those together.
     slots: u64,
     /// Wanted tasks that executors have.
@@ -169,6 +171,7 @@ impl Executors {
         let slots = u64::from(executor.slots);
         match (before, executor.is_usable()) {
             (true, false) => {
+                self.fewer = true;
                 self.usable -= 1;
                 self.slots -= slots;
                 self.idle.remove(&id);
@@ -190,6 +193,7 @@ impl Executors {
         self.idle.remove(&id);
         self.tasks -= executor.running.len();
         if executor.is_usable() {
+            self.fewer = true;
             self.usable -= 1;
             self.slots -= u64::from(executor.slots);
         }
@@ -239,6 +243,11 @@ impl Executors {
     /// How many may be given tasks.
     pub fn usable(&self) -> usize {
         self.usable
+    }
+
+    /// Whether any can't be given tasks now that could when this was asked last.
+    pub fn take_fewer(&mut self) -> bool {
+        std::mem::take(&mut self.fewer)
     }
 
     /// Wanted tasks that executors have.

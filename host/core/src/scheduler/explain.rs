@@ -53,6 +53,8 @@ pub enum Waits {
     Slots,
     /// An executor other than the one with free slots, where its partitions failed.
     OtherExecutor,
+    /// For a while, a free slot on the executors that hold cached partitions which it reads.
+    Holder,
 }
 
 impl Scheduler {
@@ -97,7 +99,13 @@ impl Scheduler {
             _ if self.all_are_excluded() => Waits::Excluded,
             _ if self.executors.count() == 0 => Waits::Executors,
             _ if self.executors.usable() == 0 => Waits::Draining,
-            _ if self.executors.idle_after(None).is_some() => Waits::OtherExecutor,
+            _ if self.executors.idle_after(None).is_some() => {
+                if stage.partitions.kept().next().is_some() {
+                    Waits::Holder
+                } else {
+                    Waits::OtherExecutor
+                }
+            }
             _ => Waits::Slots,
         }
     }
@@ -150,6 +158,9 @@ impl fmt::Display for Waits {
             }
             Self::Slots => f.write_str("a free slot"),
             Self::OtherExecutor => f.write_str("a free slot on an executor where it hasn't failed"),
+            Self::Holder => {
+                f.write_str("a free slot on an executor that holds the cached partitions it reads")
+            }
         }
     }
 }

@@ -15,10 +15,12 @@
 //! | `needs` | which job needs which stage |
 //! | `outcome`, `loss` | what the end of a task means, and of an executor |
 //! | `outputs` | which shuffle output is there |
+//! | `cached` | who holds what of cached datasets |
 //! | `dispatch`, `speculate` | who runs what, and what twice |
 //! | `exclude` | who runs nothing for a time |
 //! | `explain`, `check` | what a person asks; what must always hold |
 
+mod cached;
 mod check;
 mod define;
 mod dispatch;
@@ -42,13 +44,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub use event::{
-    Action, Event, Excluded, Outcome, StageOutput, StageSpec, TaskEnd, TaskFailure, TaskLaunch,
+    Action, CachedInput, Event, Excluded, Outcome, StageOutput, StageSpec, TaskEnd, TaskFailure,
+    TaskLaunch,
 };
 pub use explain::{Explanation, StageProgress, Waits};
 pub use failure::{FailureCause, JobFailure, Refusal};
 pub use policy::{Exclusion, Policy, Speculation};
 
 use crate::ids::{ExecutorId, JobId, StageId, WorkerId};
+use cached::Cached;
 use exclude::Exclusions;
 use executors::Executors;
 use speculate::Stragglers;
@@ -67,6 +71,7 @@ pub struct Scheduler {
     ready: BTreeSet<Rank>,
     stragglers: Stragglers,
     exclusions: Exclusions,
+    cached: Cached,
     last_stage: Option<StageId>,
     last_job: Option<JobId>,
     /// Of all stages.
@@ -91,6 +96,7 @@ impl Scheduler {
             ready: BTreeSet::new(),
             stragglers: Stragglers::default(),
             exclusions: Exclusions::default(),
+            cached: Cached::default(),
             last_stage: None,
             last_job: None,
             inputs: 0,
@@ -129,7 +135,7 @@ impl Scheduler {
     /// When the scheduler wants an [`Event::Tick`], as `now` counts; none as long as time alone changes nothing. Ask again
     /// after each event.
     pub fn next_tick(&self) -> Option<Duration> {
-        self.next_look().into_iter().chain(self.next_exclusion()).min()
+        self.next_look().into_iter().chain(self.next_exclusion()).chain(self.next_release()).min()
     }
 
     /// Takes note of an event and appends what is to be done. `now` is the time since the scheduler's start.
@@ -159,11 +165,13 @@ impl Scheduler {
                 }
                 refill = Some(executor);
             }
+            Event::CacheDropped { cache } => self.cached.drop_cache(cache),
             Event::Tick => self.look_for_stragglers(),
             Event::OutputLost { stage, partitions } => {
                 self.output_lost(stage, |parts| parts.lose_these(&partitions));
             }
         }
+        self.release_local();
         self.give_up_stuck(actions);
         self.dispatch(refill, actions);
         self.note_stuck();

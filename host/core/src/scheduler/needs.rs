@@ -114,8 +114,12 @@ impl Scheduler {
 
     /// Brings a stage's entry in the queue of ready stages up to date.
     pub(super) fn rank(&mut self, id: StageId) {
-        let Some(stage) = self.stages.get_mut(&id) else { return };
+        let Some(stage) = self.stages.get(&id) else { return };
         let rank = Stage::rank(stage, id);
+        if rank.is_some() {
+            self.keep_local(id);
+        }
+        let Some(stage) = self.stages.get_mut(&id) else { return };
         if rank != stage.queued {
             if let Some(old) = std::mem::replace(&mut stage.queued, rank) {
                 self.ready.remove(&old);

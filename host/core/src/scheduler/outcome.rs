@@ -17,7 +17,8 @@ struct Missed {
 
 impl Scheduler {
     pub(super) fn task_ended(&mut self, executor: ExecutorId, end: TaskEnd, out: &mut Vec<Action>) {
-        let TaskEnd { task, run_time, outcome } = end;
+        let TaskEnd { task, run_time, outcome, stored } = end;
+        self.note_stored(executor, &stored);
         let running = self.stages.get(&task.stage);
         let running = running.and_then(|s| s.partitions.running_at(task.partition, task.attempt));
         let Some((_, position)) = running.filter(|(at, _)| *at == executor) else {

@@ -18,6 +18,8 @@ pub struct Policy {
     pub queue_target: Duration,
     /// How many tasks an executor may have queued for each of its slots.
     pub max_lookahead: u32,
+    /// How long tasks are kept for the executor that holds what they read of a cached dataset, from when their stage could start.
+    pub locality_wait: Duration,
     /// When tasks that take long get a copy, if ever.
     pub speculation: Option<Speculation>,
     /// When executors on which tasks fail get no more tasks for a time, if ever.
@@ -28,6 +30,8 @@ pub struct Policy {
     pub max_tasks_per_stage: u32,
     /// Inputs of all stages together.
     pub max_inputs: usize,
+    /// Partitions of cached datasets whose place is known.
+    pub max_cached: usize,
     /// Bytes of a stage's name.
     pub max_name: usize,
     /// Jobs at the same time.
@@ -83,11 +87,13 @@ impl Default for Policy {
             max_interruptions: 16,
             queue_target: Duration::from_millis(5),
             max_lookahead: 64,
+            locality_wait: Duration::from_secs(3),
             speculation: None,
             exclusion: None,
             max_stages: 100_000,
             max_tasks_per_stage: 4_000_000,
             max_inputs: 1_000_000,
+            max_cached: 4_000_000,
             max_name: 1024,
             max_jobs: 1_000,
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::event::{StageOutput, StageSpec};
+use super::event::{CachedInput, StageOutput, StageSpec};
 use super::partitions::Partitions;
 use crate::ids::{JobId, StageId};
 
@@ -44,6 +44,7 @@ pub(super) struct Stage {
     pub tasks: u32,
     pub output: StageOutput,
     pub parents: Vec<StageId>,
+    pub cached: Vec<CachedInput>,
     pub children: BTreeSet<StageId>,
     /// How many of the parents lack output.
     pub missing_parents: usize,
@@ -70,6 +71,7 @@ impl Stage {
             tasks: spec.tasks,
             output: spec.output,
             parents,
+            cached: spec.cached,
             children: BTreeSet::new(),
             missing_parents,
             depth,

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use ingle_core::ids::StageId;
-use ingle_core::scheduler::{Exclusion, Policy, Speculation, StageOutput, StageSpec};
+use ingle_core::ids::{CacheId, StageId};
+use ingle_core::scheduler::{CachedInput, Exclusion, Policy, Speculation, StageOutput, StageSpec};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+
+/// Cached datasets, so few that stages share them.
+pub const CACHES: u32 = 3;
 
 /// How likely each misfortune is.
 #[derive(Clone, Debug)]
@@ -95,6 +98,7 @@ pub fn policy(rng: &mut SmallRng) -> Policy {
         abort_after: Duration::from_millis(rng.random_range(1..60)),
     };
     Policy {
+        locality_wait: Duration::from_millis(rng.random_range(0..30)),
         speculation: rng.random_bool(0.6).then_some(speculation),
         exclusion: rng.random_bool(0.6).then_some(exclusion),
         ..Policy::default()
@@ -130,7 +134,13 @@ pub fn stages(rng: &mut SmallRng) -> Vec<StageSpec> {
             1..8 => rng.random_range(1..10),
             _ => rng.random_range(10..80),
         };
-        stages.push(StageSpec { name: format!("s{id}"), tasks, parents, output });
+        let cached = (0..rng.random_range(0..3))
+            .map(|_| CachedInput {
+                cache: CacheId(rng.random_range(0..CACHES)),
+                first: if rng.random_bool(0.7) { 0 } else { rng.random_range(0..10) },
+            })
+            .collect();
+        stages.push(StageSpec { name: format!("s{id}"), tasks, parents, cached, output });
     }
     stages
 }

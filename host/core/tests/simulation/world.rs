@@ -5,7 +5,7 @@ mod misfortune;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use ingle_core::ids::{ExecutorId, JobId, StageId, TaskId, WorkerId};
+use ingle_core::ids::{CacheId, ExecutorId, JobId, StageId, TaskId, WorkerId};
 use ingle_core::scheduler::{
     Action, Event, Outcome, Refusal, Scheduler, StageSpec, TaskEnd, TaskFailure,
 };
@@ -398,8 +398,11 @@ impl World {
 
     fn ended(&mut self, id: ExecutorId, task: TaskId, outcome: Outcome) {
         let run_time = Duration::from_micros(self.rng.random_range(0..300));
+        let stored = (0..self.rng.random_range(0..3))
+            .map(|_| (CacheId(self.rng.random_range(0..plan::CACHES)), task.partition))
+            .collect();
         if let Some(executor) = self.executors.get_mut(&id) {
-            executor.outbox.push(TaskEnd { task, run_time, outcome });
+            executor.outbox.push(TaskEnd { task, run_time, outcome, stored });
         }
         let delay = self.rng.random_range(0..500);
         self.after(delay, Next::Report(id));

@@ -256,7 +256,6 @@ impl World {
                     self.after(pid, wait, Next::TaskEnds(pid, task));
                     return;
                 }
-                self.counts.misses += 1;
                 outcome = missed;
             }
         }
@@ -296,7 +295,11 @@ impl World {
 
     fn task_ended(&mut self, at: usize, task: TaskId, run_time: Duration, outcome: Outcome) {
         if let Some(conn) = self.executors[at].conn {
-            self.say(conn, CLIENT, Msg::Ended(vec![TaskEnd { task, run_time, outcome }]));
+            self.say(
+                conn,
+                CLIENT,
+                Msg::Ended(vec![TaskEnd { task, run_time, outcome, stored: Vec::new() }]),
+            );
         }
     }
 

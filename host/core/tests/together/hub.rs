@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use ingle_core::ids::{ExecutorId, JobId, StageId, TaskId, WorkerId};
 use ingle_core::scheduler::{
-    Action, Event, FailureCause, Outcome, Policy, Scheduler, StageOutput, StageSpec,
+    Action, Event, FailureCause, Outcome, Policy, Scheduler, StageOutput, StageSpec, TaskEnd,
 };
 
 use crate::audit::{Audit, Missed};
@@ -31,6 +31,8 @@ struct Told {
     conn: Conn,
     worker: WorkerId,
     described: BTreeSet<StageId>,
+    /// Tasks that it was told to stop.
+    killed: BTreeSet<TaskId>,
     outputs: BTreeMap<StageId, u64>,
 }
 
@@ -280,7 +282,10 @@ impl World {
                 let (slots, worker) = (grant.cores, grant.worker);
                 let (described, outputs) = (BTreeSet::new(), BTreeMap::new());
                 let hub = &mut self.drivers[at].hub;
-                hub.executors.insert(executor, Told { conn, worker, described, outputs });
+                hub.executors.insert(
+                    executor,
+                    Told { conn, worker, described, killed: BTreeSet::new(), outputs },
+                );
                 hub.makers.insert(executor, (grant.place, grant.worker));
                 for stage in hub.left.remove(&worker).unwrap_or_default() {
                     self.say(conn, SERVER, Msg::Forget(stage));
@@ -296,6 +301,11 @@ impl World {
             }
             Msg::Ended(ended) => {
                 self.counts.tasks += ended.len() as u64;
+                // What is given up may go before all who read it have heard that they are to stop.
+                let killed = self.drivers[at].hub.executors.get(&executor).map(|told| &told.killed);
+                let wanted = |end: &&TaskEnd| killed.is_none_or(|k| !k.contains(&end.task));
+                let missed = |end: &&TaskEnd| matches!(end.outcome, Outcome::FetchFailed { .. });
+                self.counts.misses += ended.iter().filter(missed).filter(wanted).count() as u32;
                 self.tell_scheduler(at, Event::TasksEnded { executor, ended });
             }
             _ => unreachable!("that is not for a driver: {msg:?}"),
@@ -375,7 +385,8 @@ impl World {
                 self.say(conn, SERVER, Msg::Launch(tasks));
             }
             Action::Kill { executor, task } => {
-                if let Some(told) = self.drivers[at].hub.executors.get(&executor) {
+                if let Some(told) = self.drivers[at].hub.executors.get_mut(&executor) {
+                    told.killed.insert(task);
                     let conn = told.conn;
                     self.say(conn, SERVER, Msg::Kill(task));
                 }

@@ -234,7 +234,13 @@ pub fn big() -> Plan {
         host: (1 + WORKERS + at) as usize,
         start: 5 * SECOND,
         stages: [(StageOutput::Shuffle, vec![]), (StageOutput::Results, vec![StageId(0)])]
-            .map(|(output, parents)| StageSpec { name: "s".into(), tasks: TASKS, parents, output })
+            .map(|(output, parents)| StageSpec {
+                name: "s".into(),
+                tasks: TASKS,
+                parents,
+                cached: Vec::new(),
+                output,
+            })
             .to_vec(),
         steps: vec![(5 * SECOND, Step::Run(JobId(0), StageId(1)))],
         policy: Policy { speculation: Some(Speculation::default()), ..Policy::default() },

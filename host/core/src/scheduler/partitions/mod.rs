@@ -1,6 +1,7 @@
 //! What became of each partition of a stage. Compact, since a stage may have millions of them.
 
 mod copies;
+mod local;
 mod made;
 mod run_time;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use crate::ids::ExecutorId;
 pub(super) use copies::Twin;
+pub(super) use local::Asker;
 use run_time::RunTime;
 
 /// Where a partition is in its life. One that was never launched has no state at all.
@@ -28,7 +30,8 @@ const NONE: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug)]
 struct Part {
     state: State,
-    /// The latest, but for copies; of one that is done, that which was accepted.
+    /// The latest, but for copies; of one that is done, that which was accepted; of one that was never launched, the one before its
+    /// first, wrapping.
     attempt: u32,
     failures: u16,
     interruptions: u16,
@@ -38,10 +41,14 @@ struct Part {
 #[derive(Debug)]
 pub(super) struct Partitions {
     tasks: u32,
-    /// Those that were ever launched: the first so many of the stage's.
+    /// Those that were ever launched, or were dealt out: the first so many of the stage's.
     parts: Vec<Part>,
     /// Those to be launched again, by the executor that they should stay away from.
     waiting: BTreeMap<Option<ExecutorId>, VecDeque<u32>>,
+    /// Those never launched that are kept for an executor.
+    local: BTreeMap<ExecutorId, VecDeque<u32>>,
+    /// Until when.
+    local_until: Duration,
     /// The partition of each executor that was accepted last; the others follow from it. What is lost with an executor is
     /// found without a look at anything else.
     made: BTreeMap<ExecutorId, u32>,
@@ -69,6 +76,8 @@ impl Partitions {
             tasks,
             parts: Vec::new(),
             waiting: BTreeMap::new(),
+            local: BTreeMap::new(),
+            local_until: Duration::ZERO,
             made: BTreeMap::new(),
             lost: BTreeSet::new(),
             suspects: BTreeSet::new(),
@@ -104,26 +113,24 @@ impl Partitions {
         self.done == self.tasks
     }
 
-    /// Whether an executor could be given something; `alone` says that there is no other.
-    pub fn has_work_for(&self, executor: ExecutorId, alone: bool) -> bool {
-        (self.parts.len() as u64) < u64::from(self.tasks) || self.bucket(executor, alone).is_some()
+    /// Whether an executor could be given something.
+    pub fn has_work_for(&self, asker: Asker) -> bool {
+        (self.parts.len() as u64) < u64::from(self.tasks)
+            || self.local.contains_key(&asker.executor)
+            || self.bucket(asker).is_some()
     }
 
-    fn bucket(&self, executor: ExecutorId, alone: bool) -> Option<Option<ExecutorId>> {
-        self.waiting.keys().copied().find(|avoid| alone || *avoid != Some(executor))
+    fn bucket(&self, asker: Asker) -> Option<Option<ExecutorId>> {
+        self.waiting.keys().copied().find(|avoid| asker.alone || *avoid != Some(asker.executor))
     }
 
-    /// Takes a partition to be launched on this executor: one that was tried before, else the next. Gives partition and
-    /// attempt.
-    pub fn launch(
-        &mut self,
-        executor: ExecutorId,
-        position: u32,
-        alone: bool,
-    ) -> Option<(u32, u32)> {
-        let state = State::Running { executor, position };
-        let launched = if let Some(partition) = self.take_waiting(executor, alone) {
-            let attempt = self.highest_attempt(partition)? + 1;
+    /// Takes a partition to be launched on this executor: one that is kept for it, else one that was tried before, else the
+    /// next. Gives partition and attempt.
+    pub fn launch(&mut self, asker: Asker, position: u32) -> Option<(u32, u32)> {
+        let state = State::Running { executor: asker.executor, position };
+        let queued = self.take_local(asker.executor).or_else(|| self.take_waiting(asker));
+        let launched = if let Some(partition) = queued {
+            let attempt = self.highest_attempt(partition)?.wrapping_add(1);
             let part = self.parts.get_mut(partition as usize)?;
             (part.state, part.attempt) = (state, attempt);
             (partition, attempt)
@@ -137,8 +144,8 @@ impl Partitions {
         Some(launched)
     }
 
-    fn take_waiting(&mut self, executor: ExecutorId, alone: bool) -> Option<u32> {
-        let bucket = self.bucket(executor, alone)?;
+    fn take_waiting(&mut self, asker: Asker) -> Option<u32> {
+        let bucket = self.bucket(asker)?;
         let queue = self.waiting.get_mut(&bucket)?;
         let partition = queue.pop_front();
         if queue.is_empty() {
@@ -273,9 +280,10 @@ impl Partitions {
             }
             self.failed = 0;
         }
-        // Whom to avoid is forgotten as well.
-        let mut waiting: Vec<u32> =
-            std::mem::take(&mut self.waiting).into_values().flatten().collect();
+        // Whom to avoid is forgotten as well, and whom to prefer.
+        let queues = std::mem::take(&mut self.waiting).into_values();
+        let local = std::mem::take(&mut self.local).into_values();
+        let mut waiting: Vec<u32> = queues.chain(local).flatten().collect();
         waiting.extend(stopped.iter().map(|(partition, ..)| *partition));
         waiting.sort_unstable();
         if !waiting.is_empty() {
@@ -288,8 +296,8 @@ impl Partitions {
 
     /// As new, but for the numbers of attempts. Nothing may be running.
     pub fn reset(&mut self) {
-        let attempts = self.parts.iter().map(|p| p.attempt);
-        let used = attempts.chain(self.copied.values().copied()).max().map(|last| last + 1);
+        let attempts = self.parts.iter().map(|p| p.attempt.wrapping_add(1));
+        let used = attempts.chain(self.copied.values().map(|last| last + 1)).max();
         let run_time = std::mem::take(&mut self.run_time);
         let first_attempt = used.unwrap_or(self.first_attempt);
         *self = Self { first_attempt, run_time, ..Self::new(self.tasks) };
@@ -320,8 +328,12 @@ mod tests {
     const HERE: ExecutorId = ExecutorId(0);
     const THERE: ExecutorId = ExecutorId(1);
 
+    fn asks(executor: ExecutorId, alone: bool) -> Asker {
+        Asker { executor, alone }
+    }
+
     fn run(parts: &mut Partitions, nanos: u64) {
-        let (partition, attempt) = parts.launch(HERE, 0, true).unwrap();
+        let (partition, attempt) = parts.launch(asks(HERE, true), 0).unwrap();
         parts.finish(partition, attempt, Duration::from_nanos(nanos));
     }
 
@@ -352,23 +364,23 @@ mod tests {
     #[test]
     fn a_partition_that_failed_goes_elsewhere_unless_there_is_no_other() {
         let mut parts = Partitions::new(1);
-        assert_eq!(parts.launch(HERE, 0, false), Some((0, 0)));
+        assert_eq!(parts.launch(asks(HERE, false), 0), Some((0, 0)));
         parts.give_back(0, 0, Some(HERE));
-        assert!(!parts.has_work_for(HERE, false));
-        assert_eq!(parts.launch(HERE, 0, false), None);
-        assert_eq!(parts.launch(THERE, 0, false), Some((0, 1)));
+        assert!(!parts.has_work_for(asks(HERE, false)));
+        assert_eq!(parts.launch(asks(HERE, false), 0), None);
+        assert_eq!(parts.launch(asks(THERE, false), 0), Some((0, 1)));
         parts.give_back(0, 1, Some(THERE));
-        assert_eq!(parts.launch(THERE, 0, true), Some((0, 2)));
+        assert_eq!(parts.launch(asks(THERE, true), 0), Some((0, 2)));
     }
 
     #[test]
     fn attempts_go_on_counting_after_a_reset() {
         let mut parts = Partitions::new(2);
-        parts.launch(HERE, 0, true);
+        parts.launch(asks(HERE, true), 0);
         parts.give_back(0, 0, None);
-        parts.launch(HERE, 0, true);
+        parts.launch(asks(HERE, true), 0);
         parts.finish(0, 1, Duration::ZERO);
         parts.reset();
-        assert_eq!((parts.pending(), parts.launch(HERE, 0, true)), (2, Some((0, 2))));
+        assert_eq!((parts.pending(), parts.launch(asks(HERE, true), 0)), (2, Some((0, 2))));
     }
 }

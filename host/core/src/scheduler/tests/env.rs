@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use crate::ids::{ExecutorId, JobId, StageId, TaskId, WorkerId};
+use crate::ids::{CacheId, ExecutorId, JobId, StageId, TaskId, WorkerId};
 use crate::scheduler::{
-    Action, Event, Outcome, Policy, Scheduler, StageOutput, StageSpec, TaskEnd, TaskFailure,
+    Action, CachedInput, Event, Outcome, Policy, Scheduler, StageOutput, StageSpec, TaskEnd,
+    TaskFailure,
 };
 
 /// Ids are given in order, from 0.
@@ -95,10 +96,28 @@ impl TestEnv {
     }
 
     pub fn define(&mut self, tasks: u32, parents: &[StageId], output: StageOutput) -> StageId {
+        self.define_cached(tasks, parents, Vec::new(), output)
+    }
+
+    /// A stage of results that reads cached datasets.
+    pub fn cached(&mut self, tasks: u32, cached: &[CachedInput]) -> StageId {
+        self.define_cached(tasks, &[], cached.to_vec(), StageOutput::Results)
+    }
+
+    fn define_cached(
+        &mut self,
+        tasks: u32,
+        parents: &[StageId],
+        cached: Vec<CachedInput>,
+        output: StageOutput,
+    ) -> StageId {
         let stage = StageId(self.stages);
         self.stages += 1;
         let (name, parents) = (format!("s{}", stage.0), parents.to_vec());
-        self.tell(Event::StageDefined { stage, spec: StageSpec { name, tasks, parents, output } });
+        self.tell(Event::StageDefined {
+            stage,
+            spec: StageSpec { name, tasks, parents, cached, output },
+        });
         stage
     }
 
@@ -118,9 +137,20 @@ impl TestEnv {
     }
 
     pub fn end(&mut self, executor: ExecutorId, task: TaskId, outcome: Outcome) {
+        self.end_storing(executor, task, outcome, Vec::new());
+    }
+
+    /// A task ends that stored partitions of cached datasets.
+    pub fn end_storing(
+        &mut self,
+        executor: ExecutorId,
+        task: TaskId,
+        outcome: Outcome,
+        stored: Vec<(CacheId, u32)>,
+    ) {
         self.running.retain(|running| *running != (executor, task));
         self.killed.retain(|killed| *killed != (executor, task));
-        let ended = vec![TaskEnd { task, run_time: Duration::from_secs(1), outcome }];
+        let ended = vec![TaskEnd { task, run_time: Duration::from_secs(1), outcome, stored }];
         self.tell(Event::TasksEnded { executor, ended });
     }
 

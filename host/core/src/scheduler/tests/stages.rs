@@ -134,6 +134,7 @@ fn short_tasks_are_queued_ahead_up_to_the_limit() {
             task,
             run_time: Duration::from_micros(1),
             outcome: Outcome::Succeeded,
+            stored: Vec::new(),
         });
         let ended = ended.collect();
         env.tell(Event::TasksEnded { executor, ended });
@@ -256,6 +257,7 @@ fn a_very_long_chain_of_stages_overflows_nothing() {
             name: String::new(),
             tasks: 1,
             parents: vec![last],
+            cached: Vec::new(),
             output: StageOutput::Shuffle,
         };
         last = StageId(id);
@@ -266,6 +268,7 @@ fn a_very_long_chain_of_stages_overflows_nothing() {
         name: String::new(),
         tasks: 1,
         parents: vec![last],
+        cached: Vec::new(),
         output: StageOutput::Results,
     };
     env.tell(Event::StageDefined { stage: StageId(50_000), spec });

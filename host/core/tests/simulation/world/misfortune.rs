@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ingle_core::ids::{ExecutorId, JobId, StageId, TaskId, WorkerId};
+use ingle_core::ids::{CacheId, ExecutorId, JobId, StageId, TaskId, WorkerId};
 use ingle_core::scheduler::{Event, Outcome, TaskEnd};
 use rand::Rng;
 
@@ -99,7 +99,7 @@ impl World {
     pub(super) fn nonsense(&mut self) -> Event {
         const FAR: u32 = u32::MAX;
         let near = self.rng.random_range(0..12);
-        match self.rng.random_range(0..11) {
+        match self.rng.random_range(0..12) {
             0 => Event::JobCancelled { job: JobId(FAR) },
             1 => Event::StageDropped { stage: StageId(FAR) },
             2 => Event::OutputLost { stage: StageId(near), partitions: vec![FAR] },
@@ -116,10 +116,13 @@ impl World {
             },
             7 => Event::Tick,
             8 => Event::WorkerLost { worker: WorkerId(FAR), reason: String::new() },
+            10 => Event::CacheDropped { cache: CacheId(near) },
             9 => Event::WorkerDraining { worker: WorkerId(FAR) },
             _ => {
                 let task = TaskId { stage: StageId(near), partition: near, attempt: FAR };
-                let end = TaskEnd { task, run_time: Duration::MAX, outcome: Outcome::Killed };
+                let stored = vec![(CacheId(FAR), FAR)];
+                let end =
+                    TaskEnd { task, run_time: Duration::MAX, outcome: Outcome::Killed, stored };
                 Event::TasksEnded { executor: ExecutorId(near), ended: vec![end] }
             }
         }
