@@ -48,8 +48,10 @@ where
     }
 
     fn lineage(&self, lineage: &mut Lineage) {
-        self.left.lineage(lineage);
-        self.right.lineage(lineage);
+        lineage.rearranged(|lineage| {
+            self.left.lineage(lineage);
+            self.right.lineage(lineage);
+        });
         lineage.operator("cartesian");
     }
 

@@ -43,6 +43,7 @@ mod join;
 mod narrow;
 mod pairs;
 mod partitioning;
+mod persist;
 mod placed;
 mod plan;
 mod random;
@@ -69,6 +70,7 @@ pub use crate::codec::Record;
 pub use crate::context::Context;
 pub use crate::dataset::Dataset;
 pub use crate::error::{Error, Result};
+pub use crate::host::StorageLevel;
 pub use crate::partitioning::{Partitioning, by_hash};
 pub use crate::plan::{Boxed, Lineage, Plan};
 pub use crate::str::{Fields, Str, Words};
@@ -83,6 +85,7 @@ pub mod plans {
         CoGrouped, FullOuter, Inner, Joined, Kind, LeftOuter, RightOuter, Without,
     };
     pub use crate::narrow::*;
+    pub use crate::persist::{Cached, Persisted};
     pub use crate::placed::PartitionedBy;
     pub use crate::shuffle::Exchanged;
     pub use crate::sort::{Sorted, SortedWithin};
@@ -94,8 +97,8 @@ pub mod prelude {
     pub use anyhow::Context as _;
 
     pub use crate::{
-        Boxed, Context, Dataset, Error, Plan, Result, Str, TaskContext, anyhow, bail, by_hash,
-        ensure,
+        Boxed, Context, Dataset, Error, Plan, Result, StorageLevel, Str, TaskContext, anyhow, bail,
+        by_hash, ensure,
     };
 }
 

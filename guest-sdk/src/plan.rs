@@ -4,7 +4,9 @@ use std::rc::Rc;
 
 use crate::context::Context;
 use crate::error::Result;
+use crate::host::Cached;
 use crate::partitioning::Partitioning;
+use crate::persist::Persisted;
 use crate::shuffle::Dependency;
 use crate::task::TaskScope;
 
@@ -35,6 +37,11 @@ pub trait Plan: 'static {
     fn partitioning(&self) -> Option<Partitioning> {
         None
     }
+
+    /// Where its partitions are kept, if it was persisted.
+    fn persisted(&self) -> Option<&Persisted> {
+        None
+    }
 }
 
 /// What a stage reads and does, gathered by walking its plan from the end to the inputs.
@@ -42,6 +49,9 @@ pub trait Plan: 'static {
 pub struct Lineage {
     pub(crate) sources: Vec<u32>,
     pub(crate) shuffles: Vec<Rc<Dependency>>,
+    pub(crate) cached: Vec<Cached>,
+    /// The task that computes partition 0 of the plan that is walked, if those after it compute the following ones.
+    first: First,
     /// First to last.
     pub(crate) operators: Vec<String>,
 }
@@ -64,10 +74,45 @@ impl Lineage {
         }
     }
 
+    /// Notes a cached dataset, the plan that is walked.
+    pub(crate) fn cached(&mut self, id: u32) {
+        let First(first) = self.first;
+        let cached = Cached { id, first };
+        if !self.cached.contains(&cached) {
+            self.cached.push(cached);
+        }
+    }
+
+    /// Walks plans whose partition 0 is computed by so much later a task.
+    pub(crate) fn later(&mut self, by: usize, walk: impl FnOnce(&mut Lineage)) {
+        let add = |first: u32| first.checked_add(u32::try_from(by).ok()?);
+        let first = self.first.0.and_then(add);
+        self.with(First(first), walk);
+    }
+
+    /// Walks plans of which tasks compute other partitions than their own.
+    pub(crate) fn rearranged(&mut self, walk: impl FnOnce(&mut Lineage)) {
+        self.with(First(None), walk);
+    }
+
+    fn with(&mut self, first: First, walk: impl FnOnce(&mut Lineage)) {
+        let before = std::mem::replace(&mut self.first, first);
+        walk(self);
+        self.first = before;
+    }
+
     pub(crate) fn shuffle(&mut self, dependency: &Rc<Dependency>) {
         if !self.shuffles.iter().any(|known| known.number() == dependency.number()) {
             self.shuffles.push(Rc::clone(dependency));
         }
+    }
+}
+
+struct First(Option<u32>);
+
+impl Default for First {
+    fn default() -> Self {
+        First(Some(0))
     }
 }
 
@@ -91,6 +136,7 @@ trait Erased<T> {
     fn lineage(&self, lineage: &mut Lineage);
     fn prepare(&self, ctx: &Context) -> Result<()>;
     fn partitioning(&self) -> Option<Partitioning>;
+    fn persisted(&self) -> Option<&Persisted>;
 }
 
 impl<P: Plan> Erased<P::Item> for P {
@@ -116,6 +162,10 @@ impl<P: Plan> Erased<P::Item> for P {
 
     fn partitioning(&self) -> Option<Partitioning> {
         Plan::partitioning(self)
+    }
+
+    fn persisted(&self) -> Option<&Persisted> {
+        Plan::persisted(self)
     }
 }
 
@@ -144,5 +194,9 @@ impl<T: 'static> Plan for Boxed<T> {
 
     fn partitioning(&self) -> Option<Partitioning> {
         self.0.partitioning()
+    }
+
+    fn persisted(&self) -> Option<&Persisted> {
+        self.0.persisted()
     }
 }

@@ -135,6 +135,7 @@ fn spec(
             numbers.push((dependency.number(), stage));
         }
     }
+    inputs.extend(lineage.cached.iter().copied().map(Input::Cached));
     let mut payload = Vec::new();
     if !numbers.is_empty() {
         codec::encode(&numbers, &mut payload).map_err(told)?;

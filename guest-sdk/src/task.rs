@@ -1,6 +1,6 @@
 //! What a task knows of itself.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt::Display;
 use std::rc::Rc;
 
@@ -60,6 +60,8 @@ pub struct TaskScope {
     floor: u64,
     /// The stages that stand behind this task's shuffle inputs, by the input's number in the driver.
     shuffles: Vec<(u32, u32)>,
+    /// Partitions of cached datasets that it stores, or has stored.
+    storing: RefCell<Vec<(u32, usize)>>,
     /// Native runs only: operators are to spill after this many records.
     spill_every: Option<u32>,
     records: Cell<u32>,
@@ -80,6 +82,7 @@ impl TaskScope {
             limit,
             floor: memory / FLOOR,
             shuffles,
+            storing: RefCell::default(),
             spill_every: host::spill_every(),
             records: Cell::new(0),
         };
@@ -103,6 +106,16 @@ impl TaskScope {
     /// Says which partition of a dataset is computed, where a job computes only some: closures are told this one.
     pub(crate) fn computes(&self, partition: usize) {
         CURRENT.set(Some(TaskContext { partition: partition as u32, ..self.context }));
+    }
+
+    /// Whether this is the first time that the task computes a partition of a cached dataset: only then it is to be stored.
+    pub(crate) fn begin_storing(&self, cache: u32, partition: usize) -> bool {
+        let mut storing = self.storing.borrow_mut();
+        let is_new = !storing.contains(&(cache, partition));
+        if is_new {
+            storing.push((cache, partition));
+        }
+        is_new
     }
 
     /// The stage that made the shuffle output behind the driver's dependency of this number.

@@ -49,7 +49,7 @@ fn submit<R: Record>(
     f: impl Fn(u64) -> R + 'static,
 ) -> Result<Job> {
     ctx.check_role("run_tasks")?;
-    let lineage = Lineage { operators: vec!["run_tasks".to_owned()], ..Lineage::default() };
+    let lineage = Lineage::of(|lineage| lineage.operator("run_tasks"));
     let body = move |task: &Rc<crate::task::TaskScope>| {
         let mut emitter = Emitter::new();
         emitter.push(&f(first + u64::from(task.context().partition)));

@@ -35,7 +35,10 @@ pub(crate) fn start<P: Plan>(
 ) -> Result<Job> {
     ctx.check_role(action)?;
     plan.prepare(ctx)?;
-    let mut lineage = Lineage::of(|lineage| plan.lineage(lineage));
+    let mut lineage = Lineage::of(|lineage| match partitions.start {
+        0 => plan.lineage(lineage),
+        _ => lineage.rearranged(|lineage| plan.lineage(lineage)),
+    });
     lineage.operator(action);
     let (plan, tasks, first) = (Rc::clone(plan), partitions.len(), partitions.start);
     let body = move |task: &Rc<TaskScope>| {

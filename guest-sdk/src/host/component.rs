@@ -1,6 +1,8 @@
 //! The host of a component: the WIT contract's imports.
 
-use crate::host::{Framing, Input, Output, Placement, Source, Split, StageSpec, TaskResult};
+use crate::host::{
+    Framing, Input, Output, Placement, Source, Split, StageSpec, StorageLevel, TaskResult,
+};
 use crate::wasm::bindings::ingle::job::{driver, task};
 
 pub(crate) use crate::wasm::fork::{capture, release};
@@ -32,6 +34,9 @@ pub(crate) fn define_stage(spec: StageSpec) -> Result<u32, String> {
     let inputs = spec.inputs.iter().map(|input| match *input {
         Input::Source(id) => driver::Input::Source(id),
         Input::Shuffle(id) => driver::Input::Shuffle(id),
+        Input::Cached(cached) => {
+            driver::Input::Cached(driver::CachedInput { cache: cached.id, first: cached.first })
+        }
     });
     driver::define_stage(&driver::StageSpec {
         inputs: inputs.collect(),
@@ -47,6 +52,18 @@ pub(crate) fn define_stage(spec: StageSpec) -> Result<u32, String> {
         payload: spec.payload,
         image: spec.image,
     })
+}
+
+pub(crate) fn new_cache(level: StorageLevel) -> u32 {
+    driver::new_cache(match level {
+        StorageLevel::MemoryOnly => driver::StorageLevel::MemoryOnly,
+        StorageLevel::MemoryAndDisk => driver::StorageLevel::MemoryAndDisk,
+        StorageLevel::DiskOnly => driver::StorageLevel::DiskOnly,
+    })
+}
+
+pub(crate) fn drop_cache(cache: u32) {
+    driver::drop_cache(cache);
 }
 
 pub(crate) fn drop_stage(stage: u32) {
@@ -107,6 +124,18 @@ pub(crate) fn open_split(source: u32, split: u32) -> Result<u32, String> {
 
 pub(crate) fn open_shuffle(stage: u32, partition: u32) -> Result<u32, String> {
     task::open_shuffle(stage, partition)
+}
+
+pub(crate) fn open_cached(cache: u32, partition: u32) -> Result<Option<u32>, String> {
+    task::open_cached(cache, partition)
+}
+
+pub(crate) fn write_cached(cache: u32, partition: u32, block: &[u8]) -> bool {
+    task::write_cached(cache, partition, block)
+}
+
+pub(crate) fn finish_cached(cache: u32, partition: u32) {
+    task::finish_cached(cache, partition);
 }
 
 pub(crate) fn read(reader: u32) -> Result<Option<Vec<u8>>, String> {

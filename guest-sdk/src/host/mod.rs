@@ -13,6 +13,18 @@ pub(crate) use component::*;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use local::*;
 
+/// Where partitions of a cached dataset may stay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum StorageLevel {
+    /// In memory; what doesn't fit, or has to make room, is computed again when it is needed. What [`cache`](crate::Dataset::cache) uses.
+    #[default]
+    MemoryOnly,
+    /// In memory; what doesn't fit, or has to make room, goes to disk.
+    MemoryAndDisk,
+    /// On disk.
+    DiskOnly,
+}
+
 /// How a source's bytes are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
@@ -33,6 +45,15 @@ pub(crate) struct Source {
 pub(crate) enum Input {
     Source(u32),
     Shuffle(u32),
+    Cached(Cached),
+}
+
+/// A cached dataset that tasks look into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cached {
+    pub id: u32,
+    /// The task that reads its first partition, if those after it read the following ones.
+    pub first: Option<u32>,
 }
 
 /// Where a stage's tasks put what they make.

@@ -42,7 +42,7 @@ impl<P: Plan, Q: Plan<Item = P::Item>> Plan for Union<P, Q> {
 
     fn lineage(&self, lineage: &mut Lineage) {
         self.first.lineage(lineage);
-        self.second.lineage(lineage);
+        lineage.later(self.first.partitions(), |lineage| self.second.lineage(lineage));
         lineage.operator("union");
     }
 
@@ -84,7 +84,7 @@ impl<P: Plan> Plan for Coalesced<P> {
     }
 
     fn lineage(&self, lineage: &mut Lineage) {
-        self.parent.lineage(lineage);
+        lineage.rearranged(|lineage| self.parent.lineage(lineage));
         lineage.operator("coalesce");
     }
 

@@ -1,6 +1,6 @@
 //! Cached partitions: stored by one task, read by many, evicted by least recent use.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use ingle_core::ids::CacheId;
@@ -8,7 +8,7 @@ use ingle_core::memory::MemoryUse;
 use parking_lot::Mutex;
 
 use crate::block_reader::BlockReader;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::packer::{Keep, Packer, Segments};
 use crate::segment::Place;
 use crate::store::BlockStore;
@@ -34,19 +34,27 @@ impl StorageLevel {
     }
 }
 
-/// Stored partitions by dataset and number.
-pub(crate) type Caches = Mutex<HashMap<(CacheId, u32), (StorageLevel, Segments)>>;
+/// What is stored of cached datasets.
+pub(crate) type Caches = Mutex<Cached>;
+
+#[derive(Default)]
+pub(crate) struct Cached {
+    /// By dataset and partition.
+    stored: HashMap<(CacheId, u32), (StorageLevel, Segments)>,
+    /// Nothing is stored of these any more. Ids aren't used again, and a driver can make only so many.
+    dropped: HashSet<CacheId>,
+}
 
 impl BlockStore {
     /// The writing end of one partition of a cached dataset.
     pub fn cache_writer(&self, cache: CacheId, partition: u32, level: StorageLevel) -> CacheWriter {
         let packer = Packer::new(self.shared(), MemoryUse::Cache, level.keep());
-        CacheWriter { packer, caches: self.caches.clone(), cache, partition, level }
+        CacheWriter { packer, caches: self.caches.clone(), cache, partition, level, whole: false }
     }
 
     /// Reads a cached partition; none if it was never stored, or lost.
     pub fn open_cached(&self, cache: CacheId, partition: u32) -> Result<Option<BlockReader>> {
-        let stored = self.caches.lock().get(&(cache, partition)).cloned();
+        let stored = self.caches.lock().stored.get(&(cache, partition)).cloned();
         let Some((level, segments)) = stored else { return Ok(None) };
         // Before anything is pinned: what is asked for may be what must go for it.
         let charge = BlockReader::reserve(self.shared(), segments.len() + 1)?;
@@ -67,18 +75,22 @@ impl BlockStore {
         Ok(Some(reader.pin(pins)))
     }
 
-    /// Frees a cached dataset's partitions. Those who read one now may go on.
+    /// Frees a cached dataset's partitions, for good: nothing more is stored of it. Those who read one now may go on.
     pub fn drop_cache(&self, cache: CacheId) {
+        let mut caches = self.caches.lock();
+        caches.dropped.insert(cache);
+        let dropped: Vec<_> = caches.stored.extract_if(|key, _| key.0 == cache).collect();
         // The lock goes before the partitions do: that removes files.
-        let dropped: Vec<_> = self.caches.lock().extract_if(|key, _| key.0 == cache).collect();
+        drop(caches);
         drop(dropped);
     }
 
     /// Forgets what is left of a partition, unless somebody stored it anew.
     fn forget(&self, cache: CacheId, partition: u32, lost: &Segments) {
         let mut caches = self.caches.lock();
-        if caches.get(&(cache, partition)).is_some_and(|(_, now)| Arc::ptr_eq(now, lost)) {
-            caches.remove(&(cache, partition));
+        let stored = caches.stored.get(&(cache, partition));
+        if stored.is_some_and(|(_, now)| Arc::ptr_eq(now, lost)) {
+            caches.stored.remove(&(cache, partition));
         }
     }
 }
@@ -90,27 +102,52 @@ pub struct CacheWriter {
     cache: CacheId,
     partition: u32,
     level: StorageLevel,
+    /// Nothing follows.
+    whole: bool,
 }
 
 impl CacheWriter {
-    /// Adds a block; an empty block is left out.
+    /// Adds a block; an empty block is left out. False if the partition won't be stored.
     ///
     /// Short memory doesn't fail a `MemoryOnly` partition: it just won't be stored.
-    pub fn write(&mut self, block: &[u8]) -> Result<()> {
-        self.packer.push(0, block)
+    pub fn write(&mut self, block: &[u8]) -> Result<bool> {
+        if self.whole {
+            return Err(Error::Invalid(format!(
+                "{}, partition {}, is whole",
+                self.cache, self.partition
+            )));
+        }
+        self.packer.push(0, block)?;
+        Ok(!self.packer.is_lost())
     }
 
-    /// Stores the partition, in place of one stored before. False if memory was too short for it.
+    /// The partition is whole.
+    pub fn finish(&mut self) {
+        self.whole = true;
+    }
+
+    /// Stores the partition, in place of one stored before. False if it isn't whole, memory was too short for it, or nobody wants it any
+    /// more.
     pub fn commit(self) -> Result<bool> {
+        if !self.whole {
+            return Ok(false);
+        }
         let Some(segments) = self.packer.finish()? else {
             return Ok(false);
         };
         if segments.iter().any(|s| matches!(s.place(), Place::Lost)) {
             return Ok(false);
         }
-        let before =
-            self.caches.lock().insert((self.cache, self.partition), (self.level, segments));
-        drop(before);
-        Ok(true)
+        let mut caches = self.caches.lock();
+        let wanted = !caches.dropped.contains(&self.cache);
+        let over = if wanted {
+            caches.stored.insert((self.cache, self.partition), (self.level, segments))
+        } else {
+            Some((self.level, segments))
+        };
+        // The lock goes first: partitions may have files.
+        drop(caches);
+        drop(over);
+        Ok(wanted)
     }
 }

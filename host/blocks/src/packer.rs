@@ -121,6 +121,11 @@ impl Packer {
         self.bytes
     }
 
+    /// Whether what was written is lost, and what will be.
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
     /// Adds a block; an empty one is left out.
     pub fn push(&mut self, partition: u32, block: &[u8]) -> Result<()> {
         if block.is_empty() || self.lost {

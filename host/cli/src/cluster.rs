@@ -63,11 +63,15 @@ fn policy(settings: &Settings) -> Result<Policy, Failure> {
     let timeout = settings.number(settings::EXCLUDE_TIMEOUT, 1.0)?;
     let timeout = timeout.map_or(usual.timeout, |s| Duration::from_secs_f64(s.min(1e9)));
     let exclusion = Exclusion { max_task_failures_per_executor, timeout, ..usual };
+    let wait = settings.number(settings::LOCALITY_WAIT, 0.0)?;
+    let wait = wait.map(|s| Duration::from_secs_f64(s.min(1e9)));
+    let usual = Policy::default();
     Ok(Policy {
+        locality_wait: wait.unwrap_or(usual.locality_wait),
         max_attempts: settings.count(settings::MAX_FAILURES)?.unwrap_or(4),
         speculation,
         exclusion: Some(exclusion),
-        ..Policy::default()
+        ..usual
     })
 }
 

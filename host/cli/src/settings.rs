@@ -21,6 +21,7 @@ pub const DRIVER_HOST: &str = "ingle.driver.host";
 pub const DRIVER_PORT: &str = "ingle.driver.port";
 pub const SPREAD_OUT: &str = "ingle.deploy.spreadOut";
 pub const COMPRESSION: &str = "ingle.shuffle.compression";
+pub const LOCALITY_WAIT: &str = "ingle.locality.wait";
 pub const SPECULATION: &str = "ingle.speculation";
 pub const QUANTILE: &str = "ingle.speculation.quantile";
 pub const MULTIPLIER: &str = "ingle.speculation.multiplier";
@@ -62,6 +63,10 @@ const KNOWN: &[(&str, &str)] = &[
     (
         SPREAD_OUT,
         "on a cluster, executors on as many workers as there are, else on as few: true or false [default: true]",
+    ),
+    (
+        LOCALITY_WAIT,
+        "on a cluster, for how many seconds tasks wait for an executor that holds what they read of a cached dataset [default: 3]",
     ),
     (SPECULATION, "on a cluster, copies of tasks that take long: true or false [default: false]"),
     (

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ingle_blocks::{Framing, Source, SourceParts, StorageLevel};
-use ingle_core::ids::{ExecutorId, JobId, SourceId, StageId, TaskId, WorkerId};
+use ingle_core::ids::{CacheId, ExecutorId, JobId, SourceId, StageId, TaskId, WorkerId};
 use ingle_core::scheduler::{Outcome, TaskEnd, TaskFailure, TaskLaunch};
 use ingle_proto::v1;
 
@@ -116,6 +116,15 @@ pub fn level(message: v1::cache_description::Level) -> StorageLevel {
     }
 }
 
+/// The most partitions of cached datasets that are heard of with one task's end; more only run elsewhere than they might.
+const MAX_STORED: usize = 1024;
+
+/// Partitions of cached datasets that a task stored.
+pub fn stored_messages(stored: &[(u32, u32)]) -> Vec<v1::CachedPartition> {
+    let message = |&(cache, partition): &(u32, u32)| v1::CachedPartition { cache, partition };
+    stored.iter().map(message).collect()
+}
+
 /// Any command.
 pub fn command(command: v1::executor_command::Command) -> v1::ExecutorCommand {
     v1::ExecutorCommand { command: Some(command) }
@@ -141,7 +150,8 @@ pub fn task_end(message: v1::TaskEnd) -> Result<TaskEnd, Malformed> {
             whole: missed.whole,
         },
     };
-    Ok(TaskEnd { task, run_time, outcome })
+    let stored = message.stored.iter().take(MAX_STORED).map(|s| (CacheId(s.cache), s.partition));
+    Ok(TaskEnd { task, run_time, outcome, stored: stored.collect() })
 }
 
 #[cfg(test)]

@@ -80,7 +80,14 @@ pub enum Input {
     #[component(name = "shuffle")]
     Shuffle(u32),
     #[component(name = "cached")]
-    Cached(u32),
+    Cached(CachedInput),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift, Lower)]
+#[component(record)]
+pub struct CachedInput {
+    pub cache: u32,
+    pub first: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift, Lower)]
@@ -183,7 +190,8 @@ pub trait TaskHost: std::any::Any + Send {
     fn line_number(&mut self, reader: u32, offset: u64) -> Answer<u64>;
     fn write(&mut self, partition: u32, block: &[u8]) -> Answer<()>;
     fn emit(&mut self, block: &[u8]) -> Answer<()>;
-    fn write_cached(&mut self, cache: u32, partition: u32, block: &[u8]) -> Answer<()>;
+    fn write_cached(&mut self, cache: u32, partition: u32, block: &[u8]) -> Answer<bool>;
+    fn finish_cached(&mut self, cache: u32, partition: u32) -> Answer<()>;
     fn create_run(&mut self) -> Answer<u32>;
     fn write_run(&mut self, run: u32, block: &[u8]) -> Answer<()>;
     fn open_run(&mut self, run: u32) -> Answer<u32>;

@@ -220,10 +220,13 @@ fn link_task(l: &mut LinkerInstance<'_, State>) -> Result<()> {
         "write-cached",
         |mut cx: Cx<'_>, (cache, partition, block): (u32, u32, WasmList<u8>)| {
             with_task(&mut cx, |host, cx| {
-                host.write_cached(cache, partition, block.as_le_slice(cx))
+                Ok((host.write_cached(cache, partition, block.as_le_slice(cx))?,))
             })
         },
     )?;
+    l.func_wrap("finish-cached", |mut cx: Cx<'_>, (cache, partition): (u32, u32)| {
+        Ok(cx.data_mut().task()?.finish_cached(cache, partition)?)
+    })?;
     l.func_wrap("create-run", |mut cx: Cx<'_>, (): ()| {
         Ok((cx.data_mut().task()?.create_run()?,))
     })?;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::host::local::files::{self, SplitData};
 use crate::host::local::outputs::Output as Folder;
 use crate::host::local::task::{Failure, TaskState, with_task};
-use crate::host::{Framing, Input, Output, Placement, Source, StageSpec, TaskResult};
+use crate::host::{Framing, Input, Output, Placement, Source, StageSpec, StorageLevel, TaskResult};
 
 /// The blocks of one partition of a shuffle's output.
 pub(crate) type Blocks = Rc<Vec<Vec<u8>>>;
@@ -23,6 +23,8 @@ pub(crate) struct Local {
     stages: Vec<StageSpec>,
     /// By stage, then by partition.
     shuffles: HashMap<u32, Vec<Blocks>>,
+    /// Stored partitions of each cached dataset; none once it was dropped.
+    caches: Vec<Option<HashMap<u32, Blocks>>>,
     /// The results of jobs that nobody has taken yet, or their failure.
     jobs: HashMap<u32, Result<Vec<TaskResult>, String>>,
     started: u32,
@@ -58,6 +60,24 @@ pub(crate) fn split(source: u32, split: u32) -> Option<Rc<SplitData>> {
 
 pub(crate) fn shuffled(stage: u32, partition: u32) -> Option<Blocks> {
     with(|local| local.shuffles.get(&stage)?.get(partition as usize).cloned())
+}
+
+pub(crate) fn cached(cache: u32, partition: u32) -> Option<Blocks> {
+    with(|local| local.caches.get(cache as usize)?.as_ref()?.get(&partition).cloned())
+}
+
+pub(crate) fn new_cache(_level: StorageLevel) -> u32 {
+    with(|local| {
+        local.caches.push(Some(HashMap::new()));
+        local.caches.len() as u32 - 1
+    })
+}
+
+pub(crate) fn drop_cache(cache: u32) {
+    // A thread that ends has dropped it all.
+    let _ = LOCAL.try_with(|local| {
+        local.borrow_mut().caches.get_mut(cache as usize).map(Option::take);
+    });
 }
 
 pub(crate) fn open_output(path: &str) -> Result<u32, String> {
@@ -153,6 +173,14 @@ fn run_stage(job: u32, stage: u32, visited: &mut HashSet<u32>) -> Result<Vec<Tas
     let mut results = Vec::new();
     for partition in 0..spec.tasks {
         let done = try_task(&spec, job, stage, partition)?;
+        for ((cache, partition), (blocks, whole)) in done.cached {
+            with(|local| match local.caches.get_mut(cache as usize) {
+                Some(Some(stored)) if whole => {
+                    stored.insert(partition, Rc::new(blocks));
+                }
+                _ => {}
+            });
+        }
         for (to, block) in done.written {
             written
                 .get_mut(to as usize)

@@ -1,6 +1,7 @@
 //! What a task asks of the native runner.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::host::local::driver::{self, Blocks};
@@ -19,6 +20,8 @@ pub(crate) struct TaskState {
     pub emitted: Vec<u8>,
     pub written: Vec<(u32, Vec<u8>)>,
     pub updates: Vec<(u32, Vec<u8>)>,
+    /// By cached dataset and partition: blocks, and whether they are all.
+    pub cached: HashMap<(u32, u32), (Vec<Vec<u8>>, bool)>,
 }
 
 enum Reader {
@@ -40,6 +43,7 @@ impl TaskState {
             emitted: Vec::new(),
             written: Vec::new(),
             updates: Vec::new(),
+            cached: HashMap::new(),
         }
     }
 
@@ -95,6 +99,20 @@ pub(crate) fn open_shuffle(stage: u32, partition: u32) -> Result<u32, String> {
     let blocks = driver::shuffled(stage, partition)
         .ok_or_else(|| format!("stage {stage} has no output for partition {partition}"))?;
     Ok(with(|task| task.add_reader(Reader::Blocks { blocks, next: 0 })))
+}
+
+pub(crate) fn open_cached(cache: u32, partition: u32) -> Result<Option<u32>, String> {
+    let Some(blocks) = driver::cached(cache, partition) else { return Ok(None) };
+    Ok(Some(with(|task| task.add_reader(Reader::Blocks { blocks, next: 0 }))))
+}
+
+pub(crate) fn write_cached(cache: u32, partition: u32, block: &[u8]) -> bool {
+    with(|task| task.cached.entry((cache, partition)).or_default().0.push(block.to_vec()));
+    true
+}
+
+pub(crate) fn finish_cached(cache: u32, partition: u32) {
+    with(|task| task.cached.entry((cache, partition)).or_default().1 = true);
 }
 
 pub(crate) fn read(reader: u32) -> Result<Option<Vec<u8>>, String> {

@@ -139,7 +139,8 @@ fn many_threads_in_a_tiny_pool_neither_lose_blocks_nor_wait_for_ever() {
                     drop(pool.reserve(MemoryUse::Guest, 64 << 10));
                 }
                 output.commit().unwrap();
-                cached.commit().unwrap();
+                cached.finish();
+                assert!(cached.commit().unwrap());
                 let all: Vec<_> = (0..BLOCKS).map(|i| block(thread, i)).collect();
                 assert!(drain(runs.open(run).unwrap()).unwrap() == all);
                 assert!(drain(store.open_cached(cache, 0).unwrap().unwrap()).unwrap() == all);

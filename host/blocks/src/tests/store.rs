@@ -244,7 +244,8 @@ fn a_result_is_one_value_wherever_it_was() {
 
 fn cache(store: &BlockStore, partition: u32, level: StorageLevel, block: &[u8]) {
     let mut writer = store.cache_writer(CACHE, partition, level);
-    writer.write(block).unwrap();
+    assert!(writer.write(block).unwrap());
+    writer.finish();
     assert!(writer.commit().unwrap());
 }
 
@@ -312,12 +313,39 @@ fn a_partition_that_is_read_is_not_lost_under_the_reader() {
 fn a_partition_too_large_for_memory_is_just_not_cached() {
     let f = fixture(256 << 10);
     let mut writer = f.store.cache_writer(CACHE, 0, StorageLevel::MemoryOnly);
-    for _ in 0..100 {
-        writer.write(&[1; 10 << 10]).unwrap();
-    }
+    let fits = |_| writer.write(&[1; 10 << 10]).unwrap();
+    assert_eq!((0..100).map(fits).last(), Some(false));
+    writer.finish();
     assert!(!writer.commit().unwrap());
     assert!(cached(&f.store, 0).is_none());
     assert_eq!(f.pool.usage().total(), 0);
+}
+
+#[test]
+fn nothing_is_stored_of_a_dropped_dataset() {
+    let f = fixture(1 << 20);
+    let mut late = f.store.cache_writer(CACHE, 0, StorageLevel::MemoryAndDisk);
+    late.write(b"x").unwrap();
+    late.finish();
+    f.store.drop_cache(CACHE);
+    assert!(!late.commit().unwrap());
+    assert!(cached(&f.store, 0).is_none());
+    assert_eq!(f.pool.usage().total(), 0);
+}
+
+#[test]
+fn a_cached_partition_is_stored_only_if_it_is_whole() {
+    let f = fixture(1 << 20);
+    let writer = || f.store.cache_writer(CACHE, 0, StorageLevel::MemoryAndDisk);
+    let mut part = writer();
+    part.write(b"x").unwrap();
+    assert!(!part.commit().unwrap());
+    assert!(cached(&f.store, 0).is_none());
+    let mut empty = writer();
+    empty.finish();
+    assert!(matches!(empty.write(b"x"), Err(Error::Invalid(_))), "nothing follows");
+    assert!(empty.commit().unwrap());
+    assert_eq!(cached(&f.store, 0), Some(Vec::new()), "it has no records, which is known");
 }
 
 #[test]

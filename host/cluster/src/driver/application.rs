@@ -333,13 +333,15 @@ impl Application {
 
     /// Frees a cached dataset's partitions wherever they are. Unknown caches trap.
     pub fn drop_cache(&self, cache: CacheId) -> Result<(), Stop> {
-        if self.opened.cache(cache).is_none() {
+        if !self.opened.drop_cache(cache) {
             return Err(Stop::Misuse(format!("{cache}, which was never made")));
         }
-        for executor in self.core.lock().executors.values() {
+        let core = self.core.lock();
+        for executor in core.executors.values() {
             let command = Command::DropCache(DropCache { cache: cache.0 });
             executor.link.send(protocol::command(command), None);
         }
+        self.handle(core, Event::CacheDropped { cache });
         Ok(())
     }
 

@@ -32,7 +32,8 @@ pub struct Opened {
     /// Held for reading while an output is made, published or removed, which may take long.
     busy: RwLock<()>,
     targets: RwLock<BTreeMap<u32, OutputTarget>>,
-    caches: RwLock<BTreeMap<u32, StorageLevel>>,
+    /// With whether they were dropped.
+    caches: RwLock<BTreeMap<u32, (StorageLevel, bool)>>,
     images: Mutex<Images>,
 }
 
@@ -206,17 +207,29 @@ impl Opened {
             return None;
         }
         let id = caches.len() as u32;
-        caches.insert(id, level);
+        caches.insert(id, (level, false));
         Some(CacheId(id))
     }
 
     /// Takes a cached dataset that the driver made.
     pub fn insert_cache(&self, id: CacheId, level: StorageLevel) {
-        self.caches.write().insert(id.0, level);
+        self.caches.write().insert(id.0, (level, false));
     }
 
     pub fn cache(&self, id: CacheId) -> Option<StorageLevel> {
-        self.caches.read().get(&id.0).copied()
+        self.caches.read().get(&id.0).map(|(level, _)| *level)
+    }
+
+    /// Nothing more is kept of a cached dataset. False if there is none.
+    pub fn drop_cache(&self, id: CacheId) -> bool {
+        let mut caches = self.caches.write();
+        let Some((_, dropped)) = caches.get_mut(&id.0) else { return false };
+        *dropped = true;
+        true
+    }
+
+    pub fn is_dropped(&self, id: CacheId) -> bool {
+        self.caches.read().get(&id.0).is_some_and(|(_, dropped)| *dropped)
     }
 
     /// None if there are too many.

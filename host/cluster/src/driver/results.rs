@@ -19,6 +19,8 @@ pub struct Made {
     /// None for tasks whose output stays at the executor.
     pub result: Option<TaskResult>,
     pub updates: Updates,
+    /// Partitions of cached datasets that are stored now where it ran.
+    pub stored: Vec<(u32, u32)>,
 }
 
 /// An accepted result.
@@ -131,12 +133,12 @@ mod tests {
     fn a_batch_is_bounded_by_bytes_and_never_empty() {
         let mut queue = Queue::default();
         for partition in 0..3 {
-            let made = Made { result: None, updates: updates(BATCH_BYTES as usize / 2) };
+            let made = Made { updates: updates(BATCH_BYTES as usize / 2), ..Made::default() };
             queue.push(partition, made);
         }
         assert!(queue.is_full());
         assert_eq!(queue.take_batch().len(), 1);
-        queue.push(3, Made { result: None, updates: updates(2 * BATCH_BYTES as usize) });
+        queue.push(3, Made { updates: updates(2 * BATCH_BYTES as usize), ..Made::default() });
         let sizes: Vec<_> = (0..3).map(|_| queue.take_batch().len()).collect();
         assert_eq!(sizes, [1, 1, 1], "one that is larger than a batch comes alone");
         assert!(queue.is_empty() && queue.bytes == 0);
@@ -147,7 +149,7 @@ mod tests {
         let mut queue = Queue::default();
         queue.push_updates(updates(1));
         queue.push_updates(updates(2));
-        queue.push(0, Made { result: None, updates: updates(3) });
+        queue.push(0, Made { updates: updates(3), ..Made::default() });
         queue.push(1, Made::default());
         let counts: Vec<_> = queue.take_batch().iter().map(|r| r.updates.len()).collect();
         assert_eq!(counts, [3, 0]);

@@ -285,7 +285,7 @@ impl Hub {
             result =
                 Some(finished.map_err(|e| format!("a result can't be kept for the driver: {e}"))?);
         }
-        Ok(Made { result, updates: Updates { list, charge } })
+        Ok(Made { result, updates: Updates { list, charge }, stored: Vec::new() })
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use ingle_core::ids::{ImageId, OutputId, SourceId, StageId, WorkerId};
+use ingle_core::ids::{CacheId, ImageId, OutputId, SourceId, StageId, WorkerId};
 use ingle_core::memory::{MemoryPool, MemoryUse, Reservation};
 use ingle_core::scheduler;
 use ingle_proto::v1;
 use ingle_sandbox::Image;
-use ingle_sandbox::host::{Input, Output, StageSpec, Stop};
+use ingle_sandbox::host::{CachedInput, Input, Output, StageSpec, Stop};
 
 use super::opened::Opened;
 
@@ -92,7 +92,7 @@ pub fn define(
         Problem::Refused(format!("the description of {name}: {e}; raise --driver-memory"))
     })?;
 
-    let mut parents = Vec::new();
+    let (mut parents, mut cached) = (Vec::new(), Vec::new());
     let mut messages = Vec::new();
     for input in inputs {
         use v1::stage_input::Input as Message;
@@ -104,11 +104,12 @@ pub fn define(
                 })?;
                 Message::Source(id)
             }
-            Input::Cached(id) => {
-                let cache = opened.cache(ingle_core::ids::CacheId(id));
-                cache.ok_or_else(|| {
+            Input::Cached(CachedInput { cache: id, first }) => {
+                let cache = CacheId(id);
+                opened.cache(cache).ok_or_else(|| {
                     misuse(format!("stage input cache {id}, which was never made"))
                 })?;
+                cached.extend(first.map(|first| scheduler::CachedInput { cache, first }));
                 Message::Cached(id)
             }
             Input::Shuffle(id) => {
@@ -155,7 +156,8 @@ pub fn define(
         image,
         manifest: None,
     };
-    let for_scheduler = scheduler::StageSpec { name: name.clone(), tasks, parents, output: kind };
+    let for_scheduler =
+        scheduler::StageSpec { name: name.clone(), tasks, parents, cached, output: kind };
     let image = held.transpose()?;
     let workers = BTreeSet::new();
     Ok((

@@ -1,6 +1,7 @@
 //! What a task's guest is answered: `ingle:job/task`.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -105,8 +106,11 @@ impl Guest {
     /// The task succeeded: commits what stays here, and gives what is for the driver. Where another attempt was first, its
     /// output counts, and is as good.
     pub fn finish(self) -> ingle_blocks::Result<Made> {
-        for (_, writer) in self.caches {
-            writer.commit()?;
+        let mut stored = Vec::new();
+        for ((cache, partition), writer) in self.caches {
+            if writer.commit()? {
+                stored.push((cache, partition));
+            }
         }
         let result = match self.output {
             Output::Results(buffer) => Some(buffer.finish()?),
@@ -119,11 +123,31 @@ impl Guest {
                 None
             }
         };
-        Ok(Made { result, updates: self.updates })
+        Ok(Made { result, updates: self.updates, stored })
     }
 
     fn inputs(&self) -> impl Iterator<Item = &v1::stage_input::Input> {
         self.stage.description.inputs.iter().filter_map(|input| input.input.as_ref())
+    }
+
+    /// The writer of a cached partition, made if there is none.
+    fn cache_writer(&mut self, cache: u32, partition: u32) -> Answer<&mut CacheWriter> {
+        let writers = self.caches.len();
+        match self.caches.entry((cache, partition)) {
+            Entry::Occupied(writer) => Ok(writer.into_mut()),
+            Entry::Vacant(place) => {
+                let Some(level) = self.executor.options.opened.cache(CacheId(cache)) else {
+                    return Err(Stop::Misuse(format!("cache {cache}, which was never made")));
+                };
+                if writers >= MAX_CACHE_WRITERS {
+                    return Err(Stop::Misuse(format!(
+                        "more than {MAX_CACHE_WRITERS} cached partitions of one task"
+                    )));
+                }
+                let store = &self.executor.options.store;
+                Ok(place.insert(store.cache_writer(CacheId(cache), partition, level)))
+            }
+        }
     }
 
     fn runs(&mut self) -> &mut RunSet {
@@ -279,24 +303,13 @@ impl TaskHost for Guest {
         emitted.map_err(stopped)
     }
 
-    fn write_cached(&mut self, cache: u32, partition: u32, block: &[u8]) -> Answer<()> {
-        let key = (cache, partition);
-        if !self.caches.contains_key(&key) {
-            let Some(level) = self.executor.options.opened.cache(CacheId(cache)) else {
-                return Err(Stop::Misuse(format!("cache {cache}, which was never made")));
-            };
-            if self.caches.len() >= MAX_CACHE_WRITERS {
-                return Err(Stop::Misuse(format!(
-                    "more than {MAX_CACHE_WRITERS} cached partitions of one task"
-                )));
-            }
-            let writer = self.executor.options.store.cache_writer(CacheId(cache), partition, level);
-            self.caches.insert(key, writer);
-        }
-        match self.caches.get_mut(&key) {
-            Some(writer) => writer.write(block).map_err(stopped),
-            None => Ok(()),
-        }
+    fn write_cached(&mut self, cache: u32, partition: u32, block: &[u8]) -> Answer<bool> {
+        self.cache_writer(cache, partition)?.write(block).map_err(stopped)
+    }
+
+    fn finish_cached(&mut self, cache: u32, partition: u32) -> Answer<()> {
+        self.cache_writer(cache, partition)?.finish();
+        Ok(())
     }
 
     fn create_run(&mut self) -> Answer<u32> {

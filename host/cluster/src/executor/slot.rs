@@ -200,6 +200,7 @@ fn report(executor: &Executor, task: TaskId, metrics: v1::TaskMetrics, ended: En
         task: Some(protocol::task_message(task)),
         metrics: Some(metrics),
         outcome: Some(ended.outcome),
+        stored: protocol::stored_messages(&ended.made.stored),
         ..v1::TaskEnd::default()
     };
     // Without a driver nobody wants to know.

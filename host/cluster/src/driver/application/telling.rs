@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ingle_core::ids::{CacheId, ExecutorId, OutputId, SourceId, StageId, WorkerId};
 use ingle_proto::v1;
-use ingle_proto::v1::executor_command::{Command, Forget};
+use ingle_proto::v1::executor_command::{Command, DropCache, Forget};
 use ingle_sandbox::host::Output;
 
 use super::{Core, Executor, Told};
@@ -42,6 +42,10 @@ impl Core {
                     if let Some(level) = self.opened.cache(CacheId(id)) {
                         let level = protocol::level_message(level).into();
                         send(Command::Cache(v1::CacheDescription { cache: id, level }));
+                        // A stage that was defined before may still look into it, and would store it anew.
+                        if self.opened.is_dropped(CacheId(id)) {
+                            send(Command::DropCache(DropCache { cache: id }));
+                        }
                     }
                 }
                 Input::Source(_) | Input::Cached(_) => {}

@@ -70,7 +70,8 @@ fn ends(application: &Application, told: &Told, succeeds: bool, made: Made) {
 }
 
 fn changed(accumulator: u32) -> Made {
-    Made { result: None, updates: Updates { list: vec![(accumulator, vec![1])], charge: None } }
+    let updates = Updates { list: vec![(accumulator, vec![1])], charge: None };
+    Made { updates, ..Made::default() }
 }
 
 fn changes(batch: &[Ready]) -> Vec<u32> {

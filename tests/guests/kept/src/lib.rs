@@ -1,0 +1,57 @@
+//! `kept`: datasets that are kept, and how much was computed all the same.
+
+use ingle::prelude::*;
+
+#[ingle::main]
+fn main(ctx: &Context) -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["rounds", level, records, partitions, rounds, bytes] => rounds_of(
+            ctx,
+            match *level {
+                "memory" => StorageLevel::MemoryOnly,
+                "memory-and-disk" => StorageLevel::MemoryAndDisk,
+                "disk" => StorageLevel::DiskOnly,
+                other => bail!("there is no level `{other}`"),
+            },
+            records.parse()?,
+            partitions.parse()?,
+            rounds.parse()?,
+            bytes.parse()?,
+        ),
+        _ => bail!("usage: kept rounds LEVEL RECORDS PARTITIONS ROUNDS BYTES"),
+    }
+}
+
+/// Sums a kept dataset of records of so many bytes so many times; says each time how many records were computed so far.
+fn rounds_of(
+    ctx: &Context,
+    level: StorageLevel,
+    records: u64,
+    partitions: usize,
+    rounds: u64,
+    bytes: usize,
+) -> Result<()> {
+    let computed = ctx.accumulator("computed", 0u64);
+    let add = computed.clone();
+    let kept = ctx.range(0..records, partitions).map(move |n| {
+        add.add(1);
+        (n, vec![n as u8; bytes])
+    });
+    let kept = kept.persist(level);
+    for round in 0..rounds {
+        let sum = kept
+            .map(move |(n, filling)| {
+                assert!(filling.iter().all(|byte| *byte == n as u8), "record {n} is damaged");
+                n + round
+            })
+            .reduce(|a, b| a + b)?;
+        let all = records * records.saturating_sub(1) / 2 + round * records;
+        ensure!(sum.unwrap_or(0) == all, "the sum is {sum:?}, not {all}");
+        println!("round {round}: {} computed", computed.value());
+    }
+    kept.unpersist();
+    ensure!(kept.count()? == records);
+    println!("unpersisted: {} computed", computed.value());
+    Ok(())
+}
