@@ -48,7 +48,7 @@ pub(crate) struct Cached {
 impl BlockStore {
     /// The writing end of one partition of a cached dataset.
     pub fn cache_writer(&self, cache: CacheId, partition: u32, level: StorageLevel) -> CacheWriter {
-        let packer = Packer::new(self.shared(), MemoryUse::Cache, level.keep());
+        let packer = Packer::new(self.shared(), MemoryUse::Cache, level.keep()).of_dataset(cache);
         CacheWriter { packer, caches: self.caches.clone(), cache, partition, level, whole: false }
     }
 

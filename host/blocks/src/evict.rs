@@ -1,13 +1,29 @@
 //! Which segments leave memory first, and who does the moving.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use ingle_core::ids::CacheId;
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::Error;
 use crate::segment::{Evicted, Segment};
+
+thread_local! {
+    /// Whose segments stay where they are, whatever this thread wants.
+    static SPARED: Cell<Option<CacheId>> = const { Cell::new(None) };
+}
+
+/// Runs what may evict segments, but none of this dataset: to make room for one of its partitions by the loss of another would keep
+/// none of them, where each is read once in a round.
+pub(crate) fn sparing<R>(dataset: Option<CacheId>, f: impl FnOnce() -> R) -> R {
+    let before = SPARED.replace(dataset);
+    let result = f();
+    SPARED.set(before);
+    result
+}
 
 /// Segments in memory, least recently used first.
 ///
@@ -88,7 +104,7 @@ impl Evictables {
     /// nothing left waits for those of the others, which may free what it wants.
     pub fn evict(&self, want: u64, report: impl Fn(&Result<Evicted, Error>)) -> u64 {
         let mut given = 0;
-        let mut in_use = Vec::new();
+        let (mut in_use, spared) = (Vec::new(), SPARED.get());
         let mut state = self.state.lock();
         while given < want {
             let Some(segment) = state.queue.pop() else {
@@ -100,6 +116,10 @@ impl Evictables {
                 given += state.freed - before;
                 continue;
             };
+            if spared.is_some() && segment.dataset == spared {
+                in_use.push(segment);
+                continue;
+            }
             state.running += 1;
             drop(state);
             let outcome = segment.evict();

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ingle_core::ids::CacheId;
 use ingle_core::memory::{Evict, MemoryPool, MemoryUse};
 
 use crate::error::{Error, Result};
-use crate::evict::Evictables;
+use crate::evict::{Evictables, sparing};
 use crate::segment::{Evicted, Packed, Pressure, Segment};
 use crate::spill::{SpillFile, SpillFolder};
 
@@ -80,6 +81,8 @@ pub(crate) struct Packer {
     what: MemoryUse,
     keep: Keep,
     file: Arc<SpillFile>,
+    /// The cached dataset that is written.
+    dataset: Option<CacheId>,
     open: Option<Packed>,
     sealed: Vec<Arc<Segment>>,
     next_capacity: usize,
@@ -104,12 +107,19 @@ impl Packer {
             what,
             keep,
             file,
+            dataset: None,
             open: None,
             sealed: Vec::new(),
             next_capacity: FIRST_SEGMENT,
             bytes: 0,
             lost: false,
         }
+    }
+
+    /// What is written is of a cached dataset.
+    pub fn of_dataset(mut self, dataset: CacheId) -> Self {
+        self.dataset = Some(dataset);
+        self
     }
 
     pub fn shared(&self) -> &Arc<Shared> {
@@ -157,6 +167,10 @@ impl Packer {
             spilled.fetch_add(block.len() as u64, Ordering::Relaxed);
             self.sealed.push(Arc::new(segment));
         }
+        // A large block fills its segment, and must not stay where it can't be evicted until the next one comes.
+        if self.open.as_ref().is_some_and(Packed::is_full) {
+            self.seal()?;
+        }
         Ok(())
     }
 
@@ -164,9 +178,10 @@ impl Packer {
     fn new_segment(&mut self, block: usize) -> Option<Packed> {
         let preferred = block.max(self.next_capacity);
         self.next_capacity = (2 * self.next_capacity).min(self.shared.segment);
-        [preferred, block.max(FIRST_SEGMENT)]
-            .into_iter()
-            .find_map(|capacity| Packed::new(&self.shared.pool, self.what, capacity).ok())
+        [preferred, block.max(FIRST_SEGMENT)].into_iter().find_map(|capacity| {
+            let room = || Packed::new(&self.shared.pool, self.what, capacity).ok();
+            sparing(self.dataset, room)
+        })
     }
 
     /// Makes what was written so far evictable.
@@ -178,7 +193,7 @@ impl Packer {
             Keep::Spill | Keep::Disk => Pressure::Spill(self.file.clone()),
             Keep::Memory => Pressure::Lose,
         };
-        let segment = Arc::new(Segment::new(packed, pressure));
+        let segment = Arc::new(Segment::new(packed, pressure, self.dataset));
         match (self.keep, self.what) {
             (Keep::Disk, _) => {
                 if let Evicted::Spilled { payload, .. } = segment.evict()? {

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use ingle_core::ids::CacheId;
 use ingle_core::memory::{MemoryPool, MemoryUse, OutOfMemory, Reservation};
 use parking_lot::Mutex;
 
@@ -68,6 +69,10 @@ impl Packed {
         self.spans.push(Span { partition, start, len, crc: 0 });
         self.bytes.extend_from_slice(block);
         true
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() == self.bytes.capacity()
     }
 
     /// Gives back what stays unused, and sorts the index.
@@ -148,15 +153,18 @@ pub(crate) struct Segment {
     /// Held only to clone a place, and by the one who evicts; nobody reserves memory under it.
     place: Mutex<Place>,
     pressure: Pressure,
+    /// The cached dataset that it is of.
+    pub dataset: Option<CacheId>,
     /// When it was last opened, in ticks of its queue.
     pub used: AtomicU64,
 }
 
 impl Segment {
-    pub fn new(packed: Packed, pressure: Pressure) -> Self {
+    pub fn new(packed: Packed, pressure: Pressure, dataset: Option<CacheId>) -> Self {
         Self {
             place: Mutex::new(Place::Memory(Arc::new(packed.seal()))),
             pressure,
+            dataset,
             used: AtomicU64::new(0),
         }
     }
@@ -178,6 +186,7 @@ impl Segment {
         Ok(Self {
             place: Mutex::new(Place::Disk(Arc::new(stored))),
             pressure,
+            dataset: None,
             used: AtomicU64::new(0),
         })
     }

@@ -322,6 +322,32 @@ fn a_partition_too_large_for_memory_is_just_not_cached() {
 }
 
 #[test]
+fn a_dataset_does_not_make_room_for_itself_by_its_own_loss() {
+    const PARTITION: usize = 100 << 10;
+    let f = fixture(1 << 20);
+    let store = |cache: CacheId, partition, level| {
+        let mut writer = f.store.cache_writer(cache, partition, level);
+        for _ in 0..10 {
+            writer.write(&[1; PARTITION / 10]).unwrap();
+        }
+        writer.finish();
+        writer.commit().unwrap()
+    };
+    let kept = |cache, upto| {
+        let is_kept = |p: &u32| f.store.open_cached(cache, *p).unwrap().is_some();
+        (0..upto).filter(is_kept).count()
+    };
+    let stored = (0..20).filter(|p| store(CACHE, *p, StorageLevel::MemoryOnly)).count();
+    assert!((5..10).contains(&stored), "as many as there is room for: {stored}");
+    assert_eq!(kept(CACHE, 20), stored, "none was lost for another");
+    // Another dataset may take what was used longest ago, and goes to disk when it would have to take from itself.
+    let other = CacheId(CACHE.0 + 1);
+    assert!((0..20).all(|p| store(other, p, StorageLevel::MemoryAndDisk)));
+    assert_eq!((kept(CACHE, 20), kept(other, 20)), (0, 20));
+    assert!(f.store.stats().spilled >= 10 * PARTITION as u64);
+}
+
+#[test]
 fn nothing_is_stored_of_a_dropped_dataset() {
     let f = fixture(1 << 20);
     let mut late = f.store.cache_writer(CACHE, 0, StorageLevel::MemoryAndDisk);
