@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::host::local::files::{self, SplitData};
 use crate::host::local::outputs::Output as Folder;
-use crate::host::local::task::{Failure, TaskState, with_task};
+use crate::host::local::task::{Cached, Failure, TaskState, with_task};
 use crate::host::{Framing, Input, Output, Placement, Source, StageSpec, StorageLevel, TaskResult};
 
 /// The blocks of one partition of a shuffle's output.
@@ -173,7 +173,7 @@ fn run_stage(job: u32, stage: u32, visited: &mut HashSet<u32>) -> Result<Vec<Tas
     let mut results = Vec::new();
     for partition in 0..spec.tasks {
         let done = try_task(&spec, job, stage, partition)?;
-        for ((cache, partition), (blocks, whole)) in done.cached {
+        for ((cache, partition), Cached { blocks, whole }) in done.cached {
             with(|local| match local.caches.get_mut(cache as usize) {
                 Some(Some(stored)) if whole => {
                     stored.insert(partition, Rc::new(blocks));

@@ -20,8 +20,15 @@ pub(crate) struct TaskState {
     pub emitted: Vec<u8>,
     pub written: Vec<(u32, Vec<u8>)>,
     pub updates: Vec<(u32, Vec<u8>)>,
-    /// By cached dataset and partition: blocks, and whether they are all.
-    pub cached: HashMap<(u32, u32), (Vec<Vec<u8>>, bool)>,
+    /// By cached dataset and partition.
+    pub cached: HashMap<(u32, u32), Cached>,
+}
+
+/// What the task stored of a partition.
+#[derive(Default)]
+pub(crate) struct Cached {
+    pub blocks: Vec<Vec<u8>>,
+    pub whole: bool,
 }
 
 enum Reader {
@@ -107,12 +114,12 @@ pub(crate) fn open_cached(cache: u32, partition: u32) -> Result<Option<u32>, Str
 }
 
 pub(crate) fn write_cached(cache: u32, partition: u32, block: &[u8]) -> bool {
-    with(|task| task.cached.entry((cache, partition)).or_default().0.push(block.to_vec()));
+    with(|task| task.cached.entry((cache, partition)).or_default().blocks.push(block.to_vec()));
     true
 }
 
 pub(crate) fn finish_cached(cache: u32, partition: u32) {
-    with(|task| task.cached.entry((cache, partition)).or_default().1 = true);
+    with(|task| task.cached.entry((cache, partition)).or_default().whole = true);
 }
 
 pub(crate) fn read(reader: u32) -> Result<Option<Vec<u8>>, String> {

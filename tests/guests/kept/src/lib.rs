@@ -1,12 +1,16 @@
 //! `kept`: datasets that are kept, and how much was computed all the same.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
 use ingle::prelude::*;
 
 #[ingle::main]
 fn main(ctx: &Context) -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["rounds", level, records, partitions, rounds, bytes] => rounds_of(
+        ["rounds", level, records, partitions, rounds, bytes, go @ ..] => rounds_of(
             ctx,
             match *level {
                 "memory" => StorageLevel::MemoryOnly,
@@ -18,12 +22,14 @@ fn main(ctx: &Context) -> Result<()> {
             partitions.parse()?,
             rounds.parse()?,
             bytes.parse()?,
+            go.first().copied(),
         ),
-        _ => bail!("usage: kept rounds LEVEL RECORDS PARTITIONS ROUNDS BYTES"),
+        _ => bail!("usage: kept rounds LEVEL RECORDS PARTITIONS ROUNDS BYTES [GO]"),
     }
 }
 
-/// Sums a kept dataset of records of so many bytes so many times; says each time how many records were computed so far.
+/// Sums a kept dataset of records of so many bytes so many times; says each time how many records were computed so far, and at first
+/// on how many executors. Waits after the first round for a file to appear.
 fn rounds_of(
     ctx: &Context,
     level: StorageLevel,
@@ -31,10 +37,20 @@ fn rounds_of(
     partitions: usize,
     rounds: u64,
     bytes: usize,
+    go: Option<&str>,
 ) -> Result<()> {
     let computed = ctx.accumulator("computed", 0u64);
-    let add = computed.clone();
-    let kept = ctx.range(0..records, partitions).map(move |n| {
+    let executors = ctx.accumulator("executors", BTreeSet::new());
+    let (add, ran_on, waits) = (computed.clone(), executors.clone(), go.is_some());
+    let numbers = ctx.range(0..records, partitions).map_partitions(move |numbers| {
+        ran_on.add(BTreeSet::from([TaskContext::get().executor]));
+        if waits {
+            // So long that nobody is done before the others are there.
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        numbers
+    });
+    let kept = numbers.map(move |n| {
         add.add(1);
         (n, vec![n as u8; bytes])
     });
@@ -49,6 +65,12 @@ fn rounds_of(
         let all = records * records.saturating_sub(1) / 2 + round * records;
         ensure!(sum.unwrap_or(0) == all, "the sum is {sum:?}, not {all}");
         println!("round {round}: {} computed", computed.value());
+        if let (0, Some(go)) = (round, go) {
+            eprintln!("on {} executors", executors.value().len());
+            while !Path::new(go).exists() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
     }
     kept.unpersist();
     ensure!(kept.count()? == records);

@@ -1,6 +1,5 @@
 //! Tasks that are kept for a time for the executor that holds what they read.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::{Part, Partitions, State};
@@ -62,7 +61,7 @@ impl Partitions {
         let released: Vec<_> =
             self.local.extract_if(.., |executor, _| concerned(*executor)).collect();
         for (_, mut queue) in released {
-            self.waiting.entry(None).or_insert_with(VecDeque::new).append(&mut queue);
+            self.waiting.entry(None).or_default().append(&mut queue);
         }
     }
 }
