@@ -1,6 +1,6 @@
 //! The driver's way into the engine.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::Range;
 use std::rc::Rc;
@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::accumulator::{Accumulate, Accumulator, Ledger};
 use crate::broadcast::Broadcast;
+use crate::checkpoint::Checkpoints;
 use crate::codec::Record;
 use crate::dataset::Dataset;
 use crate::error::{Result, told};
@@ -26,6 +27,7 @@ struct Shared {
     numbers: Cell<u32>,
     parallelism: usize,
     ledger: Ledger,
+    checkpoints: RefCell<Option<Checkpoints>>,
 }
 
 impl Context {
@@ -46,6 +48,7 @@ impl Context {
             numbers: Cell::new(0),
             parallelism: parallelism.max(1),
             ledger: Ledger::default(),
+            checkpoints: RefCell::default(),
         };
         Ok(Context { shared: Rc::new(shared) })
     }
@@ -84,6 +87,19 @@ impl Context {
 
     pub(crate) fn next_number(&self) -> u32 {
         self.shared.numbers.replace(self.shared.numbers.get() + 1)
+    }
+
+    /// Says under which folder [`checkpoint`](Dataset::checkpoint) stores datasets: one that all executors reach, and that the job may
+    /// write to (`--allow-write`).
+    ///
+    /// It gets a folder for each checkpoint, by a name that no other run uses. They stay when the job is over: remove them then.
+    pub fn set_checkpoint_dir(&self, dir: impl AsRef<str>) {
+        *self.shared.checkpoints.borrow_mut() = Some(Checkpoints::under(dir.as_ref()));
+    }
+
+    /// The folder of checkpoints and that of the next one, if there is one for them.
+    pub(crate) fn next_checkpoint(&self) -> Option<(String, String)> {
+        self.shared.checkpoints.borrow_mut().as_mut().map(Checkpoints::next)
     }
 
     pub(crate) fn ledger(&self) -> Ledger {

@@ -32,6 +32,7 @@ mod actions;
 mod aggregate;
 mod broadcast;
 mod cartesian;
+mod checkpoint;
 mod codec;
 mod context;
 mod dataset;
@@ -81,6 +82,7 @@ pub use crate::tasks::TaskResults;
 pub mod plans {
     pub use crate::aggregate::Aggregated;
     pub use crate::cartesian::Cartesian;
+    pub use crate::checkpoint::Checkpointed;
     pub use crate::join::{
         CoGrouped, FullOuter, Inner, Joined, Kind, LeftOuter, RightOuter, Without,
     };

@@ -63,3 +63,37 @@ fn tasks_find_what_is_kept_on_a_cluster_and_what_is_lost_is_computed_again() {
         }
     }
 }
+
+#[test]
+fn a_checkpoint_outlives_all_executors_and_a_damaged_one_is_told() {
+    const RECORDS: u64 = 50_000;
+    let place = Place::new();
+    let mut cluster = Cluster::new(&place, 2, 1);
+    for damages in [false, true] {
+        let (dir, go) = (format!("checkpoints-{damages}"), format!("go-{damages}"));
+        let args = ["checkpoint", &dir, &RECORDS.to_string(), "8", &go];
+        let run = cluster.rsubmit("kept").args(args).spawn();
+        run.wait_for("waits");
+        if damages {
+            let folder = &place.names(&dir)[0];
+            let part = format!("{dir}/{folder}/part-00001");
+            let whole = std::fs::read(place.path(&part)).unwrap();
+            place.write(&part, &whole[..whole.len() - 1]);
+            place.write(&go, "");
+            run.wait().ends_with(1).says(&["part-00001"]);
+        } else {
+            // Nothing of what was shuffled is left.
+            (0..2).for_each(|worker| cluster.replace_worker(worker, 1));
+            place.write(&go, "");
+            let run = run.wait().succeeds();
+            assert_eq!(computed(&run), [RECORDS; 3], "{run}");
+        }
+    }
+    let run = place.rsubmit_granted("kept").flag("--master=local[2]");
+    place.write("go", "");
+    let run = run.args(["checkpoint", "here", "1000", "3", "go"]).run().succeeds();
+    assert_eq!(computed(&run), [1000; 3], "{run}");
+    let run = place.rsubmit("kept").flag("--master=local[2]");
+    let run = run.args(["checkpoint", "there", "1000", "3", "go"]).run().ends_with(1);
+    run.says(&["a checkpoint under there", "another name each time"]);
+}

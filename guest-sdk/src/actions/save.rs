@@ -78,7 +78,7 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         })
     }
 
-    fn save(
+    pub(crate) fn save(
         &self,
         action: &'static str,
         path: &str,

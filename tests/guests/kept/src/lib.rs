@@ -24,7 +24,12 @@ fn main(ctx: &Context) -> Result<()> {
             bytes.parse()?,
             go.first().copied(),
         ),
-        _ => bail!("usage: kept rounds LEVEL RECORDS PARTITIONS ROUNDS BYTES [GO]"),
+        ["checkpoint", dir, records, partitions, go] => {
+            checkpoint(ctx, dir, records.parse()?, partitions.parse()?, go)
+        }
+        _ => bail!(
+            "usage: kept rounds LEVEL RECORDS PARTITIONS ROUNDS BYTES [GO], or checkpoint DIR RECORDS PARTITIONS GO"
+        ),
     }
 }
 
@@ -67,13 +72,41 @@ fn rounds_of(
         println!("round {round}: {} computed", computed.value());
         if let (0, Some(go)) = (round, go) {
             eprintln!("on {} executors", executors.value().len());
-            while !Path::new(go).exists() {
-                std::thread::sleep(Duration::from_millis(20));
-            }
+            wait_for(go);
         }
     }
     kept.unpersist();
     ensure!(kept.count()? == records);
     println!("unpersisted: {} computed", computed.value());
     Ok(())
+}
+
+/// Sums what was checkpointed, before and after a file appears.
+fn checkpoint(ctx: &Context, dir: &str, records: u64, partitions: usize, go: &str) -> Result<()> {
+    ctx.set_checkpoint_dir(dir);
+    let computed = ctx.accumulator("computed", 0u64);
+    let add = computed.clone();
+    let numbers = ctx.range(0..records, partitions).map(move |n| {
+        add.add(1);
+        (n % 1000, n)
+    });
+    let sums = numbers.reduce_by_key(|a, b| a + b).checkpoint()?;
+    println!("checkpoint: {} computed", computed.value());
+    let all = records * records.saturating_sub(1) / 2;
+    for when in ["before", "after"] {
+        let sum = sums.values().fold(0, |a, b| a + b)?;
+        ensure!(sum == all, "the sum is {sum}, not {all}");
+        println!("{when}: {} computed", computed.value());
+        if when == "before" {
+            eprintln!("waits");
+            wait_for(go);
+        }
+    }
+    Ok(())
+}
+
+fn wait_for(file: &str) {
+    while !Path::new(file).exists() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
