@@ -21,7 +21,8 @@ fn main(ctx: &Context) -> Result<()> {
             }
         })
         .distinct()
-        .group_by_key();
+        .group_by_key()
+        .cache();
 
     let mut ranks = links.map_values(|_| 1.0).boxed();
     for _ in 0..iterations {
