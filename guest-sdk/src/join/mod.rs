@@ -18,8 +18,8 @@ use crate::table::Key;
 /// Both datasets are shuffled by their keys' hashes, but for one whose records lie where they must already: it was made by an operator by
 /// key with as many partitions, or by [`partition_by`](Dataset::partition_by), and only its values were changed since.
 ///
-/// Each operator has a form that is told how many partitions to make (0 is taken as 1). The other takes the context's default, or what one of the inputs has if
-/// that is more and its records lie by their keys.
+/// Each operator has a form that is told how many partitions to make (0 is taken as 1). The other takes the context's default, or what
+/// one of the inputs has if that is more and its records lie by their keys.
 ///
 /// Tasks hold one partition of `other` in memory while this dataset's streams past it, so the smaller one should be `other`. What doesn't fit
 /// is spilled; one key's values must fit.
@@ -93,7 +93,8 @@ impl<K: Key + Clone, V: Record + Clone, P: Plan<Item = (K, V)>> Dataset<(K, V), 
         self.then(|left| Joined::new(&self.ctx, name, &left, &other.plan, partitioning))
     }
 
-    /// Each pair of values that a key has in both datasets.
+    /// Each pair of values that a key has in both datasets. Shuffles what doesn't lie in place already; tasks hold a partition of `other`,
+    /// or spill both, and one key's values must fit in memory.
     ///
     /// ```
     /// # use ingle::prelude::*;
