@@ -80,8 +80,8 @@ impl<K: 'static, V: 'static, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
 /// Each shuffles the pairs by their keys' hashes, unless their keys lie in place already: they were made by an operator by key with as many
 /// partitions, or by [`partition_by`](Dataset::partition_by), and only values were changed since.
 ///
-/// Each has a form that is told how many partitions to make (0 is taken as 1). The other takes the context's default, or what this dataset has
-/// if that is more and its keys lie in place.
+/// Each has a form that is told how many partitions to make (0 is taken as 1). The other takes the context's default, or what this dataset
+/// has if that is more and its keys lie in place.
 impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
     fn aggregated<A: Aggregator<V>>(
         &self,
