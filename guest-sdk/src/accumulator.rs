@@ -134,12 +134,30 @@ impl<T: Accumulate> Accumulator<T> {
         Accumulator { number, name, value }
     }
 
-    /// What it is called.
+    /// What it is called: for people; several may have one name.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// assert_eq!(ctx.accumulator("blank lines", 0).name(), "blank lines");
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Adds to it, in a task or in the driver.
+    /// Adds to it, in a task or in the driver. A task holds what it added as one part, and sends that when it ends.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let total = ctx.accumulator("total", 1);
+    /// let seen = total.clone();
+    /// ctx.range(0..4, 2).for_each(move |n| seen.add(n))?;
+    /// total.add(10);
+    /// assert_eq!(total.value(), 17);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn add(&self, part: T) {
         self.change(part, |part| part, T::accumulate);
     }
@@ -158,14 +176,45 @@ impl<T: Accumulate> Accumulator<T> {
         });
     }
 
-    /// What was added by all tasks that succeeded. Tasks see what it was when they were forked.
+    /// A clone of what it is now: what the driver added, and the tasks whose results it has. Tasks see what it was when they were forked.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let total = ctx.accumulator("total", 0);
+    /// let seen = total.clone();
+    /// let numbers = ctx.range(0..4, 2).map(move |n| {
+    ///     seen.add(n);
+    ///     n
+    /// });
+    /// assert_eq!(total.value(), 0);
+    /// numbers.count()?;
+    /// numbers.count()?;
+    /// assert_eq!(total.value(), 12);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn value(&self) -> T {
         self.value.borrow().clone()
     }
 }
 
 impl<T: Record + Clone> Accumulator<Vec<T>> {
-    /// Adds one item to the list, in a task or in the driver.
+    /// Adds one item to the list, in a task or in the driver, as [`add`](Accumulator::add) of a list of one, but makes none. The items must
+    /// fit in the driver's memory, in no order that can be relied on.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let odd = ctx.accumulator("odd", Vec::new());
+    /// let seen = odd.clone();
+    /// ctx.range(0..4, 1).for_each(move |n| {
+    ///     if n % 2 == 1 {
+    ///         seen.push(n);
+    ///     }
+    /// })?;
+    /// assert_eq!(odd.value(), [1, 3]);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn push(&self, item: T) {
         self.change(item, |item| vec![item], Vec::push);
     }

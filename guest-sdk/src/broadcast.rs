@@ -16,7 +16,16 @@ impl<T> Broadcast<T> {
 }
 
 impl<T: ?Sized> Broadcast<T> {
-    /// The value.
+    /// The value. Nothing is copied.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let names = ctx.broadcast(vec!["zero", "one"]);
+    /// assert_eq!(names.value(), &["zero", "one"]);
+    /// assert_eq!(names[1], "one");
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn value(&self) -> &T {
         &self.0
     }

@@ -53,14 +53,30 @@ impl Context {
         Ok(Context { shared: Rc::new(shared) })
     }
 
-    /// A context that runs jobs in this thread and process, for a job's own tests.
+    /// A context that runs jobs in this thread and process, for a job's own tests. Native builds only. Nothing leaves memory but output
+    /// files, and each action runs as it is started.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// let ctx = Context::local();
+    /// assert_eq!(ctx.range(0..10, 2).sum()?, 45);
+    /// # Ok::<(), Error>(())
+    /// ```
     #[cfg(not(target_family = "wasm"))]
     pub fn local() -> Context {
         Context::local_with([])
     }
 
-    /// As [`Context::local`], with settings as `--conf` would give them. `ingle.local.spill-every=N` makes operators that
-    /// hold many records spill after every N. A thread has one set of settings: those of the context that was made last.
+    /// As [`Context::local`], with settings as `--conf` would give them. `ingle.local.spill-every=N` makes operators that hold many records
+    /// spill after every N. A thread has one set of settings: those of the context that was made last.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// let ctx = Context::local_with([("ingle.default.parallelism", "2"), ("ingle.local.spill-every", "3")]);
+    /// let groups = ctx.range(0..100, 4).map(|n| (n % 10, n)).group_by_key();
+    /// assert_eq!((groups.num_partitions(), groups.count()?), (2, 10));
+    /// # Ok::<(), Error>(())
+    /// ```
     ///
     /// # Panics
     ///
@@ -93,6 +109,18 @@ impl Context {
     /// write to (`--allow-write`).
     ///
     /// It gets a folder for each checkpoint, by a name that no other run uses. They stay when the job is over: remove them then.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("checkpoints").to_str().unwrap().to_owned();
+    /// # let ctx = Context::local();
+    /// ctx.set_checkpoint_dir(&path);
+    /// let numbers = ctx.range(0..4, 2).checkpoint()?;
+    /// assert_eq!(numbers.collect()?, [0, 1, 2, 3]);
+    /// assert_eq!(std::fs::read_dir(&path)?.count(), 1);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn set_checkpoint_dir(&self, dir: impl AsRef<str>) {
         *self.shared.checkpoints.borrow_mut() = Some(Checkpoints::under(dir.as_ref()));
     }
@@ -106,18 +134,44 @@ impl Context {
         self.shared.ledger.clone()
     }
 
-    /// A setting given by `--conf key=value` or a properties file.
+    /// A setting given by `--conf key=value` or a properties file; in tasks always none: capture what they need.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// let ctx = Context::local_with([("app.limit", "3")]);
+    /// let limit: u64 = ctx.setting("app.limit").context("set app.limit")?.parse()?;
+    /// assert_eq!(ctx.range(0..10, 2).filter(move |n| *n < limit).count()?, 3);
+    /// assert_eq!(ctx.setting("app.other"), None);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn setting(&self, key: &str) -> Option<String> {
         if host::is_task() { None } else { host::setting(key) }
     }
 
-    /// Into how many partitions wide operators cut where nothing else is said: `ingle.default.parallelism`, else the number of
-    /// task slots.
+    /// Into how many partitions wide operators cut where nothing else is said: `ingle.default.parallelism`, else the number of task slots;
+    /// natively 4.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// let ctx = Context::local_with([("ingle.default.parallelism", "3")]);
+    /// assert_eq!(ctx.default_parallelism(), 3);
+    /// assert_eq!(ctx.range(0..10, 1).distinct().num_partitions(), 3);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn default_parallelism(&self) -> usize {
         self.shared.parallelism
     }
 
-    /// A dataset of the driver's own values, cut into partitions of about the same size. Tasks find them in the driver's image.
+    /// A dataset of the driver's own values, cut into partitions of about the same size. Tasks find them in the driver's image, and clone
+    /// each as they come to it. They take the driver's memory, as long as the dataset lives; large inputs are better read from files.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let letters = ctx.parallelize(['a', 'b', 'c'], 2);
+    /// assert_eq!(letters.glom().collect()?, [vec!['a'], vec!['b', 'c']]);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn parallelize<T, I>(&self, items: I, partitions: usize) -> Dataset<T, Parallelized<T>>
     where
         T: Clone + 'static,
@@ -126,18 +180,54 @@ impl Context {
         Dataset::new(self, Parallelized::new(items.into_iter().collect(), partitions))
     }
 
-    /// A dataset of whole numbers, cut into partitions of about the same size.
+    /// A dataset of whole numbers, cut into partitions of about the same size. Nobody holds them: tasks count.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// assert_eq!(ctx.range(3..8, 2).glom().collect()?, [vec![3, 4], vec![5, 6, 7]]);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn range(&self, range: Range<u64>, partitions: usize) -> Dataset<u64, RangeOf> {
         Dataset::new(self, RangeOf::new(range, partitions))
     }
 
-    /// The lines of a file, of a folder's files (without hidden ones and those that start with `_`), or of a glob's.
-    /// Line ends are taken off; `.gz` and `.zst` files are decompressed.
+    /// The lines of a file, of a folder's files (without hidden ones and those that start with `_`), or of a glob's. Line ends are taken
+    /// off; `.gz` and `.zst` files are decompressed.
+    ///
+    /// Files are listed now, and read by tasks. They are cut at line ends by their size, but not compressed ones. A task holds a block of
+    /// its part at a time, which its lines share. It fails where the text isn't UTF-8, unless `ingle.text.invalid-utf8=replace`.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("poem.txt").to_str().unwrap().to_owned();
+    /// # let ctx = Context::local();
+    /// std::fs::write(&path, "to be\nor not\n")?;
+    /// let lines = ctx.text_file(&path)?;
+    /// assert_eq!(lines.collect()?, ["to be", "or not"]);
+    /// assert_eq!(lines.flat_map(|line| line.words()).count()?, 4);
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file, no file that matches, or the job may not read it (`--allow-read`).
     pub fn text_file(&self, path: impl AsRef<str>) -> Result<Dataset<crate::Str, TextFile>> {
         self.text_file_with_partitions(path, 0)
     }
 
     /// As [`Context::text_file`], in at least so many partitions if the files can be cut so.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("poem.txt").to_str().unwrap().to_owned();
+    /// # let ctx = Context::local();
+    /// std::fs::write(&path, "to be\nor not\n")?;
+    /// assert_eq!(ctx.text_file_with_partitions(&path, 2)?.num_partitions(), 2);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn text_file_with_partitions(
         &self,
         path: impl AsRef<str>,
@@ -146,7 +236,18 @@ impl Context {
         Ok(Dataset::new(self, TextFile::open(self, path.as_ref(), partitions)?))
     }
 
-    /// Files as `(path, bytes)`, one partition each.
+    /// Files as `(path, bytes)`, one partition each; listed as by [`text_file`](Context::text_file). A task holds its file in memory,
+    /// decompressed.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("a.bin").to_str().unwrap().to_owned();
+    /// # let ctx = Context::local();
+    /// std::fs::write(&path, [1, 2, 3])?;
+    /// assert_eq!(ctx.whole_files(&path)?.values().collect()?, [vec![1, 2, 3]]);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn whole_files(
         &self,
         path: impl AsRef<str>,
@@ -155,6 +256,16 @@ impl Context {
     }
 
     /// As [`Context::whole_files`]; a file is never cut, so more partitions than files can't be had.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("a.bin").to_str().unwrap().to_owned();
+    /// # let ctx = Context::local();
+    /// std::fs::write(&path, [1, 2, 3])?;
+    /// assert_eq!(ctx.whole_files_with_partitions(&path, 8)?.num_partitions(), 1);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn whole_files_with_partitions(
         &self,
         path: impl AsRef<str>,
@@ -163,8 +274,29 @@ impl Context {
         Ok(Dataset::new(self, WholeFiles::open(self, path.as_ref(), partitions)?))
     }
 
-    /// The rows of CSV files whose first line names the columns. A row becomes a `T` by serde; fields are matched by
-    /// name. No field may contain a line break.
+    /// The rows of CSV files whose first line names the columns. A row becomes a `T` by serde; fields are matched by name. No field may
+    /// contain a line break.
+    ///
+    /// Files are listed, cut and held as by [`text_file`](Context::text_file). A row that is no `T`, or has not as many fields as the first
+    /// line, fails its task, with file and line.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("ages.csv").to_str().unwrap().to_owned();
+    /// # let ctx = Context::local();
+    /// #[derive(serde::Deserialize)]
+    /// struct Person {
+    ///     name: String,
+    ///     age: u32,
+    /// }
+    ///
+    /// std::fs::write(&path, "age,name\n31,ann\n28,bob\n")?;
+    /// let people = ctx.csv_file::<Person>(&path)?;
+    /// let names = people.filter(|person| person.age > 30).map(|person| person.name);
+    /// assert_eq!(names.collect()?, ["ann"]);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn csv_file<T: DeserializeOwned + 'static>(
         &self,
         path: impl AsRef<str>,
@@ -173,6 +305,17 @@ impl Context {
     }
 
     /// As [`Context::csv_file`], in at least so many partitions if the files can be cut so.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("ages.csv").to_str().unwrap().to_owned();
+    /// # let ctx = Context::local();
+    /// std::fs::write(&path, "age,name\n31,ann\n28,bob\n")?;
+    /// let rows = ctx.csv_file_with_partitions::<(u32, String)>(&path, 2)?;
+    /// assert_eq!((rows.num_partitions(), rows.keys().sum()?), (2, 59));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn csv_file_with_partitions<T: DeserializeOwned + 'static>(
         &self,
         path: impl AsRef<str>,
@@ -209,6 +352,17 @@ impl Context {
     }
 
     /// As [`Context::json_lines`], in at least so many partitions if the files can be cut so.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("numbers.json").to_str().unwrap().to_owned();
+    /// # let ctx = Context::local();
+    /// std::fs::write(&path, "[1]\n[2, 3]\n")?;
+    /// let lists = ctx.json_lines_with_partitions::<Vec<u32>>(&path, 2)?;
+    /// assert_eq!((lists.num_partitions(), lists.flat_map(|list| list).sum()?), (2, 6));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn json_lines_with_partitions<T: DeserializeOwned + 'static>(
         &self,
         path: impl AsRef<str>,
@@ -281,7 +435,20 @@ impl Context {
         Broadcast::new(value)
     }
 
-    /// Runs a closure once for each number, in tasks of their own, and gives what they returned, in order.
+    /// Runs a closure once for each number, in tasks of their own, and gives what they returned, in order. Runs now; all results must fit
+    /// in the driver's memory. A task that fails is tried again, and calls the closure again.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// assert_eq!(ctx.run_tasks(1..4, |n| n * n)?, [1, 4, 9]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If a task failed as often as it may, by a panic for example; then the others are stopped. If there are more than 4,294,967,295
+    /// numbers.
     pub fn run_tasks<R: Record>(
         &self,
         range: Range<u64>,
@@ -291,6 +458,14 @@ impl Context {
     }
 
     /// As [`Context::run_tasks`]; an `Err` fails its task with that text.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let error = ctx.try_run_tasks(0..2, |n| -> Result<u64> { bail!("{n} is bad") }).unwrap_err();
+    /// assert!(error.to_string().contains("0 is bad"));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn try_run_tasks<R: Record>(
         &self,
         range: Range<u64>,
@@ -300,6 +475,15 @@ impl Context {
     }
 
     /// As [`Context::run_tasks`], but gives `(number, result)` pairs as tasks end. Dropped early, it stops the rest.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let mut found = ctx.run_tasks_unordered(1..100, |n| n % 7 == 0)?;
+    /// let first = found.find(|result| matches!(result, Ok((_, true))));
+    /// assert!(first.transpose()?.is_some_and(|(n, _)| n % 7 == 0));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn run_tasks_unordered<R: Record>(
         &self,
         range: Range<u64>,

@@ -7,12 +7,31 @@ use crate::dataset::Dataset;
 use crate::plan::{Lineage, Plan};
 
 impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
-    /// Prints the stages that would compute this dataset, with their inputs and operators.
+    /// Prints the stages that would compute this dataset, with their inputs and operators. Nothing is computed.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// ctx.range(0..4, 2).map(|n| (n % 2, n)).reduce_by_key(|a, b| a + b).explain();
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn explain(&self) {
         print!("{}", self.explanation());
     }
 
-    /// What `explain` prints.
+    /// What [`explain`](Dataset::explain) prints.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let sums = ctx.range(0..4, 2).map(|n| (n % 2, n)).reduce_by_key(|a, b| a + b).values();
+    /// assert_eq!(
+    ///     sums.explanation(),
+    ///     "stage 0 (reduce_by_key): 2 tasks\n    range -> map -> reduce_by_key\n\
+    ///      stage 1 (result): 4 tasks, reads stage 0\n    values\n"
+    /// );
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn explanation(&self) -> String {
         let mut stages = Stages::default();
         let lineage = Lineage::of(|lineage| self.plan.lineage(lineage));

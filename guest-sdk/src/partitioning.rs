@@ -30,8 +30,18 @@ enum By {
 
 struct Function<K>(Box<dyn Fn(&K) -> usize>);
 
-/// Gives a key's partition by its hash, for [`Dataset::partition_by`](crate::Dataset::partition_by): as `reduce_by_key` and its kin
-/// do. Any other number of the key's own would do as well, but for those no shuffle is spared.
+/// Gives a key's partition by its hash, for [`Dataset::partition_by`](crate::Dataset::partition_by): as `reduce_by_key` and its kin do.
+/// Any other number of the key's own would do as well, but for those no shuffle is spared.
+///
+/// ```
+/// # use ingle::prelude::*;
+/// # let ctx = Context::local();
+/// let placed = ctx.range(0..8, 2).map(|n| (n, ())).partition_by_with_partitions(by_hash, 8);
+/// let sums = placed.map_values(|()| 1).reduce_by_key_with_partitions(|a, b| a + b, 8);
+/// assert!(!sums.explanation().contains("stage 2"), "one shuffle, not two");
+/// assert_eq!(by_hash(&7), by_hash(&7));
+/// # Ok::<(), Error>(())
+/// ```
 pub fn by_hash<K: Hash>(key: &K) -> usize {
     table::hash_of(key) as usize
 }
@@ -79,7 +89,13 @@ impl Partitioning {
         chosen
     }
 
-    /// How many partitions there are.
+    /// How many partitions there are: at least 1.
+    ///
+    /// ```
+    /// fn cut_by_key(plan: &impl ingle::Plan) -> Option<usize> {
+    ///     plan.partitioning().map(|partitioning| partitioning.partitions())
+    /// }
+    /// ```
     pub fn partitions(&self) -> usize {
         self.partitions
     }

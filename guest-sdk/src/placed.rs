@@ -45,7 +45,15 @@ impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
         self.partition_by_with_partitions(f, self.ctx.default_parallelism())
     }
 
-    /// As [`Dataset::partition_by`].
+    /// As [`Dataset::partition_by`], into so many partitions.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let pairs = ctx.range(0..6, 4).map(|n| (n, ())).partition_by_with_partitions(|n| *n as usize, 3);
+    /// assert_eq!(pairs.keys().glom().collect()?, [[0, 3], [1, 4], [2, 5]]);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn partition_by_with_partitions(
         &self,
         f: impl Fn(&K) -> usize + 'static,
@@ -81,7 +89,16 @@ impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
         self.repartition_and_sort_within_partitions_with_partitions(f, partitions)
     }
 
-    /// As [`Dataset::repartition_and_sort_within_partitions`].
+    /// As [`Dataset::repartition_and_sort_within_partitions`], into so many partitions.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let pairs = ctx.parallelize([3, 2, 1, 0].map(|n: u32| (n, ())), 2);
+    /// let sorted = pairs.repartition_and_sort_within_partitions_with_partitions(|n| *n as usize, 2);
+    /// assert_eq!(sorted.keys().glom().collect()?, [[0, 2], [1, 3]]);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn repartition_and_sort_within_partitions_with_partitions(
         &self,
         f: impl Fn(&K) -> usize + 'static,

@@ -31,7 +31,15 @@ impl<T: Key, P: Plan<Item = T>> Dataset<T, P> {
         self.subtract_with_partitions(other, self.ctx.default_parallelism())
     }
 
-    /// As [`Dataset::subtract`].
+    /// As [`Dataset::subtract`], into so many partitions.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let rest = ctx.range(0..6, 2).subtract_with_partitions(&ctx.range(1..6, 2), 1);
+    /// assert_eq!((rest.num_partitions(), rest.collect()?), (1, vec![0]));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn subtract_with_partitions<Q: Plan<Item = T>>(
         &self,
         other: &Dataset<T, Q>,
@@ -63,7 +71,15 @@ impl<T: Key, P: Plan<Item = T>> Dataset<T, P> {
         self.intersection_with_partitions(other, self.ctx.default_parallelism())
     }
 
-    /// As [`Dataset::intersection`].
+    /// As [`Dataset::intersection`], into so many partitions.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let both = ctx.range(0..4, 2).intersection_with_partitions(&ctx.range(3..6, 2), 1);
+    /// assert_eq!((both.num_partitions(), both.collect()?), (1, vec![3]));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn intersection_with_partitions<Q: Plan<Item = T>>(
         &self,
         other: &Dataset<T, Q>,
@@ -102,8 +118,17 @@ impl<T: Clone + 'static, P: Plan<Item = T>> Dataset<T, P> {
         self.then(|left| Cartesian::new(left, std::rc::Rc::clone(&other.plan)))
     }
 
-    /// As [`Dataset::cartesian`], in so many partitions: neighbours are put together, after this dataset was shuffled into more partitions if
-    /// there are too few.
+    /// As [`Dataset::cartesian`], in so many partitions: neighbours are put together, after this dataset was shuffled into more partitions
+    /// if there are too few.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let letters = ctx.parallelize(['a', 'b'], 2);
+    /// let pairs = ctx.range(0..4, 2).cartesian_with_partitions(&letters, 3);
+    /// assert_eq!((pairs.num_partitions(), pairs.count()?), (3, 8));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn cartesian_with_partitions<U: Record + Clone, Q: Plan<Item = U>>(
         &self,
         other: &Dataset<U, Q>,

@@ -44,7 +44,15 @@ impl Str {
         Str { len: block.len(), start: 0, block: Rc::new(block) }
     }
 
-    /// The string itself.
+    /// The string itself. Costs nothing; a `Str` derefs to it as well.
+    ///
+    /// ```
+    /// use ingle::Str;
+    ///
+    /// let line = Str::from("to be");
+    /// assert_eq!(line.as_str(), "to be");
+    /// assert!(line.starts_with("to"));
+    /// ```
     pub fn as_str(&self) -> &str {
         let bytes = &self.block[self.start..self.start + self.len];
         // SAFETY: every constructor takes `start` and `len` from a valid `str` within this block, and a block that is
@@ -55,7 +63,14 @@ impl Str {
         }
     }
 
-    /// A part of this string, sharing its block.
+    /// A part of this string, sharing its block: nothing is copied.
+    ///
+    /// ```
+    /// use ingle::Str;
+    ///
+    /// let line = Str::from("to be");
+    /// assert_eq!(line.slice(3..), "be");
+    /// ```
     ///
     /// # Panics
     ///
@@ -75,12 +90,28 @@ impl Str {
         Str::within(&self.block, self.start + start, part.len())
     }
 
-    /// The words of this string, cut at ASCII whitespace, sharing its block.
+    /// The words of this string, cut at ASCII whitespace, sharing its block: nothing is copied. No word is empty.
+    ///
+    /// ```
+    /// use ingle::Str;
+    ///
+    /// let words: Vec<Str> = Str::from(" to  be ").words().collect();
+    /// assert_eq!(words, ["to", "be"]);
+    /// ```
     pub fn words(&self) -> Words {
         Words { text: self.clone(), at: 0 }
     }
 
-    /// The fields of this string, cut at each `separator`, sharing its block. There is always one at least.
+    /// The fields of this string, cut at each `separator`, sharing its block: nothing is copied. There is always one at least; fields may
+    /// be empty.
+    ///
+    /// ```
+    /// use ingle::Str;
+    ///
+    /// let fields: Vec<Str> = Str::from("ann;;31").fields(';').collect();
+    /// assert_eq!(fields, ["ann", "", "31"]);
+    /// assert_eq!(Str::from("").fields(';').count(), 1);
+    /// ```
     pub fn fields(&self, separator: char) -> Fields {
         Fields { text: self.clone(), separator, at: Some(0) }
     }

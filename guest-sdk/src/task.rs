@@ -30,7 +30,16 @@ thread_local! {
 }
 
 impl TaskContext {
-    /// The context of the running task.
+    /// The context of the running task. Its partition is that of the whole task: where datasets were put together
+    /// ([`coalesce`](crate::Dataset::coalesce), [`union`](crate::Dataset::union)), not that of the dataset put in.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let placed = ctx.range(0..4, 2).map(|n| (TaskContext::get().partition, n));
+    /// assert_eq!(placed.collect()?, [(0, 0), (0, 1), (1, 2), (1, 3)]);
+    /// # Ok::<(), Error>(())
+    /// ```
     ///
     /// # Panics
     ///
@@ -44,7 +53,16 @@ impl TaskContext {
         }
     }
 
-    /// The context of the running task, or none in the driver.
+    /// The context of the running task, or none in the driver: for functions that both call.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let is_task = || TaskContext::try_get().is_some();
+    /// assert!(!is_task());
+    /// assert_eq!(ctx.run_tasks(0..2, move |_| is_task())?, [true, true]);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn try_get() -> Option<TaskContext> {
         CURRENT.get()
     }
@@ -98,7 +116,14 @@ impl TaskScope {
         CURRENT.set(None);
     }
 
-    /// Which task this is.
+    /// Which task this is: for plans, which are given their task.
+    ///
+    /// ```
+    /// # use ingle::TaskScope;
+    /// fn is_first_try(task: &TaskScope) -> bool {
+    ///     task.context().attempt == 0
+    /// }
+    /// ```
     pub fn context(&self) -> TaskContext {
         self.context
     }

@@ -66,7 +66,21 @@ pub(crate) fn succeeded<T>(result: Result<T>) -> T {
     }
 }
 
-/// The results of tasks as they end; made by [`Context::run_tasks_unordered`].
+/// The results of tasks as they end; made by [`Context::run_tasks_unordered`]. After an error there are no more. Dropped early, it
+/// stops the rest.
+///
+/// ```
+/// # use ingle::prelude::*;
+/// # let ctx = Context::local();
+/// let mut squares = Vec::new();
+/// for result in ctx.run_tasks_unordered(0..3, |n| n * n)? {
+///     let (_number, square) = result?;
+///     squares.push(square);
+/// }
+/// squares.sort();
+/// assert_eq!(squares, [0, 1, 4]);
+/// # Ok::<(), Error>(())
+/// ```
 pub struct TaskResults<R> {
     job: Option<Job>,
     start: u64,

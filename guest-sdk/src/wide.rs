@@ -10,9 +10,19 @@ use crate::shuffle::{Dependency, Exchanged};
 use crate::sort::Sorted;
 use crate::table::Key;
 
-/// Each has a form that is told how many partitions to make; the other takes the context's default.
+/// Each has a form that is told how many partitions to make (0 is taken as 1); the other takes the context's default.
 impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
-    /// The same records, evenly over so many partitions.
+    /// The same records, evenly over so many partitions. Always shuffles: each task deals its records out in turn, so all of them travel,
+    /// and their order is lost. Tasks hold only buffers. To have fewer partitions, [`coalesce`](Dataset::coalesce) may do without a
+    /// shuffle.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let spread = ctx.range(0..100, 1).repartition(4);
+    /// assert_eq!(spread.glom().map(|part| part.len()).collect()?, [25, 25, 25, 25]);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn repartition(&self, partitions: usize) -> Dataset<T, Exchanged<T>> {
         let dependency = Dependency::new(
             &self.ctx,
@@ -32,7 +42,17 @@ impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
         self.then(|_| Exchanged::new(dependency))
     }
 
-    /// Each record once.
+    /// Each record once. Always shuffles, by the records' hashes; of equal records a task sends one, or a few where its table didn't fit.
+    /// Tasks hold a partition's distinct records, or spill.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let mut letters = ctx.parallelize(['b', 'a', 'b'], 2).distinct().collect()?;
+    /// letters.sort();
+    /// assert_eq!(letters, ['a', 'b']);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn distinct(&self) -> Dataset<T, impl Plan<Item = T> + use<T, P>>
     where
         T: Key,
@@ -40,7 +60,15 @@ impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
         self.distinct_with_partitions(self.ctx.default_parallelism())
     }
 
-    /// As [`Dataset::distinct`].
+    /// As [`Dataset::distinct`], into so many partitions.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let remainders = ctx.range(0..10, 4).map(|n| n % 3).distinct_with_partitions(2);
+    /// assert_eq!((remainders.num_partitions(), remainders.count()?), (2, 3));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn distinct_with_partitions(
         &self,
         partitions: usize,
@@ -53,7 +81,18 @@ impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
             .keys()
     }
 
-    /// Each value of `f` with the records that have it. One value's records must fit in memory.
+    /// Each value of `f` with the records that have it. Always shuffles, and all records travel. Tasks hold a partition, or spill; one
+    /// value's records must fit in memory.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let words = ctx.parallelize(["to", "be", "not"].map(String::from), 2);
+    /// let mut sizes = words.group_by(|word| word.len()).map_values(|words| words.len()).collect()?;
+    /// sizes.sort();
+    /// assert_eq!(sizes, [(2, 2), (3, 1)]);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn group_by<K: Key>(
         &self,
         f: impl Fn(&T) -> K + 'static,
@@ -61,7 +100,15 @@ impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
         self.group_by_with_partitions(f, self.ctx.default_parallelism())
     }
 
-    /// As [`Dataset::group_by`].
+    /// As [`Dataset::group_by`], into so many partitions.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let groups = ctx.range(0..10, 4).group_by_with_partitions(|n| n % 3, 2);
+    /// assert_eq!((groups.num_partitions(), groups.count()?), (2, 3));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn group_by_with_partitions<K: Key>(
         &self,
         f: impl Fn(&T) -> K + 'static,
@@ -70,7 +117,20 @@ impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
         self.key_by(f).group_by_key_with_partitions(partitions)
     }
 
-    /// All records in the order of their keys, over all partitions. A job samples the keys first.
+    /// All records in the order of their keys, over all partitions. Always shuffles, by ranges of keys; equal keys lie in one partition.
+    ///
+    /// The first action runs a job before that samples the keys, to find ranges of about the same size: 60 keys of each partition or more
+    /// come to the driver. That computes this dataset, which is so computed twice; [persist](Dataset::persist) what costs much. One
+    /// partition needs no sample. Tasks hold a partition, or sort parts of it and spill them: it may be any size. `key` is called several
+    /// times for a record.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let words = ctx.parallelize(["not", "or", "question"].map(String::from), 2);
+    /// assert_eq!(words.sort_by(|word| word.len(), false).collect()?, ["question", "not", "or"]);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn sort_by<K: Record + Ord>(
         &self,
         key: impl Fn(&T) -> K + 'static,
@@ -79,7 +139,15 @@ impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
         self.sort_by_with_partitions(key, ascending, self.ctx.default_parallelism())
     }
 
-    /// As [`Dataset::sort_by`].
+    /// As [`Dataset::sort_by`], into so many partitions. Of few different keys some stay empty.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let numbers = ctx.parallelize([3, 1, 4, 1, 5], 2);
+    /// assert_eq!(numbers.sort_by_with_partitions(|n| *n, true, 1).collect()?, [1, 1, 3, 4, 5]);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn sort_by_with_partitions<K: Record + Ord>(
         &self,
         key: impl Fn(&T) -> K + 'static,
@@ -91,12 +159,29 @@ impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
 }
 
 impl<K: Record + Ord + Clone, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
-    /// All pairs in the order of their keys, over all partitions. A job samples the keys first.
+    /// All pairs in the order of their keys, over all partitions. It shuffles, samples, holds and spills as [`sort_by`](Dataset::sort_by)
+    /// does.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let pairs = ctx.parallelize([(2, 'b'), (3, 'c'), (1, 'a')], 2);
+    /// assert_eq!(pairs.sort_by_key(true).collect()?, [(1, 'a'), (2, 'b'), (3, 'c')]);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn sort_by_key(&self, ascending: bool) -> Dataset<(K, V), Sorted<(K, V), K>> {
         self.sort_by_key_with_partitions(ascending, self.ctx.default_parallelism())
     }
 
-    /// As [`Dataset::sort_by_key`].
+    /// As [`Dataset::sort_by_key`], into so many partitions.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let pairs = ctx.parallelize([(2, 'b'), (3, 'c'), (1, 'a')], 2);
+    /// assert_eq!(pairs.sort_by_key_with_partitions(false, 1).values().collect()?, ['c', 'b', 'a']);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn sort_by_key_with_partitions(
         &self,
         ascending: bool,

@@ -29,12 +29,29 @@ impl<R: 'static> JobHandle<R> {
         JobHandle::new(move || self.wait().map(f))
     }
 
-    /// Waits for the action's end, and gives its result.
+    /// Waits for the action's end, and gives its result; or the error of a task that failed as often as it may.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let count = ctx.range(0..10, 4).count_async()?;
+    /// assert_eq!(count.wait()?, 10);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn wait(self) -> Result<R> {
         (self.wait)()
     }
 
-    /// Stops the action. Its tasks end when they next ask their host for something.
+    /// Stops the action. Its tasks end when they next ask their host for something. What shuffles it had completed stays for later actions.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let squares = ctx.range(0..1_000, 4).map(|n| n * n);
+    /// squares.count_async()?.cancel();
+    /// assert_eq!(squares.take(2)?, [0, 1]);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn cancel(self) {}
 }
 
@@ -62,6 +79,14 @@ impl<R> fmt::Debug for JobHandle<R> {
 /// ```
 impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     /// As [`Dataset::collect`], without waiting for it.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let (small, large) = (ctx.range(0..2, 1).collect_async()?, ctx.range(7..9, 1).collect_async()?);
+    /// assert_eq!((large.wait()?, small.wait()?), (vec![7, 8], vec![0, 1]));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn collect_async(&self) -> Result<JobHandle<Vec<T>>>
     where
         T: Record,
@@ -70,13 +95,29 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     }
 
     /// As [`Dataset::count`], without waiting for it.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let count = ctx.range(0..10, 4).count_async()?;
+    /// assert_eq!(count.wait()?, 10);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn count_async(&self) -> Result<JobHandle<u64>> {
         let sizes = sizes(&self.ctx, &self.plan, 0..self.num_partitions())?;
         Ok(sizes.map(|sizes| sizes.into_iter().sum()))
     }
 
-    /// As [`Dataset::take`], without waiting for it. Only the first few partitions are computed meanwhile; more, if they are needed, as it is
+    /// As [`Dataset::take`], without waiting for it. Only the first partition is computed meanwhile; more, if they are needed, as it is
     /// waited for.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let first = ctx.range(0..10, 4).take_async(3)?;
+    /// assert_eq!(first.wait()?, [0, 1, 2]);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn take_async(&self, n: usize) -> Result<JobHandle<Vec<T>>>
     where
         T: Record,
@@ -105,6 +146,14 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     }
 
     /// As [`Dataset::reduce`], without waiting for it.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let greatest = ctx.range(0..10, 4).reduce_async(u64::max)?;
+    /// assert_eq!(greatest.wait()?, Some(9));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn reduce_async(&self, f: impl Fn(T, T) -> T + 'static) -> Result<JobHandle<Option<T>>>
     where
         T: Record,
@@ -119,6 +168,14 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     }
 
     /// As [`Dataset::aggregate`], without waiting for it.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let total = ctx.range(0..5, 2).aggregate_async(0, |sum, n| sum + n, |a, b| a + b)?;
+    /// assert_eq!(total.wait()?, 10);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn aggregate_async<U: Record + Clone>(
         &self,
         zero: U,
@@ -133,6 +190,16 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     }
 
     /// As [`Dataset::for_each`], without waiting for it.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let total = ctx.accumulator("total", 0);
+    /// let seen = total.clone();
+    /// ctx.range(0..4, 2).for_each_async(move |n| seen.add(n))?.wait()?;
+    /// assert_eq!(total.value(), 6);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn for_each_async(&self, f: impl Fn(T) + 'static) -> Result<JobHandle<()>> {
         let parts = self.summaries("for_each", move |plan, partition, task| {
             plan.compute(partition, task).for_each(&f)
@@ -141,6 +208,16 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     }
 
     /// As [`Dataset::for_each_partition`], without waiting for it.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let partitions = ctx.accumulator("partitions", 0u64);
+    /// let seen = partitions.clone();
+    /// ctx.range(0..4, 2).for_each_partition_async(move |_| seen.add(1))?.wait()?;
+    /// assert_eq!(partitions.value(), 2);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn for_each_partition_async(
         &self,
         f: impl Fn(Partition<T>) + 'static,
@@ -149,8 +226,19 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         Ok(self.summaries("for_each_partition", call)?.map(drop))
     }
 
-    /// As [`Dataset::save_as_text_file`], without waiting for it. Nothing shows in the folder before the handle was waited for; dropped before,
-    /// it is removed.
+    /// As [`Dataset::save_as_text_file`], without waiting for it. Nothing shows in the folder before the handle was waited for; dropped
+    /// before, it is removed.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("out").to_str().unwrap().to_owned();
+    /// # let ctx = Context::local();
+    /// let saving = ctx.range(0..3, 1).save_as_text_file_async(&path)?;
+    /// saving.wait()?;
+    /// assert_eq!(std::fs::read_to_string(format!("{path}/part-00000"))?, "0\n1\n2\n");
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn save_as_text_file_async(&self, path: impl AsRef<str>) -> Result<JobHandle<()>>
     where
         T: Display,
@@ -159,6 +247,17 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     }
 
     /// As [`Dataset::save_as_json`], without waiting for it; see [`Dataset::save_as_text_file_async`].
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("out").to_str().unwrap().to_owned();
+    /// # let ctx = Context::local();
+    /// let saving = ctx.parallelize([(1, "one")], 1).save_as_json_async(&path)?;
+    /// saving.wait()?;
+    /// assert_eq!(std::fs::read_to_string(format!("{path}/part-00000"))?, "[1,\"one\"]\n");
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn save_as_json_async(&self, path: impl AsRef<str>) -> Result<JobHandle<()>>
     where
         T: Serialize,
@@ -167,6 +266,22 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     }
 
     /// As [`Dataset::save_as_csv`], without waiting for it; see [`Dataset::save_as_text_file_async`].
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("out").to_str().unwrap().to_owned();
+    /// # let ctx = Context::local();
+    /// #[derive(serde::Serialize)]
+    /// struct Row {
+    ///     id: u32,
+    /// }
+    ///
+    /// let saving = ctx.range(1..3, 1).map(|id| Row { id: id as u32 }).save_as_csv_async(&path)?;
+    /// saving.wait()?;
+    /// assert_eq!(std::fs::read_to_string(format!("{path}/part-00000"))?, "id\n1\n2\n");
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn save_as_csv_async(&self, path: impl AsRef<str>) -> Result<JobHandle<()>>
     where
         T: Serialize,

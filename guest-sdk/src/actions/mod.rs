@@ -135,7 +135,14 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         }))
     }
 
-    /// All records, in the order of partitions.
+    /// All records, in the order of partitions. They travel to the driver, whose memory must hold them; [`take`](Dataset::take) gives some.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// assert_eq!(ctx.range(0..4, 2).map(|n| n + 1).collect()?, [1, 2, 3, 4]);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn collect(&self) -> Result<Vec<T>>
     where
         T: Record,
@@ -143,12 +150,28 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         self.collect_async()?.wait()
     }
 
-    /// How many records there are.
+    /// How many records there are. All are computed; only a number travels from each partition.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// assert_eq!(ctx.range(0..10, 4).filter(|n| n % 2 == 0).count()?, 5);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn count(&self) -> Result<u64> {
         self.count_async()?.wait()
     }
 
-    /// How often each record occurs.
+    /// How often each record occurs. Shuffles by the records' hashes, as [`reduce_by_key`](Dataset::reduce_by_key) of counts; then each
+    /// distinct record travels to the driver, whose memory must hold them.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let counts = ctx.parallelize(['a', 'b', 'a'], 2).count_by_value()?;
+    /// assert_eq!((counts[&'a'], counts[&'b']), (2, 1));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn count_by_value(&self) -> Result<HashMap<T, u64>>
     where
         T: Key,
@@ -157,7 +180,16 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         Ok(counts.collect()?.into_iter().collect())
     }
 
-    /// Reduces all records to one. `f` must give the same whatever the grouping.
+    /// Reduces all records to one; none of no records. `f` must give the same whatever the grouping; the order is kept. One record travels
+    /// from each partition, and the driver reduces these.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let words = ctx.parallelize(["to", "be", "or"].map(String::from), 2);
+    /// assert_eq!(words.reduce(|a, b| a + &b)?.as_deref(), Some("tobeor"));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn reduce(&self, f: impl Fn(T, T) -> T + 'static) -> Result<Option<T>>
     where
         T: Record,
@@ -165,7 +197,14 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         self.reduce_async(f)?.wait()
     }
 
-    /// As `reduce`, where each partition and the end start from `zero`.
+    /// As [`reduce`](Dataset::reduce), where each partition and the end start from `zero`, which so must change nothing.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// assert_eq!(ctx.range(1..5, 2).fold(1, |a, b| a * b)?, 24);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn fold(&self, zero: T, f: impl Fn(T, T) -> T + 'static) -> Result<T>
     where
         T: Record + Clone,
@@ -179,7 +218,20 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         )
     }
 
-    /// Brings all records together in a `U`: `add` takes a record in, `join` puts two parts together.
+    /// Brings all records together in a `U`: `add` takes a record in, `join` puts two parts together, in the order of partitions. Each
+    /// partition and the end start from `zero`.
+    ///
+    /// Tasks hold a `U` each, which travels to the driver; it holds those of all partitions, then joins them. Of many large ones
+    /// [`tree_aggregate`](Dataset::tree_aggregate) spares that.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let words = ctx.parallelize(["to", "be", "question"], 2);
+    /// let (count, length) = words.aggregate((0, 0), |t, w| (t.0 + 1, t.1 + w.len()), |a, b| (a.0 + b.0, a.1 + b.1))?;
+    /// assert_eq!((count, length), (3, 12));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn aggregate<U: Record + Clone>(
         &self,
         zero: U,
@@ -189,7 +241,19 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         self.aggregate_async(zero, add, join)?.wait()
     }
 
-    /// As `aggregate`, where tasks join the parts in so many rounds before the driver does: for many partitions of large parts.
+    /// As [`aggregate`](Dataset::aggregate), where tasks join the parts in rounds before the driver does: for many partitions of large
+    /// parts.
+    ///
+    /// There are up to `depth - 1` rounds, each a shuffle of the parts, in which a task joins several. So `join` must give the same in any
+    /// order.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let total = ctx.range(0..100, 16).tree_aggregate(0, |sum, n| sum + n, |a, b| a + b, 2)?;
+    /// assert_eq!(total, 4950);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn tree_aggregate<U: Record + Clone>(
         &self,
         zero: U,
@@ -220,24 +284,65 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         Ok(parts.into_iter().fold(zero, |first, second| join(first, second)))
     }
 
-    /// Calls `f` with each record, in tasks.
+    /// Calls `f` with each record, in tasks. What `f` changes in what it captured is changed in its task only, and a task that is tried
+    /// again calls it again; an [accumulator](crate::Context::accumulator) brings things back, and counts a task once.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let total = ctx.accumulator("total", 0);
+    /// let seen = total.clone();
+    /// ctx.range(0..4, 2).for_each(move |n| seen.add(n))?;
+    /// assert_eq!(total.value(), 6);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn for_each(&self, f: impl Fn(T) + 'static) -> Result<()> {
         self.for_each_async(f)?.wait()
     }
 
-    /// Calls `f` with each partition's records, in tasks.
+    /// Calls `f` with each partition's records as an iterator, in tasks; see [`for_each`](Dataset::for_each). They are computed as `f`
+    /// takes them.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let total = ctx.accumulator("total", 0);
+    /// let seen = total.clone();
+    /// ctx.range(0..4, 2).for_each_partition(move |numbers| seen.add(numbers.sum::<u64>()))?;
+    /// assert_eq!(total.value(), 6);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn for_each_partition(&self, f: impl Fn(Partition<T>) + 'static) -> Result<()> {
         self.for_each_partition_async(f)?.wait()
     }
 }
 
 impl<K: Key, V: 'static, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
-    /// How many records each key has.
+    /// How many records each key has. Keys alone are shuffled, counted as by [`count_by_value`](Dataset::count_by_value), also where they
+    /// lie in place; then all distinct ones travel to the driver, whose memory must hold them.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let counts = ctx.parallelize([('a', 1), ('b', 2), ('a', 3)], 2).count_by_key()?;
+    /// assert_eq!(counts[&'a'], 2);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn count_by_key(&self) -> Result<HashMap<K, u64>> {
         self.keys().count_by_value()
     }
 
-    /// All values of a key.
+    /// All values of a key. Nothing is shuffled. Where pairs lie by their keys, one task computes the key's partition, else all partitions
+    /// are computed; only the key's values travel.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let pairs = ctx.parallelize([('a', 1), ('b', 2), ('a', 3)], 2);
+    /// assert_eq!(pairs.lookup(&'a')?, [1, 3]);
+    /// assert_eq!(pairs.reduce_by_key(|a, b| a + b).lookup(&'a')?, [4]);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn lookup(&self, key: &K) -> Result<Vec<V>>
     where
         K: Clone + Hash,

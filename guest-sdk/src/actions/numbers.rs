@@ -102,7 +102,15 @@ impl Moments {
 }
 
 impl<T: Number, P: Plan<Item = T>> Dataset<T, P> {
-    /// The sum; 0 of no numbers.
+    /// The sum; 0 of no numbers. A sum travels from each partition. It overflows as Rust's own does: where overflow is checked, the task or
+    /// the driver panics.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// assert_eq!(ctx.range(0..5, 2).sum()?, 10);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn sum(&self) -> Result<T>
     where
         T: Record + Sum<T>,
@@ -115,13 +123,28 @@ impl<T: Number, P: Plan<Item = T>> Dataset<T, P> {
         Ok(parts.into_iter().chain([T::ZERO]).sum())
     }
 
-    /// The mean.
+    /// The mean; none of no numbers. Computed as [`stats`](Dataset::stats), in floats.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// assert_eq!(ctx.parallelize([1, 2, 6], 2).mean()?, Some(3.0));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn mean(&self) -> Result<Option<f64>> {
         let stats = self.stats()?;
         Ok((stats.count > 0).then_some(stats.mean))
     }
 
-    /// Count, sum, mean, standard deviation, least and greatest, in one pass.
+    /// Count, sum, mean, standard deviation, least and greatest, in one pass and in floats. A few numbers travel from each partition.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let stats = ctx.parallelize([2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0], 3).stats()?;
+    /// assert_eq!((stats.count, stats.mean, stats.stdev, stats.max), (8, 5.0, 2.0, 9.0));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn stats(&self) -> Result<Stats> {
         let parts = self.summaries("stats", |plan: Rc<P>, partition, task| {
             plan.compute(partition, task)
@@ -138,8 +161,20 @@ impl<T: Number, P: Plan<Item = T>> Dataset<T, P> {
         })
     }
 
-    /// How many numbers lie between each two neighbouring bounds: from the lower to below the upper, in the last up to it.
-    /// Numbers outside all bounds don't count.
+    /// How many numbers lie between each two neighbouring bounds: from the lower to below the upper, in the last up to it. Numbers outside
+    /// all bounds don't count, nor does NaN. A count for each such bucket travels from each partition.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let numbers = ctx.parallelize([1, 2, 3, 4, 9], 2);
+    /// assert_eq!(numbers.histogram(&[0.0, 2.0, 4.0])?, [1, 3]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Before anything runs, if there are fewer than two bounds, or they aren't in ascending order.
     pub fn histogram(&self, bounds: &[f64]) -> Result<Vec<u64>> {
         let ([first, .., last], true) = (bounds, bounds.is_sorted()) else {
             return Err(told(format!(

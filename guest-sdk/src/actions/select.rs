@@ -27,22 +27,53 @@ fn smallest<T: Ord>(records: impl Iterator<Item = T>, n: usize) -> Vec<T> {
 }
 
 impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
-    /// The first `n` records. Computes a few partitions first, and more only as they are needed.
+    /// The first `n` records, in the order of partitions. They travel to the driver.
+    ///
+    /// The first partition is computed, then as long as there are too few records four times as many as before, in a job each: of each only
+    /// as far as `n` records go, unless it is [persisted](Dataset::persist), and so stored to its end. Shuffles before run whole.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// assert_eq!(ctx.range(0..1_000_000, 100).take(3)?, [0, 1, 2]);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn take(&self, n: usize) -> Result<Vec<T>> {
         self.take_async(n)?.wait()
     }
 
-    /// The first record.
+    /// The first record, if there is any; computed as [`take`](Dataset::take) does.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// assert_eq!(ctx.range(0..10, 4).filter(|n| *n > 6).first()?, Some(7));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn first(&self) -> Result<Option<T>> {
         Ok(self.take(1)?.pop())
     }
 
-    /// Whether there is no record.
+    /// Whether there is no record. Ends with the first one; computed as [`take`](Dataset::take) does.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// assert!(ctx.range(0..10, 4).filter(|n| *n > 9).is_empty()?);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn is_empty(&self) -> Result<bool> {
         Ok(self.first()?.is_none())
     }
 
-    /// The least record. Of records that can't be compared (a NaN) it gives any.
+    /// The least record; none of no records. Of records that can't be compared (a NaN) it gives any. One travels from each partition.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// assert_eq!(ctx.parallelize([3.5, 1.5, 2.0], 2).min()?, Some(1.5));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn min(&self) -> Result<Option<T>>
     where
         T: PartialOrd,
@@ -50,7 +81,14 @@ impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
         self.reduce(|known, record| if record < known { record } else { known })
     }
 
-    /// The greatest record. Of records that can't be compared (a NaN) it gives any.
+    /// The greatest record; none of no records. Of records that can't be compared (a NaN) it gives any. One travels from each partition.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// assert_eq!(ctx.parallelize(["to", "be"].map(String::from), 2).max()?.as_deref(), Some("to"));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn max(&self) -> Result<Option<T>>
     where
         T: PartialOrd,
@@ -58,7 +96,15 @@ impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
         self.reduce(|known, record| if record > known { record } else { known })
     }
 
-    /// The `n` smallest records, in order.
+    /// The `n` smallest records, in order. Nothing is shuffled. Tasks hold `n` records each, which travel to the driver; it holds those of
+    /// all partitions, so for a large `n` [`sort_by`](Dataset::sort_by) and [`take`](Dataset::take) do better.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// assert_eq!(ctx.parallelize([3, 1, 4, 1, 5], 2).take_ordered(3)?, [1, 1, 3]);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn take_ordered(&self, n: usize) -> Result<Vec<T>>
     where
         T: Ord,
@@ -70,7 +116,14 @@ impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
         Ok(smallest(parts.into_iter().flatten(), n))
     }
 
-    /// The `n` largest records, the largest first.
+    /// The `n` largest records, the largest first. Held and travelling as with [`take_ordered`](Dataset::take_ordered).
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// assert_eq!(ctx.parallelize([3, 1, 4, 1, 5], 2).top(2)?, [5, 4]);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn top(&self, n: usize) -> Result<Vec<T>>
     where
         T: Ord,
@@ -83,8 +136,20 @@ impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
         Ok(reversed.into_iter().map(|Reverse(record)| record).collect())
     }
 
-    /// `n` records by chance, or all if there are fewer; with replacement always `n` unless there are none. The same
-    /// seed gives the same ones.
+    /// `n` records by chance, or all if there are fewer; with replacement always `n` unless there are none. The same seed gives the same
+    /// ones, if partitions hold the same records in the same order.
+    ///
+    /// Without replacement tasks hold `n` records each, which travel to the driver. With it a first job counts the records, so that the
+    /// dataset is computed twice, and only those that are drawn travel.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let some = ctx.range(0..100, 4).take_sample(false, 5, 7)?;
+    /// assert_eq!(some.len(), 5);
+    /// assert_eq!(ctx.range(0..3, 2).take_sample(true, 5, 7)?.len(), 5);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn take_sample(&self, with_replacement: bool, n: usize, seed: u64) -> Result<Vec<T>>
     where
         T: Clone,

@@ -18,8 +18,8 @@ use crate::table::Key;
 /// Both datasets are shuffled by their keys' hashes, but for one whose records lie where they must already: it was made by an operator by
 /// key with as many partitions, or by [`partition_by`](Dataset::partition_by), and only its values were changed since.
 ///
-/// Each operator has a form that is told how many partitions to make. The other takes the context's default, or what one of the inputs has if
-/// that is more and its records lie by their keys.
+/// Each operator has a form that is told how many partitions to make (0 is taken as 1). The other takes the context's default, or what
+/// one of the inputs has if that is more and its records lie by their keys.
 ///
 /// Tasks hold one partition of `other` in memory while this dataset's streams past it, so the smaller one should be `other`. What doesn't fit
 /// is spilled; one key's values must fit.
@@ -60,7 +60,16 @@ impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
         self.then(|left| CoGrouped::new(&self.ctx, &left, &other.plan, partitioning))
     }
 
-    /// As [`Dataset::cogroup`].
+    /// As [`Dataset::cogroup`], into so many partitions.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let pairs = ctx.parallelize([('a', 1), ('b', 2)], 2);
+    /// let both = pairs.cogroup_with_partitions(&pairs, 3);
+    /// assert_eq!((both.num_partitions(), both.lookup(&'a')?), (3, vec![(vec![1], vec![1])]));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn cogroup_with_partitions<W: Record, Q: Plan<Item = (K, W)>>(
         &self,
         other: &Dataset<(K, W), Q>,
@@ -84,7 +93,8 @@ impl<K: Key + Clone, V: Record + Clone, P: Plan<Item = (K, V)>> Dataset<(K, V), 
         self.then(|left| Joined::new(&self.ctx, name, &left, &other.plan, partitioning))
     }
 
-    /// Each pair of values that a key has in both datasets.
+    /// Each pair of values that a key has in both datasets. Shuffles what doesn't lie in place already; tasks hold a partition of `other`,
+    /// or spill both, and one key's values must fit in memory.
     ///
     /// ```
     /// # use ingle::prelude::*;
@@ -101,7 +111,16 @@ impl<K: Key + Clone, V: Record + Clone, P: Plan<Item = (K, V)>> Dataset<(K, V), 
         self.joined("join", other, None)
     }
 
-    /// As [`Dataset::join`].
+    /// As [`Dataset::join`], into so many partitions.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let pairs = ctx.parallelize([('a', 1), ('b', 2)], 2);
+    /// let joined = pairs.join_with_partitions(&pairs, 3);
+    /// assert_eq!((joined.num_partitions(), joined.lookup(&'a')?), (3, vec![(1, 1)]));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn join_with_partitions<W: Record + Clone, Q: Plan<Item = (K, W)>>(
         &self,
         other: &Dataset<(K, W), Q>,
@@ -129,7 +148,16 @@ impl<K: Key + Clone, V: Record + Clone, P: Plan<Item = (K, V)>> Dataset<(K, V), 
         self.joined("left_outer_join", other, None)
     }
 
-    /// As [`Dataset::left_outer_join`].
+    /// As [`Dataset::left_outer_join`], into so many partitions.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let pairs = ctx.parallelize([('a', 1), ('b', 2)], 2);
+    /// let joined = pairs.left_outer_join_with_partitions(&pairs.filter(|(key, _)| *key == 'a'), 3);
+    /// assert_eq!((joined.num_partitions(), joined.lookup(&'b')?), (3, vec![(2, None)]));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn left_outer_join_with_partitions<W: Record + Clone, Q: Plan<Item = (K, W)>>(
         &self,
         other: &Dataset<(K, W), Q>,
@@ -157,7 +185,16 @@ impl<K: Key + Clone, V: Record + Clone, P: Plan<Item = (K, V)>> Dataset<(K, V), 
         self.joined("right_outer_join", other, None)
     }
 
-    /// As [`Dataset::right_outer_join`].
+    /// As [`Dataset::right_outer_join`], into so many partitions.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let pairs = ctx.parallelize([('a', 1), ('b', 2)], 2);
+    /// let joined = pairs.filter(|(key, _)| *key == 'a').right_outer_join_with_partitions(&pairs, 3);
+    /// assert_eq!((joined.num_partitions(), joined.lookup(&'b')?), (3, vec![(None, 2)]));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn right_outer_join_with_partitions<W: Record + Clone, Q: Plan<Item = (K, W)>>(
         &self,
         other: &Dataset<(K, W), Q>,
@@ -185,7 +222,16 @@ impl<K: Key + Clone, V: Record + Clone, P: Plan<Item = (K, V)>> Dataset<(K, V), 
         self.joined("full_outer_join", other, None)
     }
 
-    /// As [`Dataset::full_outer_join`].
+    /// As [`Dataset::full_outer_join`], into so many partitions.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let (left, right) = (ctx.parallelize([('a', 1)], 1), ctx.parallelize([('b', 2)], 1));
+    /// let joined = left.full_outer_join_with_partitions(&right, 3);
+    /// assert_eq!((joined.num_partitions(), joined.lookup(&'b')?), (3, vec![(None, Some(2))]));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn full_outer_join_with_partitions<W: Record + Clone, Q: Plan<Item = (K, W)>>(
         &self,
         other: &Dataset<(K, W), Q>,
@@ -213,7 +259,16 @@ impl<K: Key + Clone, V: Record + Clone, P: Plan<Item = (K, V)>> Dataset<(K, V), 
         self.joined::<_, _, Without>("subtract_by_key", &other.map_values(|_| ()), None)
     }
 
-    /// As [`Dataset::subtract_by_key`].
+    /// As [`Dataset::subtract_by_key`], into so many partitions.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let ctx = Context::local();
+    /// let pairs = ctx.parallelize([('a', 1), ('b', 2)], 2);
+    /// let rest = pairs.subtract_by_key_with_partitions(&ctx.parallelize([('a', ())], 1), 3);
+    /// assert_eq!((rest.num_partitions(), rest.collect()?), (3, vec![('b', 2)]));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn subtract_by_key_with_partitions<W: 'static, Q: Plan<Item = (K, W)>>(
         &self,
         other: &Dataset<(K, W), Q>,
