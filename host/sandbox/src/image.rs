@@ -1,15 +1,17 @@
 //! Images: a driver's memory as it was when it ran an action, held once, mapped by all tasks.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 
 use ingle_core::memory::{MemoryPool, MemoryUse, Reservation};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
 use crate::component::ComponentHash;
+use crate::layers::{Layer, Part, Parts};
 use crate::memory::COPIED;
 use crate::ranges::{PAGE, ZEROS};
-use crate::written::View;
 
 /// A picture of a driver's memory. Clones share it.
 #[derive(Clone)]
@@ -19,18 +21,31 @@ struct Inner {
     /// The first pages, which are copied: those that hold anything.
     head: Vec<Option<Box<[u8; PAGE]>>>,
     /// All others, which are mapped.
-    fd: OwnedFd,
+    parts: Parts,
     /// Where the picture began in the driver's memory.
     base: u64,
     length: u64,
     /// Its bytes mean something only to the component that they come from.
     component: ComponentHash,
-    /// Made when a page of the file is first put back.
-    view: OnceLock<Option<View>>,
-    /// Made when the picture is first sent elsewhere.
-    pieces: OnceLock<Arc<[PieceHash]>>,
-    _charge: Reservation,
+    pieces: Hashes,
+    /// Those of the picture before, and which pieces changed since.
+    before: Option<(Hashes, BTreeSet<usize>)>,
+    _charges: Vec<Arc<Reservation>>,
 }
+
+/// Made when the picture is first sent elsewhere.
+type Hashes = Arc<OnceLock<Arc<[PieceHash]>>>;
+
+/// What the next picture of the same memory needs of this one. Charged to nobody: the driver's memory, which it lies over, is.
+pub struct Before {
+    parts: Parts,
+    base: u64,
+    length: u64,
+    pieces: Hashes,
+}
+
+/// A picture in more parts than this is taken as a whole again: each part is a mapping, in each task.
+const MAX_PARTS: usize = 256;
 
 /// Bytes of a picture that travel, and are named, together: all of its pieces but the last have so many.
 pub const PIECE: usize = 256 << 10;
@@ -50,20 +65,54 @@ pub enum CaptureError {
     Kernel(#[from] rustix::io::Errno),
 }
 
-/// Runs of pages in `bytes` from page `first` on that hold anything but zeroes, as (offset, length).
-fn pages_in_use(bytes: &[u8], first: usize) -> Vec<(usize, usize)> {
-    let mut runs: Vec<(usize, usize)> = Vec::new();
-    for (i, page) in bytes.chunks(PAGE).enumerate().skip(first) {
+/// Runs of pages in a part of `bytes` that hold anything but zeroes.
+fn pages_in_use(bytes: &[u8], part: Range<usize>) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for (i, page) in bytes[part.clone()].chunks(PAGE).enumerate() {
         if page == &ZEROS[..page.len()] {
             continue;
         }
-        let offset = i * PAGE;
+        let start = part.start + i * PAGE;
         match runs.last_mut() {
-            Some((start, length)) if *start + *length == offset => *length += page.len(),
-            _ => runs.push((offset, page.len())),
+            Some(last) if last.end == start => last.end += page.len(),
+            _ => runs.push(start..start + page.len()),
         }
     }
     runs
+}
+
+/// The first pages, but for those of zeros.
+fn head(bytes: &[u8]) -> Vec<Option<Box<[u8; PAGE]>>> {
+    let pages = bytes[..bytes.len().min(COPIED)].as_chunks().0.iter();
+    pages.map(|page| (*page != ZEROS).then(|| Box::new(*page))).collect()
+}
+
+/// A file in memory, as long as `bytes`, that has some parts of them, but for pages of zeros.
+fn file(bytes: &[u8], parts: &[Range<usize>]) -> Result<OwnedFd, rustix::io::Errno> {
+    let fd = memfd_create("ingle-image", MemfdFlags::CLOEXEC)?;
+    ftruncate(&fd, bytes.len() as u64)?;
+    for run in parts.iter().flat_map(|part| pages_in_use(bytes, part.clone())) {
+        let mut at = run.start as u64;
+        let mut rest = &bytes[run];
+        while !rest.is_empty() {
+            let written = rustix::io::pwrite(&fd, rest, at)?;
+            rest = &rest[written..];
+            at += written as u64;
+        }
+    }
+    Ok(fd)
+}
+
+impl Before {
+    /// Where the picture began in the driver's memory.
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Bytes.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
 }
 
 impl Image {
@@ -75,63 +124,112 @@ impl Image {
         bytes: &[u8],
         pool: &MemoryPool,
     ) -> Result<Self, CaptureError> {
-        let charge = pool.reserve(MemoryUse::Image, bytes.len() as u64)?;
-        let head: Vec<_> = bytes[..bytes.len().min(COPIED)]
-            .as_chunks()
-            .0
-            .iter()
-            .map(|page| (*page != ZEROS).then(|| Box::new(*page)))
-            .collect();
-        let runs = pages_in_use(bytes, head.len());
-        let fd = memfd_create("ingle-image", MemfdFlags::CLOEXEC)?;
-        ftruncate(&fd, bytes.len() as u64)?;
-        for (offset, length) in runs {
-            let mut rest = &bytes[offset..offset + length];
-            let mut at = offset as u64;
-            while !rest.is_empty() {
-                let written = rustix::io::pwrite(&fd, rest, at)?;
-                rest = &rest[written..];
-                at += written as u64;
-            }
-        }
-        Ok(Self::of(head, fd, component, base, bytes.len() as u64, charge))
+        // Before anything is copied.
+        let charge = Arc::new(pool.reserve(MemoryUse::Image, bytes.len() as u64)?);
+        let head = head(bytes);
+        let mapped = head.len() * PAGE..bytes.len();
+        let fd = file(bytes, std::slice::from_ref(&mapped))?;
+        let layer = Layer::new(fd, bytes.len(), charge.bytes());
+        layer.paid_by(&charge);
+        let mut parts = Parts::default();
+        parts.push(mapped, &layer);
+        Self::of(head, parts, component, base, bytes.len() as u64, None, pool)
     }
 
-    /// A picture that was taken elsewhere and put into a file, piece by piece. The file must not change any more.
-    pub fn from_file(
+    /// The next picture of a memory over which the last one lies. `own` are the pages beyond its first ones, counted from these on, that
+    /// changed since; of the others nothing is copied. None if so much changed that a whole picture is as good.
+    pub fn capture_changes(
+        component: ComponentHash,
+        before: &Before,
+        bytes: &[u8],
+        own: &[u32],
+        pool: &MemoryPool,
+    ) -> Result<Option<Self>, CaptureError> {
+        let head = head(bytes);
+        let (from, grown) = (head.len() * PAGE, before.length as usize);
+        if grown > bytes.len() || grown < COPIED {
+            return Ok(None);
+        }
+        let mut changed: BTreeSet<usize> =
+            own.iter().map(|page| (from + *page as usize * PAGE) / PIECE).collect();
+        changed.extend(grown / PIECE..bytes.len().div_ceil(PIECE));
+        let mut ranges: Vec<Range<usize>> = Vec::new();
+        for piece in &changed {
+            let piece = (piece * PIECE).max(from)..((piece + 1) * PIECE).min(bytes.len());
+            match ranges.last_mut() {
+                Some(last) if last.end == piece.start => last.end = piece.end,
+                _ if piece.is_empty() => {}
+                _ => ranges.push(piece),
+            }
+        }
+        let new: usize = ranges.iter().map(Range::len).sum();
+        if new > bytes.len() / 2 {
+            return Ok(None);
+        }
+        let charge = Arc::new(pool.reserve(MemoryUse::Image, new as u64)?);
+        let layer = Layer::new(file(bytes, &ranges)?, bytes.len(), charge.bytes());
+        layer.paid_by(&charge);
+        let parts = before.parts.overlaid(&ranges, &layer);
+        if parts.count() > MAX_PARTS {
+            return Ok(None);
+        }
+        // Whether the first pages changed is known to nobody.
+        changed.extend(0..COPIED.div_ceil(PIECE));
+        let before_this = Some((before.pieces.clone(), changed));
+        let length = bytes.len() as u64;
+        Self::of(head, parts, component, before.base, length, before_this, pool).map(Some)
+    }
+
+    /// A picture that was taken elsewhere and put into files, piece by piece: for each piece the file that has it, at its offset. The
+    /// files must not change any more.
+    pub fn from_layers(
         component: ComponentHash,
         base: u64,
         length: u64,
-        file: OwnedFd,
+        pieces: &[Arc<Layer>],
         pool: &MemoryPool,
     ) -> Result<Self, CaptureError> {
-        if rustix::fs::fstat(&file)?.st_size.cast_unsigned() != length
-            || !base.is_multiple_of(PAGE as u64)
-        {
-            return Err(CaptureError::Kernel(rustix::io::Errno::INVAL));
+        let invalid = || CaptureError::Kernel(rustix::io::Errno::INVAL);
+        let size = usize::try_from(length).map_err(|_| invalid())?;
+        if !base.is_multiple_of(PAGE as u64) || size.div_ceil(PIECE) != pieces.len() {
+            return Err(invalid());
         }
-        let charge = pool.reserve(MemoryUse::Image, length)?;
-        let copied = length.min(COPIED as u64) as usize / PAGE;
-        let mut head = Vec::with_capacity(copied);
-        let mut page = Box::new([0; PAGE]);
-        for number in 0..copied {
-            read_exact_at(&file, &mut *page, (number * PAGE) as u64)?;
-            head.push((*page != ZEROS).then(|| page.clone()));
+        let mut all = Parts::default();
+        for (number, layer) in pieces.iter().enumerate() {
+            let piece = number * PIECE..((number + 1) * PIECE).min(size);
+            if rustix::fs::fstat(layer.fd())?.st_size.cast_unsigned() < piece.end as u64 {
+                return Err(invalid());
+            }
+            all.push(piece, layer);
         }
-        Ok(Self::of(head, file, component, base, length, charge))
+        let mut first = vec![0; size.min(COPIED)];
+        all.read_at(&mut first, 0)?;
+        let head = head(&first);
+        let mut parts = Parts::default();
+        for Part { bytes, layer } in all.iter() {
+            parts.push(bytes.start.max(head.len() * PAGE)..bytes.end, layer);
+        }
+        Self::of(head, parts, component, base, length, None, pool)
     }
 
     fn of(
         head: Vec<Option<Box<[u8; PAGE]>>>,
-        fd: OwnedFd,
+        parts: Parts,
         component: ComponentHash,
         base: u64,
         length: u64,
-        charge: Reservation,
-    ) -> Self {
-        let (view, pieces) = (OnceLock::new(), OnceLock::new());
-        let inner = Inner { head, fd, base, length, component, view, pieces, _charge: charge };
-        Self(Arc::new(inner))
+        before: Option<(Hashes, BTreeSet<usize>)>,
+        pool: &MemoryPool,
+    ) -> Result<Self, CaptureError> {
+        let (pieces, _charges) = (Hashes::default(), parts.charge(pool)?);
+        let inner = Inner { head, parts, base, length, component, pieces, before, _charges };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// What the next picture needs of this one.
+    pub fn before(&self) -> Before {
+        let Inner { parts, base, length, pieces, .. } = &*self.0;
+        Before { parts: parts.clone(), base: *base, length: *length, pieces: pieces.clone() }
     }
 
     /// How many bytes the piece at this place has; none if there is no such piece.
@@ -146,8 +244,8 @@ impl Image {
         let Some(length) = self.piece_length(piece) else { return Ok(()) };
         buffer.resize(length, 0);
         let start = piece * PIECE;
-        read_exact_at(&self.0.fd, buffer, start as u64)?;
-        // The file doesn't have the first pages.
+        // The first pages are in no file, or nobody knows.
+        self.0.parts.read_at(buffer, start)?;
         for (number, page) in self.0.head.iter().enumerate() {
             let at = (number * PAGE).checked_sub(start);
             let place = at.and_then(|at| buffer.get_mut(at..at + PAGE));
@@ -167,6 +265,14 @@ impl Image {
         let count = self.length().div_ceil(PIECE as u64) as usize;
         let mut pieces = Vec::with_capacity(count);
         for piece in 0..count {
+            let known = self.0.before.as_ref().and_then(|(before, changed)| {
+                let same = !changed.contains(&piece);
+                before.get()?.get(piece).copied().filter(|_| same)
+            });
+            if let Some(known) = known {
+                pieces.push(known);
+                continue;
+            }
             self.read_piece(piece, &mut buffer)?;
             let is_zero = buffer.chunks(PAGE).all(|page| page == &ZEROS[..page.len()]);
             pieces.push(if is_zero { ZERO_PIECE } else { *blake3::hash(&buffer).as_bytes() });
@@ -203,35 +309,14 @@ impl Image {
     pub fn page(&self, number: usize) -> Option<*const u8> {
         match self.0.head.get(number) {
             Some(page) => Some(page.as_deref().unwrap_or(&ZEROS).as_ptr()),
-            None => {
-                let map = || View::new(self.fd(), self.length() as usize).ok();
-                self.0.view.get_or_init(map).as_ref()?.page(number)
-            }
+            None => self.0.parts.at(number.checked_mul(PAGE)?)?.layer.page(number),
         }
     }
 
-    /// The file to map, with all but the first pages, at their places.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.0.fd.as_fd()
+    /// Where all but the first pages are: files to map, each at the part's offset.
+    pub fn parts(&self) -> &Parts {
+        &self.0.parts
     }
-}
-
-/// Fills a buffer from a file. One that ends before is filled with zeros.
-fn read_exact_at(
-    file: &OwnedFd,
-    mut buffer: &mut [u8],
-    mut at: u64,
-) -> Result<(), rustix::io::Errno> {
-    while !buffer.is_empty() {
-        let n = rustix::io::pread(file, &mut *buffer, at)?;
-        if n == 0 {
-            buffer.fill(0);
-            break;
-        }
-        buffer = &mut buffer[n..];
-        at += n as u64;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -250,11 +335,12 @@ mod tests {
         bytes[COPIED + 9 * PAGE + 4095] = 3;
         let image = Image::capture(ComponentHash::of(b""), 0, &bytes, &pool).unwrap();
         assert_eq!(pool.usage().of(MemoryUse::Image), bytes.len() as u64);
-        let blocks = rustix::fs::fstat(image.fd()).unwrap().st_blocks as usize * 512;
+        let layer = &image.parts().at(COPIED).unwrap().layer;
+        let blocks = rustix::fs::fstat(layer.fd()).unwrap().st_blocks as usize * 512;
         assert_eq!(blocks, 3 * PAGE);
-        let mut back = vec![9; bytes.len()];
-        assert_eq!(rustix::io::pread(image.fd(), &mut back, 0).unwrap(), bytes.len());
-        assert!(back[COPIED..] == bytes[COPIED..]);
+        let mut back = vec![9; bytes.len() - COPIED];
+        image.parts().read_at(&mut back, COPIED).unwrap();
+        assert!(back == bytes[COPIED..]);
         assert_eq!(image.head().len(), first);
         assert!(image.head().iter().enumerate().all(|(i, page)| page.is_some() == (i == 5)));
         drop(image);
@@ -284,8 +370,12 @@ mod tests {
             std::os::unix::fs::FileExt::write_all_at(&file, &buffer, (number * PIECE) as u64)
                 .unwrap();
         }
+        let layer = Layer::new(file.into(), bytes.len(), image.length());
+        let layers = vec![layer; pieces.len()];
         let there =
-            Image::from_file(component, image.base(), image.length(), file.into(), &pool).unwrap();
+            |layers| Image::from_layers(component, image.base(), image.length(), layers, &pool);
+        assert!(there(&layers[1..]).is_err(), "each piece is somewhere");
+        let there = there(&layers).unwrap();
         assert_eq!(there.pieces().unwrap(), pieces);
         let is_set = |image: &Image| image.head().iter().map(Option::is_some).collect::<Vec<_>>();
         assert_eq!(is_set(&there), is_set(&image));
@@ -297,5 +387,72 @@ mod tests {
         let pool = MemoryPool::new(ByteSize(PAGE as u64));
         let refused = Image::capture(ComponentHash::of(b""), 0, &[1; 2 * PAGE], &pool).err();
         assert!(matches!(refused, Some(CaptureError::Memory(_))));
+    }
+
+    /// All bytes of an image.
+    fn bytes(image: &Image) -> Vec<u8> {
+        let (mut all, mut piece) = (Vec::new(), Vec::new());
+        for number in 0..image.pieces().unwrap().len() {
+            image.read_piece(number, &mut piece).unwrap();
+            all.extend_from_slice(&piece);
+        }
+        all
+    }
+
+    #[test]
+    fn the_next_picture_holds_what_changed_and_knows_the_rest() {
+        let pool = MemoryPool::new(ByteSize(1 << 30));
+        let component = ComponentHash::of(b"job");
+        let mut memory = vec![3; 20 * PIECE];
+        let first = Image::capture(component, PAGE as u64, &memory, &pool).unwrap();
+        let told = first.pieces().unwrap();
+        let whole = pool.usage().total();
+        // In the first pages; a byte; a page that becomes zero; and it grows by a piece and a half.
+        memory[7] = 1;
+        memory[5 * PIECE + 17] = 2;
+        memory[8 * PIECE..8 * PIECE + PAGE].fill(0);
+        memory.resize(20 * PIECE + 3 * PIECE / 2, 4);
+        let own = [5 * PIECE, 8 * PIECE].map(|at| ((at - COPIED) / PAGE) as u32);
+        let next = |own: &[u32]| {
+            Image::capture_changes(component, &first.before(), &memory, own, &pool).unwrap()
+        };
+        let second = next(&own).unwrap();
+        assert!(bytes(&second) == memory);
+        assert!(bytes(&first)[5 * PIECE..] == vec![3; 15 * PIECE]);
+        assert_eq!(pool.usage().total() - whole, (2 * PIECE + 3 * PIECE / 2) as u64);
+        assert_eq!(second.parts().count(), 6, "two pieces amid others, and the end");
+        let fresh = Image::capture(component, PAGE as u64, &memory, &pool).unwrap();
+        assert_eq!(second.pieces().unwrap(), fresh.pieces().unwrap());
+        assert_eq!(second.pieces().unwrap()[6..8], told[6..8]);
+        assert!(
+            fresh.head().iter().map(Option::is_some).eq(second.head().iter().map(Option::is_some))
+        );
+        drop(first);
+        assert!(bytes(&second) == memory, "it needs what the first one had");
+    }
+
+    #[test]
+    fn a_picture_of_which_most_changed_or_in_too_many_parts_is_taken_whole() {
+        let pool = MemoryPool::new(ByteSize(1 << 30));
+        let component = ComponentHash::of(b"job");
+        let pieces = 2 * MAX_PARTS + 4;
+        let memory = vec![3; pieces * PIECE];
+        let first = Image::capture(component, 0, &memory, &pool).unwrap();
+        let next = |changed: &[usize]| {
+            let own: Vec<u32> =
+                changed.iter().map(|piece| ((piece * PIECE - COPIED) / PAGE) as u32).collect();
+            Image::capture_changes(component, &first.before(), &memory, &own, &pool).unwrap()
+        };
+        assert!(next(&[]).is_some_and(|image| image.parts().count() == 1));
+        let half: Vec<usize> = (2..pieces / 2 + 4).collect();
+        assert!(next(&half).is_none());
+        let scattered: Vec<usize> = (2..pieces).step_by(4).take(MAX_PARTS / 2 - 1).collect();
+        assert!(next(&scattered).is_some());
+        let scattered: Vec<usize> = (2..pieces).step_by(3).take(MAX_PARTS / 2 + 1).collect();
+        assert!(next(&scattered).is_none());
+        assert_eq!(pool.usage().total(), memory.len() as u64, "what wasn't taken isn't charged");
+        let short = Image::capture(component, 0, &memory[..COPIED / 2], &pool).unwrap();
+        let next = Image::capture_changes(component, &short.before(), &memory, &[], &pool);
+        assert!(next.unwrap().is_none(), "nothing of it lies over the memory");
     }
 }

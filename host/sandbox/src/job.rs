@@ -187,6 +187,7 @@ impl Job {
             component: self.hash,
             role,
             announced: None,
+            before: None,
             image,
             laid: None,
             dirtied: None,

@@ -10,6 +10,7 @@ mod failure;
 pub mod host;
 mod image;
 mod job;
+mod layers;
 mod limits;
 mod linker;
 mod log;
@@ -24,5 +25,6 @@ pub use component::{ComponentError, ComponentHash, FileKind, MAX_COMPONENT_BYTES
 pub use failure::{FailureKind, GuestFailure};
 pub use image::{Image, PIECE, PieceHash, ZERO_PIECE};
 pub use job::{Finished, Job, LoadError, Sandbox, TaskInstance};
+pub use layers::Layer;
 pub use log::{LogSink, Stream};
 pub use wasi::{Capabilities, Folders, NetGrant, Preopen};

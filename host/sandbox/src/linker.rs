@@ -12,9 +12,10 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use crate::component::ComponentHash;
 use crate::dirtied::{Dirtied, Sampler};
 use crate::host::{DriverHost, SourceSpec, StageSpec, Stop, StorageLevel, TaskHost};
-use crate::image::Image;
+use crate::image::{Before, CaptureError, Image};
 use crate::limits::Limiter;
-use crate::memory::{self, Laid};
+use crate::memory::{self, COPIED, Laid};
+use crate::pagemap;
 use crate::ranges::Ranges;
 
 /// Bytes that one host call may take from a guest. Images have their own allowance, asked for before.
@@ -42,6 +43,8 @@ pub struct State {
     pub role: Role,
     /// Of a driver: the image that it may capture next. Of a task: none.
     pub announced: Option<u64>,
+    /// Of a driver: the image that lies over its memory.
+    pub before: Option<Before>,
     /// Of a task: what it starts from, and where that lies once it does.
     pub image: Option<Image>,
     pub laid: Option<Laid>,
@@ -313,13 +316,44 @@ fn capture(cx: &mut Cx<'_>, region: &WasmList<u8>) -> Result<Result<u32, String>
     let Some(base) = memory::offset_of(ranges, bytes) else {
         return Err(misuse("an image of what isn't its memory").into());
     };
-    if let Err(error) = memory::check(ranges, bytes, base) {
-        return Err(misuse(error.to_string()).into());
+    let part = match memory::check(ranges, bytes, base) {
+        Ok(part) => part,
+        Err(error) => return Err(misuse(error.to_string()).into()),
+    };
+    let state = cx.data();
+    let image = match picture(state.component, state.before.as_ref(), base, bytes, &pool) {
+        Ok(image) => image,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    if image.length() >= LAID {
+        // So that the next one finds what the driver makes its own until then, and nothing is held twice.
+        memory::lay(&cx.data().ranges, part, &image).map_err(|e| Stop::Host(e.to_string()))?;
+        cx.data_mut().before = Some(image.before());
     }
-    match Image::capture(cx.data().component, base, bytes, &pool) {
-        Ok(image) => Ok(Ok(cx.data_mut().driver()?.keep_image(image)?)),
-        Err(error) => Ok(Err(error.to_string())),
+    Ok(Ok(cx.data_mut().driver()?.keep_image(image)?))
+}
+
+/// An image so large lies over the driver's memory once it was taken; a smaller one is copied as fast as that is done.
+const LAID: u64 = 8 << 20;
+
+/// Takes an image: of what changed since the last one, if that lies there.
+fn picture(
+    component: ComponentHash,
+    before: Option<&Before>,
+    base: u64,
+    bytes: &[u8],
+    pool: &MemoryPool,
+) -> Result<Image, CaptureError> {
+    if let Some(before) = before.filter(|before| before.base() == base) {
+        let start = bytes.as_ptr() as usize + COPIED;
+        let length = (before.length() as usize).saturating_sub(COPIED);
+        if let Some(own) = pagemap::own_pages(start, length, usize::MAX)
+            && let Some(image) = Image::capture_changes(component, before, bytes, &own, pool)?
+        {
+            return Ok(image);
+        }
     }
+    Image::capture(component, base, bytes, pool)
 }
 
 fn restore(cx: &mut Cx<'_>, region: &WasmList<u8>) -> Result<()> {

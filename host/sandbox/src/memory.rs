@@ -5,6 +5,7 @@
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use crate::image::Image;
+use crate::layers::Part;
 use crate::pagemap;
 use crate::ranges::{OPEN, PAGE, Ranges, ZEROS, at, page_at, protect};
 
@@ -62,15 +63,26 @@ pub fn lay(ranges: &Ranges, part: Laid, image: &Image) -> Result<(), LayError> {
         ranges.note_mapped(part.memory, start);
         let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
         let prot = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: `check` found the part to be whole pages below `size` of a live memory, so this replaces accessible pages
-        // of one of our ranges by accessible pages; see the invariants for who may look at them meanwhile.
-        let mapped = unsafe {
-            rustix::mm::mmap(at(start), end - start, prot, flags, image.fd(), copied as u64)
-        };
-        if let Err(error) = mapped {
-            // Older kernels take away what was there before they see that they can't.
-            ranges.note_broken(part.memory);
-            return Err(error.into());
+        for Part { bytes, layer } in image.parts().iter() {
+            let place = part.start + bytes.start;
+            // SAFETY: `check` found the part to be whole pages below `size` of a live memory, and those of an image lie in its
+            // `length`, so this replaces accessible pages of one of our ranges by accessible pages; see the invariants for who may look at
+            // them meanwhile.
+            let mapped = unsafe {
+                rustix::mm::mmap(
+                    at(place),
+                    bytes.len(),
+                    prot,
+                    flags,
+                    layer.fd(),
+                    bytes.start as u64,
+                )
+            };
+            if let Err(error) = mapped {
+                // Older kernels take away what was there before they see that they can't.
+                ranges.note_broken(part.memory);
+                return Err(error.into());
+            }
         }
     }
     copy_head(part, image);

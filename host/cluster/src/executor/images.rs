@@ -1,7 +1,8 @@
 //! Images of the driver's memory, brought to an executor piece by piece.
 //!
 //! An image lies in a file of the application's folder on its worker, under the hash of its manifest, for all of the application's
-//! executors there. Pieces that the images before had, and those that are all zeros, don't travel.
+//! executors there. Pieces that the images before had, and those that are all zeros, don't travel. Where most of them are where they
+//! were, only the others are in a file, which this executor alone has: nothing is copied.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
@@ -12,12 +13,14 @@ use std::sync::Arc;
 
 use ingle_core::memory::MemoryPool;
 use ingle_proto::v1;
-use ingle_sandbox::{ComponentHash, Image, PIECE, PieceHash, ZERO_PIECE};
+use ingle_sandbox::{ComponentHash, Image, Layer, PIECE, PieceHash, ZERO_PIECE};
 
 /// Images whose pieces are looked through for the next one's.
 const REMEMBERED: usize = 2;
 /// A wasm32 memory, in pieces.
 const MAX_PIECES: usize = (4 << 30) / PIECE;
+/// In more parts than this an image is put together in one file: each is a mapping, in each task.
+const MAX_PARTS: usize = 256;
 
 /// Where images are put together.
 pub struct Images {
@@ -25,7 +28,36 @@ pub struct Images {
     component: ComponentHash,
     pool: MemoryPool,
     executor: u32,
-    recent: VecDeque<(Arc<File>, Arc<[PieceHash]>)>,
+    recent: VecDeque<Recent>,
+}
+
+/// An image that is here.
+struct Recent {
+    hashes: Arc<[PieceHash]>,
+    length: u64,
+    /// The file that each piece is in.
+    layers: Vec<Arc<Layer>>,
+}
+
+impl Recent {
+    /// Where each piece is, by its hash.
+    fn pieces(&self) -> impl Iterator<Item = (&PieceHash, (&Layer, usize))> {
+        let pieces = self.hashes.iter().zip(&self.layers).enumerate();
+        pieces.map(|(place, (hash, layer))| (hash, (&**layer, place)))
+    }
+
+    /// For each piece of an image, the layer that has it at its place.
+    fn same(&self, length: u64, hashes: &[PieceHash]) -> Vec<Option<Arc<Layer>>> {
+        let pairs = self.hashes.iter().zip(&self.layers).zip(hashes);
+        let mut layers: Vec<_> =
+            pairs.map(|((known, layer), hash)| (known == hash).then(|| layer.clone())).collect();
+        if length != self.length {
+            // A file may end in the middle of its last piece, which is that of another length all the same if both are zero.
+            layers.truncate((length.min(self.length) / PIECE as u64) as usize);
+        }
+        layers.resize(hashes.len(), None);
+        layers
+    }
 }
 
 /// An image that is being put together.
@@ -35,6 +67,8 @@ pub struct Partial {
     file: File,
     temporary: PathBuf,
     path: PathBuf,
+    /// By piece, the layer of an image before that has it; of none if the image is to be whole.
+    layers: Vec<Option<Arc<Layer>>>,
     /// The pieces that must be brought, in the order in which they are asked for.
     pub missing: Vec<u32>,
     next: usize,
@@ -85,7 +119,9 @@ impl Images {
         name.update(&manifest.hashes);
         let path = self.dir.join(name.finalize().to_hex().as_str());
         if let Ok(file) = File::open(&path) {
-            return Ok(Found::Whole(self.open(file, &manifest, hashes)?));
+            let layer = Layer::new(file.into(), manifest.length as usize, manifest.length);
+            let layers = vec![layer; hashes.len()];
+            return Ok(Found::Whole(self.open(&manifest, hashes, layers)?));
         }
         let failed = NoImage::io("making an image of the driver in", &self.dir);
         fs::create_dir_all(&self.dir).map_err(&failed)?;
@@ -93,29 +129,28 @@ impl Images {
         let file =
             File::options().read(true).write(true).create(true).truncate(true).open(&temporary);
         let file = file.map_err(&failed)?;
+        let layers = self.layers(manifest.length, &hashes);
         let partial = Partial {
             manifest,
             hashes: hashes.clone(),
             file,
             temporary,
             path,
+            layers,
             missing: Vec::new(),
             next: 0,
             buffer: Vec::new(),
         };
         partial.file.set_len(partial.manifest.length).map_err(&failed)?;
         let mut partial = Box::new(partial);
-        let known: HashMap<&PieceHash, (&File, usize)> = self
-            .recent
-            .iter()
-            .flat_map(|(file, hashes)| {
-                hashes.iter().enumerate().map(move |(place, hash)| (hash, (&**file, place)))
-            })
-            .collect();
+        let known: HashMap<_, _> = self.recent.iter().flat_map(Recent::pieces).collect();
         for (place, hash) in hashes.iter().enumerate().filter(|(_, hash)| **hash != ZERO_PIECE) {
+            if partial.layers[place].is_some() {
+                continue;
+            }
             let copied = known.get(hash).is_some_and(|(from, at)| {
                 let mut buffer = vec![0; partial.piece_length(place)];
-                from.read_exact_at(&mut buffer, (at * PIECE) as u64).is_ok()
+                from.read_at(&mut buffer, (at * PIECE) as u64).is_ok()
                     && partial.file.write_all_at(&buffer, (place * PIECE) as u64).is_ok()
             });
             if !copied {
@@ -130,28 +165,43 @@ impl Images {
         if partial.next < partial.missing.len() {
             return Err("the driver sent only a part of its image".into());
         }
-        fs::rename(&partial.temporary, &partial.path)
-            .map_err(|e| format!("keeping {}: {e}", partial.path.display()))?;
+        let own = partial.layers.iter().filter(|layer| layer.is_none()).count();
+        // A file with a part of the image is of use to nobody else, and loses its name with `partial`.
+        if own == partial.layers.len() {
+            fs::rename(&partial.temporary, &partial.path)
+                .map_err(|e| format!("keeping {}: {e}", partial.path.display()))?;
+        }
         let file = partial.file.try_clone().map_err(|e| e.to_string())?;
-        self.open(file, &partial.manifest, partial.hashes.clone())
+        let length = partial.manifest.length;
+        let layer = Layer::new(file.into(), length as usize, length.min((own * PIECE) as u64));
+        let or_new = |known: &Option<Arc<Layer>>| known.as_ref().unwrap_or(&layer).clone();
+        let layers = partial.layers.iter().map(or_new).collect();
+        self.open(&partial.manifest, partial.hashes.clone(), layers)
+    }
+
+    /// For each piece of an image, the layer that has it at its place already, where that is so of most of them.
+    fn layers(&self, length: u64, hashes: &[PieceHash]) -> Vec<Option<Arc<Layer>>> {
+        let count = |layers: &Vec<Option<Arc<Layer>>>| layers.iter().flatten().count();
+        let same = |recent: &Recent| recent.same(length, hashes);
+        let best = self.recent.iter().map(same).max_by_key(count);
+        let parts = |layers: &[Option<Arc<Layer>>]| {
+            let at = |layer: &Option<Arc<Layer>>| layer.as_ref().map(Arc::as_ptr);
+            layers.windows(2).filter(|two| at(&two[0]) != at(&two[1])).count() + 1
+        };
+        best.filter(|layers| 2 * count(layers) > hashes.len() && parts(layers) <= MAX_PARTS)
+            .unwrap_or_else(|| vec![None; hashes.len()])
     }
 
     fn open(
         &mut self,
-        file: File,
         manifest: &v1::ImageManifest,
         hashes: Arc<[PieceHash]>,
+        layers: Vec<Arc<Layer>>,
     ) -> Result<Image, String> {
-        let kept = file.try_clone().map_err(|e| e.to_string())?;
-        let image = Image::from_file(
-            self.component,
-            manifest.base,
-            manifest.length,
-            file.into(),
-            &self.pool,
-        )
-        .map_err(|e| e.to_string())?;
-        self.recent.push_back((Arc::new(kept), hashes));
+        let image =
+            Image::from_layers(self.component, manifest.base, manifest.length, &layers, &self.pool)
+                .map_err(|e| e.to_string())?;
+        self.recent.push_back(Recent { hashes, length: manifest.length, layers });
         if self.recent.len() > REMEMBERED {
             self.recent.pop_front();
         }
@@ -271,6 +321,51 @@ mod tests {
         assert_eq!(bring(&mut images(dir.path()), &first), 0);
         bytes[3 * PIECE + 5] = 9;
         assert_eq!(bring(&mut here, &captured(&bytes)), 1);
+    }
+
+    #[test]
+    fn what_lies_where_it_lay_is_not_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut here = images(dir.path());
+        let used = |here: &Images| here.pool.usage().total();
+        let mut bytes = vec![7; 8 * PIECE + 4096];
+        (0..8).for_each(|piece| bytes[piece * PIECE] = piece as u8);
+        bytes[8 * PIECE..].fill(0);
+        let mut held = Vec::new();
+        let mut bring = |here: &mut Images, bytes: &[u8]| {
+            let image = captured(bytes);
+            let Found::Partial(mut partial) = here.find(manifest(&image)).unwrap() else {
+                panic!("it is new")
+            };
+            let mut buffer = Vec::new();
+            for place in partial.missing.clone() {
+                image.read_piece(place as usize, &mut buffer).unwrap();
+                partial.take(&buffer).unwrap();
+            }
+            let there = here.complete(*partial).unwrap();
+            assert_eq!(there.pieces().unwrap(), image.pieces().unwrap());
+            let parts = there.parts().count();
+            held.push(there);
+            parts
+        };
+        assert_eq!(bring(&mut here, &bytes), 1);
+        let whole = used(&here);
+        // Two pieces change, and it grows by some zeros in the last one, and by a piece.
+        bytes[3 * PIECE + 1] = 9;
+        bytes[5 * PIECE + 1] = 9;
+        bytes.resize(9 * PIECE, 0);
+        bytes.resize(10 * PIECE, 1);
+        assert_eq!(bring(&mut here, &bytes), 6);
+        assert_eq!(used(&here) - whole, 4 * PIECE as u64);
+        // On top of that.
+        bytes[6 * PIECE] = 77;
+        assert_eq!(bring(&mut here, &bytes), 7);
+        assert_eq!(used(&here) - whole, 5 * PIECE as u64);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "only the first is for others");
+        // Most of it is new.
+        bytes[..6 * PIECE].fill(5);
+        assert_eq!(bring(&mut here, &bytes), 1);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]
