@@ -63,7 +63,7 @@ pub use anyhow::{anyhow, bail, ensure};
 pub use ingle_macros::main;
 
 pub use crate::accumulator::{Accumulate, Accumulator};
-pub use crate::actions::{JobHandle, Number, Stats};
+pub use crate::actions::{Compression, JobHandle, Number, Stats};
 pub use crate::broadcast::Broadcast;
 pub use crate::codec::Record;
 pub use crate::context::Context;
@@ -94,8 +94,8 @@ pub mod prelude {
     pub use anyhow::Context as _;
 
     pub use crate::{
-        Boxed, Context, Dataset, Error, Plan, Result, Str, TaskContext, anyhow, bail, by_hash,
-        ensure,
+        Boxed, Compression, Context, Dataset, Error, Plan, Result, Str, TaskContext, anyhow, bail,
+        by_hash, ensure,
     };
 }
 

@@ -7,6 +7,7 @@ mod select;
 
 pub use concurrent::JobHandle;
 pub use numbers::{Number, Stats};
+pub use save::Compression;
 
 use std::collections::HashMap;
 use std::hash::Hash;

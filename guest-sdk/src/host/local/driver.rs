@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::host::local::files::{self, SplitData};
 use crate::host::local::outputs::Output as Folder;
 use crate::host::local::task::{Failure, TaskState, with_task};
-use crate::host::{Framing, Input, Output, Placement, Source, StageSpec, TaskResult};
+use crate::host::{Framing, Input, Output, OutputSpec, Placement, Source, StageSpec, TaskResult};
 
 /// The blocks of one partition of a shuffle's output.
 pub(crate) type Blocks = Rc<Vec<Vec<u8>>>;
@@ -60,8 +60,8 @@ pub(crate) fn shuffled(stage: u32, partition: u32) -> Option<Blocks> {
     with(|local| local.shuffles.get(&stage)?.get(partition as usize).cloned())
 }
 
-pub(crate) fn open_output(path: &str) -> Result<u32, String> {
-    let output = Folder::open(path)?;
+pub(crate) fn open_output(spec: OutputSpec<'_>) -> Result<u32, String> {
+    let output = Folder::open(spec)?;
     with(|local| {
         local.opened += 1;
         local.outputs.insert(local.opened, output);
@@ -220,10 +220,13 @@ fn run_task(spec: &StageSpec, placement: Placement) -> Result<TaskState, String>
     crate::accumulator::forget();
     Err(match panic.downcast::<Failure>() {
         Ok(failure) => failure.0,
-        Err(panic) => match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-            (Some(text), _) => format!("panicked: {text}"),
-            (_, Some(text)) => format!("panicked: {text}"),
-            _ => "panicked".to_owned(),
-        },
+        Err(panic) => {
+            let told = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+                (Some(text), _) => format!("panicked: {text}"),
+                (_, Some(text)) => format!("panicked: {text}"),
+                _ => "panicked".to_owned(),
+            };
+            crate::task::panicked(told)
+        }
     })
 }
