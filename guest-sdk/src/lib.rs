@@ -42,6 +42,8 @@ mod job;
 mod join;
 mod narrow;
 mod pairs;
+#[cfg(feature = "parquet")]
+pub mod parquet;
 mod partitioning;
 mod placed;
 mod plan;
@@ -83,6 +85,8 @@ pub mod plans {
         CoGrouped, FullOuter, Inner, Joined, Kind, LeftOuter, RightOuter, Without,
     };
     pub use crate::narrow::*;
+    #[cfg(feature = "parquet")]
+    pub use crate::parquet::ParquetFile;
     pub use crate::placed::PartitionedBy;
     pub use crate::shuffle::Exchanged;
     pub use crate::sort::{Sorted, SortedWithin};

@@ -25,7 +25,7 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    fn open(
+    pub(crate) fn open(
         ctx: &Context,
         operator: &str,
         path: &str,
@@ -37,15 +37,15 @@ impl Files {
         Ok(Files { source, name: format!("{operator} {path}") })
     }
 
-    fn splits(&self) -> usize {
+    pub(crate) fn splits(&self) -> usize {
         self.source.splits as usize
     }
 
-    fn open_split(&self, split: usize) -> u32 {
+    pub(crate) fn open_split(&self, split: usize) -> u32 {
         done(host::open_split(self.source.id, split as u32))
     }
 
-    fn lineage(&self, lineage: &mut Lineage) {
+    pub(crate) fn lineage(&self, lineage: &mut Lineage) {
         lineage.source(self.source.id);
         lineage.operator(self.name.clone());
     }
