@@ -9,12 +9,12 @@ use std::rc::Rc;
 
 use anyhow::Context as _;
 
-use crate::actions::JobHandle;
+use crate::actions::{Compression, JobHandle};
 use crate::codec::{self, Cursor, Record};
 use crate::context::Context;
 use crate::dataset::Dataset;
 use crate::error::{Result, told};
-use crate::host::{self, Framing};
+use crate::host::{self, Framing, OutputSpec};
 use crate::partitioning::Partitioning;
 use crate::plan::{Lineage, Plan};
 use crate::sources::Files;
@@ -69,7 +69,8 @@ impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
                     .to_owned(),
             ));
         };
-        let stored = self.save("checkpoint", &path, |plan, partition, task, emitter| {
+        let spec = OutputSpec { path: &path, extension: "", compression: Compression::None };
+        let stored = self.save("checkpoint", spec, |plan, partition, task, emitter| {
             let mut frame = Vec::new();
             let mut emit = |frame: &mut Vec<u8>| {
                 let length =

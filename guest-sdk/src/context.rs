@@ -14,6 +14,8 @@ use crate::codec::Record;
 use crate::dataset::Dataset;
 use crate::error::{Result, told};
 use crate::host;
+#[cfg(feature = "parquet")]
+use crate::parquet::{ParquetFile, Predicate};
 use crate::sources::{CsvFile, JsonLines, Parallelized, RangeOf, TextFile, WholeFiles};
 use crate::tasks::{self, TaskResults};
 
@@ -369,6 +371,87 @@ impl Context {
         partitions: usize,
     ) -> Result<Dataset<T, JsonLines<T>>> {
         Ok(Dataset::new(self, JsonLines::open(self, path.as_ref(), partitions)?))
+    }
+
+    /// The rows of Parquet files, by serde. Behind the feature `parquet`.
+    ///
+    /// Of a struct, only the columns that it names are read; a tuple takes all columns in their order, a map all by their names, and
+    /// what is one value the only column. Columns may be nested: groups become structs, lists `Vec`s, maps maps. A column that may be
+    /// null is an `Option`; a field that is one may also be missing. Text becomes a `String` or the name of an enum's variant, days and times are
+    /// the whole numbers that the file has for them (nanoseconds, of the old `INT96`), decimals numbers or text.
+    ///
+    /// A partition has whole row groups. Pages may be compressed by snappy, zstd, gzip or lz4.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// #[derive(serde::Deserialize)]
+    /// struct Trip {
+    ///     miles: f64,
+    /// }
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("trips").to_str().unwrap().to_owned();
+    /// # #[derive(Clone, serde::Serialize, serde::Deserialize)]
+    /// # struct All { driver: String, miles: f64 }
+    /// # let ctx = Context::local();
+    /// # let trips = [1.5, 2.0].map(|miles| All { driver: "ann".into(), miles });
+    /// # ctx.parallelize(trips, 1).save_as_parquet(&path)?;
+    /// // The drivers' names aren't even read.
+    /// assert_eq!(ctx.parquet_file::<Trip>(&path)?.map(|trip| trip.miles).sum()?, 3.5);
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[cfg(feature = "parquet")]
+    pub fn parquet_file<T: DeserializeOwned + 'static>(
+        &self,
+        path: impl AsRef<str>,
+    ) -> Result<Dataset<T, ParquetFile<T>>> {
+        self.parquet_file_with_partitions(path, 0)
+    }
+
+    /// As [`Context::parquet_file`], in at least so many partitions; those beyond the number of row groups are empty.
+    #[cfg(feature = "parquet")]
+    pub fn parquet_file_with_partitions<T: DeserializeOwned + 'static>(
+        &self,
+        path: impl AsRef<str>,
+        partitions: usize,
+    ) -> Result<Dataset<T, ParquetFile<T>>> {
+        Ok(Dataset::new(self, ParquetFile::open(self, path.as_ref(), None, partitions)?))
+    }
+
+    /// As [`Context::parquet_file`], of the rows for which a condition on columns holds, be they wanted otherwise or not. Row groups
+    /// whose statistics tell that none holds there aren't read.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// use ingle::parquet::col;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("squares").to_str().unwrap().to_owned();
+    /// # let ctx = Context::local();
+    /// ctx.range(0..1000, 4).map(|n| (n, n * n)).save_as_parquet(&path)?;
+    /// let some = col("_1").ge(10).and(col("_2").lt(145));
+    /// let squares = ctx.parquet_file_where::<(u64, u64)>(&path, some)?;
+    /// assert_eq!(squares.collect()?, [(10, 100), (11, 121), (12, 144)]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[cfg(feature = "parquet")]
+    pub fn parquet_file_where<T: DeserializeOwned + 'static>(
+        &self,
+        path: impl AsRef<str>,
+        predicate: Predicate,
+    ) -> Result<Dataset<T, ParquetFile<T>>> {
+        self.parquet_file_where_with_partitions(path, predicate, 0)
+    }
+
+    /// As [`Context::parquet_file_where`], in at least so many partitions; see [`Context::parquet_file_with_partitions`].
+    #[cfg(feature = "parquet")]
+    pub fn parquet_file_where_with_partitions<T: DeserializeOwned + 'static>(
+        &self,
+        path: impl AsRef<str>,
+        predicate: Predicate,
+        partitions: usize,
+    ) -> Result<Dataset<T, ParquetFile<T>>> {
+        Ok(Dataset::new(self, ParquetFile::open(self, path.as_ref(), Some(predicate), partitions)?))
     }
 
     /// A value that tasks add to and the driver reads: a number, a list, a set, a map of what can be added up, or a type of the job's own. The

@@ -43,6 +43,8 @@ mod job;
 mod join;
 mod narrow;
 mod pairs;
+#[cfg(feature = "parquet")]
+pub mod parquet;
 mod partitioning;
 mod persist;
 mod placed;
@@ -65,7 +67,7 @@ pub use anyhow::{anyhow, bail, ensure};
 pub use ingle_macros::main;
 
 pub use crate::accumulator::{Accumulate, Accumulator};
-pub use crate::actions::{JobHandle, Number, Stats};
+pub use crate::actions::{Compression, JobHandle, Number, Stats};
 pub use crate::broadcast::Broadcast;
 pub use crate::codec::Record;
 pub use crate::context::Context;
@@ -87,6 +89,8 @@ pub mod plans {
         CoGrouped, FullOuter, Inner, Joined, Kind, LeftOuter, RightOuter, Without,
     };
     pub use crate::narrow::*;
+    #[cfg(feature = "parquet")]
+    pub use crate::parquet::ParquetFile;
     pub use crate::persist::{Cached, Persisted};
     pub use crate::placed::PartitionedBy;
     pub use crate::shuffle::Exchanged;
@@ -99,8 +103,8 @@ pub mod prelude {
     pub use anyhow::Context as _;
 
     pub use crate::{
-        Boxed, Context, Dataset, Error, Plan, Result, StorageLevel, Str, TaskContext, anyhow, bail,
-        by_hash, ensure,
+        Boxed, Compression, Context, Dataset, Error, Plan, Result, StorageLevel, Str, TaskContext,
+        anyhow, bail, by_hash, ensure,
     };
 }
 

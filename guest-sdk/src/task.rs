@@ -104,6 +104,8 @@ impl TaskScope {
             spill_every: host::spill_every(),
             records: Cell::new(0),
         };
+        #[cfg(feature = "parquet")]
+        set_place(None);
         CURRENT.set(Some(context));
         let result = body(&Rc::new(scope));
         CURRENT.set(None);
@@ -200,6 +202,27 @@ impl Room {
 /// The live bytes at which an operator is full that begins to hold records when there are `live`.
 fn full_at(limit: u64, live: u64, floor: u64) -> u64 {
     limit.max(live.saturating_add(floor))
+}
+
+#[cfg(feature = "parquet")]
+thread_local! {
+    /// What is being read by what may panic if it isn't sound.
+    static PLACE: std::cell::RefCell<Option<String>> = const { std::cell::RefCell::new(None) };
+}
+
+/// Says what is being read from now on: a panic tells.
+#[cfg(feature = "parquet")]
+pub(crate) fn set_place(place: Option<String>) {
+    PLACE.set(place);
+}
+
+/// What a panic happened to, if that is known.
+pub(crate) fn panicked(told: String) -> String {
+    #[cfg(feature = "parquet")]
+    if let Some(place) = PLACE.take() {
+        return format!("{place} is no sound Parquet: {told}");
+    }
+    told
 }
 
 /// Ends the task: it failed, with a text for the user.

@@ -183,3 +183,15 @@ fn debians_pagerank_is_as_computed_elsewhere() {
         assert!(run.stdout.lines().any(|line| line == rank), "no {rank}\n{run}");
     }
 }
+
+#[test]
+fn delays_keeps_flights_as_parquet_and_counts_the_late_ones() {
+    let place = Place::new();
+    let head = "carrier,origin,dest,year,arr_delay\n";
+    let lines =
+        "UA,EWR,IAH,2013,11\nAA,JFK,MIA,2013,33.5\nUA,LGA,ORD,2013,NA\nUA,EWR,SFO,2013,60\n";
+    place.write("flights.csv", format!("{head}{lines}"));
+    let run = place.rsubmit_granted("delays").args(["flights.csv", "out", "33.5"]).run();
+    run.succeeds().prints("AA\t1\nUA\t1\n");
+    assert_eq!(place.names("out"), ["_SUCCESS", "part-00000.parquet"]);
+}

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
-use crate::actions::sizes;
+use crate::actions::{Compression, sizes};
 use crate::codec::Record;
 use crate::dataset::Dataset;
 use crate::error::Result;
@@ -243,7 +243,7 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     where
         T: Display,
     {
-        self.save_text(path.as_ref())
+        self.save_text(path.as_ref(), Compression::None)
     }
 
     /// As [`Dataset::save_as_json`], without waiting for it; see [`Dataset::save_as_text_file_async`].
@@ -262,7 +262,7 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     where
         T: Serialize,
     {
-        self.save_json(path.as_ref())
+        self.save_json(path.as_ref(), Compression::None)
     }
 
     /// As [`Dataset::save_as_csv`], without waiting for it; see [`Dataset::save_as_text_file_async`].
@@ -286,6 +286,6 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     where
         T: Serialize,
     {
-        self.save_csv(path.as_ref())
+        self.save_csv(path.as_ref(), Compression::None)
     }
 }

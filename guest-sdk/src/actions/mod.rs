@@ -7,6 +7,9 @@ mod select;
 
 pub use concurrent::JobHandle;
 pub use numbers::{Number, Stats};
+pub use save::Compression;
+#[cfg(feature = "parquet")]
+pub(crate) use save::Emitted;
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -9,9 +9,21 @@ use serde::Serialize;
 use crate::actions::{JobHandle, start};
 use crate::dataset::Dataset;
 use crate::error::{Result, told};
-use crate::host::{self, Output};
+use crate::host::{self, Output, OutputSpec};
 use crate::plan::Plan;
 use crate::task::{BLOCK, Emitter, TaskScope, done};
+
+/// How files are compressed as they are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// By gzip: files end in `.gz`, and everything reads them.
+    Gzip,
+    /// By zstd: files end in `.zst`; smaller than by gzip, and quicker to make and to read.
+    Zstd,
+}
 
 /// Each writes a folder with a file for each partition, `part-NNNNN`, and `_SUCCESS` when all is done. The folder must not
 /// exist; nothing shows in it before the end.
@@ -21,14 +33,39 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     where
         T: Display,
     {
-        self.save_text(path.as_ref())?.wait()
+        self.save_text(path.as_ref(), Compression::None)?.wait()
     }
 
-    pub(super) fn save_text(&self, path: &str) -> Result<JobHandle<()>>
+    /// As [`Dataset::save_as_text_file`], compressed: `part-NNNNN.gz` or `.zst`, which [`text_file`](crate::Context::text_file) reads again.
+    /// The host compresses them; such files can't be cut, so that each is one partition when it is read.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("out").to_str().unwrap().to_owned();
+    /// # let ctx = Context::local();
+    /// ctx.range(0..1000, 2).save_as_text_file_compressed(&path, Compression::Gzip)?;
+    /// assert!(std::fs::exists(format!("{path}/part-00001.gz"))?);
+    /// assert_eq!(ctx.text_file(&path)?.count()?, 1000);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn save_as_text_file_compressed(
+        &self,
+        path: impl AsRef<str>,
+        compression: Compression,
+    ) -> Result<()>
     where
         T: Display,
     {
-        self.save("save_as_text_file", path, |plan, partition, task, emitter| {
+        self.save_text(path.as_ref(), compression)?.wait()
+    }
+
+    pub(super) fn save_text(&self, path: &str, compression: Compression) -> Result<JobHandle<()>>
+    where
+        T: Display,
+    {
+        let spec = OutputSpec { path, extension: "", compression };
+        self.save("save_as_text_file", spec, |plan, partition, task, emitter| {
             plan.compute(partition, Rc::clone(task)).for_each(|record| {
                 done(writeln!(emitter.buffer(), "{record}"));
                 emitter.flush_if_full();
@@ -41,14 +78,37 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     where
         T: Serialize,
     {
-        self.save_json(path.as_ref())?.wait()
+        self.save_json(path.as_ref(), Compression::None)?.wait()
     }
 
-    pub(super) fn save_json(&self, path: &str) -> Result<JobHandle<()>>
+    /// As [`Dataset::save_as_json`], compressed; see [`Dataset::save_as_text_file_compressed`].
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("out").to_str().unwrap().to_owned();
+    /// # let ctx = Context::local();
+    /// ctx.range(0..3, 1).map(|n| (n, n * n)).save_as_json_compressed(&path, Compression::Zstd)?;
+    /// assert_eq!(ctx.json_lines::<(u64, u64)>(&path)?.collect()?, [(0, 0), (1, 1), (2, 4)]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn save_as_json_compressed(
+        &self,
+        path: impl AsRef<str>,
+        compression: Compression,
+    ) -> Result<()>
     where
         T: Serialize,
     {
-        self.save("save_as_json", path, |plan, partition, task, emitter| {
+        self.save_json(path.as_ref(), compression)?.wait()
+    }
+
+    pub(super) fn save_json(&self, path: &str, compression: Compression) -> Result<JobHandle<()>>
+    where
+        T: Serialize,
+    {
+        let spec = OutputSpec { path, extension: "", compression };
+        self.save("save_as_json", spec, |plan, partition, task, emitter| {
             plan.compute(partition, Rc::clone(task)).for_each(|record| {
                 done(serde_json::to_writer(&mut *emitter.buffer(), &record));
                 emitter.buffer().push(b'\n');
@@ -62,14 +122,44 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     where
         T: Serialize,
     {
-        self.save_csv(path.as_ref())?.wait()
+        self.save_csv(path.as_ref(), Compression::None)?.wait()
     }
 
-    pub(super) fn save_csv(&self, path: &str) -> Result<JobHandle<()>>
+    /// As [`Dataset::save_as_csv`], compressed; see [`Dataset::save_as_text_file_compressed`].
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    /// struct City {
+    ///     name: String,
+    ///     people: u32,
+    /// }
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("out").to_str().unwrap().to_owned();
+    /// # let ctx = Context::local();
+    /// let cities = [City { name: "Ulm".into(), people: 126_000 }];
+    /// ctx.parallelize(cities.clone(), 1).save_as_csv_compressed(&path, Compression::Gzip)?;
+    /// assert_eq!(ctx.csv_file::<City>(&path)?.collect()?, cities);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn save_as_csv_compressed(
+        &self,
+        path: impl AsRef<str>,
+        compression: Compression,
+    ) -> Result<()>
     where
         T: Serialize,
     {
-        self.save("save_as_csv", path, |plan, partition, task, emitter| {
+        self.save_csv(path.as_ref(), compression)?.wait()
+    }
+
+    pub(super) fn save_csv(&self, path: &str, compression: Compression) -> Result<JobHandle<()>>
+    where
+        T: Serialize,
+    {
+        let spec = OutputSpec { path, extension: "", compression };
+        self.save("save_as_csv", spec, |plan, partition, task, emitter| {
             let mut writer =
                 csv::WriterBuilder::new().buffer_capacity(BLOCK).from_writer(Emitted(emitter));
             plan.compute(partition, Rc::clone(task))
@@ -81,11 +171,11 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     pub(crate) fn save(
         &self,
         action: &'static str,
-        path: &str,
+        spec: OutputSpec<'_>,
         write: impl Fn(Rc<P>, usize, &Rc<TaskScope>, &mut Emitter) + 'static,
     ) -> Result<JobHandle<()>> {
         self.ctx.check_role(action)?;
-        let folder = Folder::open(path)?;
+        let folder = Folder::open(spec)?;
         let (partitions, to) = (self.num_partitions(), Output::Files(folder.output));
         let job = match partitions {
             0 => None,
@@ -107,8 +197,8 @@ struct Folder {
 }
 
 impl Folder {
-    fn open(path: &str) -> Result<Folder> {
-        Ok(Folder { output: host::open_output(path).map_err(told)?, is_committed: false })
+    fn open(spec: OutputSpec<'_>) -> Result<Folder> {
+        Ok(Folder { output: host::open_output(spec).map_err(told)?, is_committed: false })
     }
 
     fn commit(mut self) -> Result<()> {
@@ -128,7 +218,7 @@ impl Drop for Folder {
 }
 
 /// What is written becomes the task's output.
-struct Emitted<'a>(&'a mut Emitter);
+pub(crate) struct Emitted<'a>(pub &'a mut Emitter);
 
 impl Write for Emitted<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -1,7 +1,11 @@
 //! The host of a component: the WIT contract's imports.
 
+use crate::actions::Compression;
+#[cfg(feature = "parquet")]
+use crate::host::Extent;
 use crate::host::{
-    Framing, Input, Output, Placement, Source, Split, StageSpec, StorageLevel, TaskResult,
+    Framing, Input, Output, OutputSpec, Placement, Source, Split, StageSpec, StorageLevel,
+    TaskResult,
 };
 use crate::wasm::bindings::ingle::job::{driver, task};
 
@@ -12,14 +16,23 @@ pub(crate) fn open_source(path: &str, framing: Framing, min_splits: u32) -> Resu
         Framing::Lines => driver::Framing::Lines,
         Framing::LinesWithHeader => driver::Framing::LinesWithHeader,
         Framing::WholeFiles => driver::Framing::WholeFiles,
+        Framing::Ranges => driver::Framing::Ranges,
     };
     let spec = driver::SourceSpec { path: path.to_owned(), framing, min_splits };
     let source = driver::open_source(&spec)?;
     Ok(Source { id: source.id, splits: source.splits })
 }
 
-pub(crate) fn open_output(path: &str) -> Result<u32, String> {
-    driver::open_output(path)
+pub(crate) fn open_output(spec: OutputSpec<'_>) -> Result<u32, String> {
+    driver::open_output(&driver::OutputSpec {
+        path: spec.path.to_owned(),
+        extension: spec.extension.to_owned(),
+        compression: match spec.compression {
+            Compression::None => driver::Compression::None,
+            Compression::Gzip => driver::Compression::Gzip,
+            Compression::Zstd => driver::Compression::Zstd,
+        },
+    })
 }
 
 pub(crate) fn commit_output(output: u32) -> Result<(), String> {
@@ -153,6 +166,17 @@ pub(crate) fn describe(reader: u32) -> Split {
 
 pub(crate) fn line_number(reader: u32, offset: u64) -> u64 {
     task::line_number(reader, offset)
+}
+
+#[cfg(feature = "parquet")]
+pub(crate) fn extent(reader: u32) -> Extent {
+    let task::Extent { start, end, length } = task::split_extent(reader);
+    Extent { start, end, length }
+}
+
+#[cfg(feature = "parquet")]
+pub(crate) fn read_at(reader: u32, offset: u64, length: usize) -> Result<Vec<u8>, String> {
+    task::read_at(reader, offset, length as u32)
 }
 
 pub(crate) fn write(partition: u32, block: &[u8]) {

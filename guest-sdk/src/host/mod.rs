@@ -13,6 +13,8 @@ pub(crate) use component::*;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use local::*;
 
+use crate::actions::Compression;
+
 /// Where partitions of a cached dataset may stay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum StorageLevel {
@@ -31,6 +33,8 @@ pub(crate) enum Framing {
     Lines,
     LinesWithHeader,
     WholeFiles,
+    #[cfg_attr(not(feature = "parquet"), expect(dead_code, reason = "only Parquet is read so"))]
+    Ranges,
 }
 
 /// An opened source.
@@ -38,6 +42,14 @@ pub(crate) enum Framing {
 pub(crate) struct Source {
     pub id: u32,
     pub splits: u32,
+}
+
+/// How an output's files are written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OutputSpec<'a> {
+    pub path: &'a str,
+    pub extension: &'static str,
+    pub compression: Compression,
 }
 
 /// What a stage's tasks read.
@@ -106,3 +118,16 @@ pub(crate) struct Split {
     pub offset: u64,
     pub header: Vec<u8>,
 }
+
+/// Where a split of ranges lies in its file, and how long that is.
+#[cfg(feature = "parquet")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extent {
+    pub start: u64,
+    pub end: u64,
+    pub length: u64,
+}
+
+/// The most that `read_at` gives at a time.
+#[cfg(feature = "parquet")]
+pub(crate) const MAX_RANGE: usize = 8 << 20;

@@ -63,7 +63,7 @@ fn install_panic_hook() {
             None => format!("panicked: {text}"),
         };
         if fork::is_task() {
-            host::fail(&told);
+            host::fail(&crate::task::panicked(told));
         }
         // What it printed before comes first.
         flush();

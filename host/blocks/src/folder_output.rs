@@ -17,7 +17,8 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 
 use crate::error::{Error, Result};
 use crate::grants::{Grants, Resolved};
-use crate::output::{Accepted, TEMPORARY, attempted, part};
+use crate::output::{Accepted, TEMPORARY, attempted};
+use crate::parts::{PART_NAME, Parts};
 use crate::writer::{MARKER, MAX_MARKER, Marker, Token, Writer};
 
 const BUFFER: usize = 256 << 10;
@@ -37,9 +38,15 @@ struct Folder {
     /// `_temporary/TOKEN`
     attempts: Dir,
     accepted: Accepted,
+    parts: Parts,
 }
 
 impl Folder {
+    /// Where a partition's file will be.
+    fn part(&self, partition: u32) -> PathBuf {
+        self.full.join(self.parts.name(partition))
+    }
+
     fn over(&self) -> Error {
         Error::bad(&self.full, "is no longer written to: its job is over")
     }
@@ -47,7 +54,7 @@ impl Folder {
 
 impl FolderOutput {
     /// Makes the folder. Folders above it are made too, as far as the grant goes.
-    pub fn open(grants: &Arc<Grants>, path: &str, writer: &Writer) -> Result<Self> {
+    pub fn open(grants: &Arc<Grants>, path: &str, parts: &Parts, writer: &Writer) -> Result<Self> {
         let found = grants.resolve_write(path)?;
         let full = found.full.clone();
         let Some(name) = found.path.file_name() else {
@@ -69,7 +76,7 @@ impl FolderOutput {
         let accepted = Accepted::default();
         Ok(Self {
             grants: grants.clone(),
-            folder: Arc::new(Folder { full, dir, attempts, accepted }),
+            folder: Arc::new(Folder { full, dir, attempts, accepted, parts: parts.clone() }),
             marker,
             made,
         })
@@ -84,6 +91,10 @@ impl FolderOutput {
         &self.folder.full
     }
 
+    pub fn parts(&self) -> &Parts {
+        &self.folder.parts
+    }
+
     /// For tasks of this process.
     pub fn target(&self) -> FolderTarget {
         FolderTarget(self.folder.clone())
@@ -96,9 +107,9 @@ impl FolderOutput {
 
     /// Publishes the files of all accepted attempts, then writes `_SUCCESS`.
     pub fn commit(mut self) -> Result<()> {
-        let Folder { full, dir, attempts, accepted } = &*self.folder;
+        let Folder { full, dir, attempts, accepted, parts } = &*self.folder;
         for (partition, (stage, attempt)) in accepted.close() {
-            let name = part(partition);
+            let name = parts.name(partition);
             let moved = rename_new(attempts, &attempted(stage, partition, attempt), dir, &name);
             let is_new = moved.map_err(Error::io("publishing", &full.join(&name)))?;
             if !is_new {
@@ -129,14 +140,18 @@ pub(crate) struct FolderTarget(Arc<Folder>);
 
 impl FolderTarget {
     /// An output that a driver elsewhere opened, by its path.
-    pub fn open(grants: &Grants, path: &str, token: &Token) -> Result<Self> {
+    pub fn open(grants: &Grants, path: &str, parts: &Parts, token: &Token) -> Result<Self> {
         let found = grants.resolve_write(path)?;
         let dir = found.dir.open_dir(&found.path).map_err(found.failed("opening"))?;
         let attempts = open_own(&dir, TEMPORARY.as_ref())
             .and_then(|temporary| open_own(&temporary, token.as_str().as_ref()))
             .map_err(found.failed("opening the output"))?;
-        let (full, accepted) = (found.full.clone(), Accepted::default());
-        Ok(Self(Arc::new(Folder { full, dir, attempts, accepted })))
+        let (full, accepted, parts) = (found.full.clone(), Accepted::default(), parts.clone());
+        Ok(Self(Arc::new(Folder { full, dir, attempts, accepted, parts })))
+    }
+
+    pub fn parts(&self) -> &Parts {
+        &self.0.parts
     }
 
     /// The file of one attempt at a partition.
@@ -151,9 +166,7 @@ impl FolderTarget {
             Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(folder.over());
             }
-            Some(opened) => {
-                opened.map_err(Error::io("making", &folder.full.join(part(partition))))?
-            }
+            Some(opened) => opened.map_err(Error::io("making", &folder.part(partition)))?,
         };
         let writer = BufWriter::with_capacity(BUFFER, file.into_std());
         Ok(FolderFile { folder, partition, name, writer, finished: false })
@@ -170,6 +183,10 @@ pub(crate) struct FolderFile {
 }
 
 impl FolderFile {
+    pub fn path(&self) -> PathBuf {
+        self.folder.part(self.partition)
+    }
+
     /// Adds bytes to the file.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let written = self.writer.write_all(bytes);
@@ -185,7 +202,7 @@ impl FolderFile {
     }
 
     fn failed(&self, error: io::Error) -> Error {
-        Error::io("writing", &self.folder.full.join(part(self.partition)))(error)
+        Error::io("writing", &self.path())(error)
     }
 }
 
@@ -361,7 +378,7 @@ fn clear_earlier(parent: &Dir, name: &OsStr, writer: &Writer, token: &Token) -> 
     for entry in left.entries()? {
         let entry = entry?.file_name();
         let entry = entry.to_string_lossy();
-        if entry != TEMPORARY && entry != "_SUCCESS" && !entry.starts_with("part-") {
+        if entry != TEMPORARY && entry != "_SUCCESS" && !entry.starts_with(PART_NAME) {
             return Ok(());
         }
     }

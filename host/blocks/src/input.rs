@@ -17,10 +17,14 @@ use crate::objects::{self, Broke, Found, Location, is_url};
 use crate::sources::SourceFile;
 
 /// How a file is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Compression {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    #[default]
     None,
+    /// `.gz`
     Gzip,
+    /// `.zst`
     Zstd,
 }
 
@@ -30,7 +34,7 @@ const ZSTD_WINDOW: u32 = 23;
 const COMPRESSED: usize = 256 << 10;
 
 impl Compression {
-    pub fn of(path: &Path) -> Self {
+    pub(crate) fn of(path: &Path) -> Self {
         match path.extension().and_then(|e| e.to_str()) {
             Some("gz") => Self::Gzip,
             Some("zst") => Self::Zstd,
@@ -39,7 +43,7 @@ impl Compression {
     }
 
     /// What a decoder holds, about.
-    pub fn memory(self) -> u64 {
+    pub(crate) fn memory(self) -> u64 {
         match self {
             Self::None => 0,
             Self::Gzip => COMPRESSED as u64 + (64 << 10),
@@ -93,6 +97,21 @@ fn open_file(
     offset: u64,
     counter: &Arc<AtomicU64>,
 ) -> Result<Disk> {
+    let file = open_listed(grants, path, listed_len)?;
+    let advice = rustix::fs::Advice::Sequential;
+    // Only advice: reading works without.
+    let _ = rustix::fs::fadvise(
+        &file,
+        offset,
+        NonZeroU64::new(listed_len - offset.min(listed_len)),
+        advice,
+    );
+
+    Ok(Disk { file, at: offset, counter: counter.clone() })
+}
+
+/// Opens a file of this machine, which must be as it was listed.
+pub(crate) fn open_listed(grants: &Grants, path: &Path, listed_len: u64) -> Result<File> {
     let found = grants.read(path)?;
     let mut options = OpenOptions::new();
     // A pipe that took the file's place must not make the slot wait for ever.
@@ -107,16 +126,7 @@ fn open_file(
     if !metadata.is_file() || metadata.len() != listed_len {
         return Err(changed(path, listed_len));
     }
-    let advice = rustix::fs::Advice::Sequential;
-    // Only advice: reading works without.
-    let _ = rustix::fs::fadvise(
-        &file,
-        offset,
-        NonZeroU64::new(listed_len - offset.min(listed_len)),
-        advice,
-    );
-
-    Ok(Disk { file, at: offset, counter: counter.clone() })
+    Ok(file)
 }
 
 pub(crate) fn changed(path: &Path, listed: u64) -> Error {

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use ingle_core::memory::MemoryPool;
 use parking_lot::Mutex;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::folder_output::{FolderFile, FolderOutput, FolderTarget};
 use crate::grants::Grants;
 use crate::objects::{ObjectFile, ObjectOutput, ObjectTarget};
+use crate::parts::{Encoder, Parts};
 use crate::writer::{Token, Writer};
 
 /// What attempts write until the job commits is here.
@@ -18,13 +19,6 @@ pub(crate) const TEMPORARY: &str = "_temporary";
 
 pub(crate) fn attempted(stage: u32, partition: u32, attempt: u32) -> String {
     format!("attempt-{stage}-{partition:05}-{attempt}")
-}
-
-/// What the names of all parts begin with.
-pub(crate) const PART_NAME: &str = "part-";
-
-pub(crate) fn part(partition: u32) -> String {
-    format!("{PART_NAME}{partition:05}")
 }
 
 /// By partition, the stage and attempt whose file counts.
@@ -70,13 +64,22 @@ enum Kind {
 impl Output {
     /// Makes it. It must not exist, but for what an earlier try of the same writer left. Folders above it are made too, as far as
     /// the grant goes.
-    pub fn open(grants: &Arc<Grants>, path: &str, writer: &Writer) -> Result<Self> {
+    pub fn open(grants: &Arc<Grants>, path: &str, parts: &Parts, writer: &Writer) -> Result<Self> {
         Ok(Self(match grants.object_to_write(path)? {
             Some((objects, location)) => {
-                Kind::Objects(ObjectOutput::open(objects, location, writer)?, grants.clone())
+                let output = ObjectOutput::open(objects, location, parts, writer)?;
+                Kind::Objects(output, grants.clone())
             }
-            None => Kind::Folder(FolderOutput::open(grants, path, writer)?),
+            None => Kind::Folder(FolderOutput::open(grants, path, parts, writer)?),
         }))
+    }
+
+    /// How its files are named and compressed.
+    pub fn parts(&self) -> &Parts {
+        match &self.0 {
+            Kind::Folder(folder) => folder.parts(),
+            Kind::Objects(objects, _) => objects.parts(),
+        }
     }
 
     /// What tasks elsewhere need to know of it beside its path.
@@ -137,12 +140,12 @@ enum Target {
 
 impl OutputTarget {
     /// An output that a driver elsewhere opened, by its path.
-    pub fn open(grants: &Grants, path: &str, token: &Token) -> Result<Self> {
+    pub fn open(grants: &Grants, path: &str, parts: &Parts, token: &Token) -> Result<Self> {
         Ok(Self(match grants.object_to_write(path)? {
             Some((objects, location)) => {
-                Target::Objects(ObjectTarget::open(objects, location, token)?)
+                Target::Objects(ObjectTarget::open(objects, location, parts, token)?)
             }
-            None => Target::Folder(FolderTarget::open(grants, path, token)?),
+            None => Target::Folder(FolderTarget::open(grants, path, parts, token)?),
         }))
     }
 
@@ -154,17 +157,23 @@ impl OutputTarget {
         attempt: u32,
         pool: &MemoryPool,
     ) -> Result<OutputFile> {
-        Ok(OutputFile(match &self.0 {
-            Target::Folder(folder) => File::Folder(folder.attempt(stage, partition, attempt)?),
-            Target::Objects(objects) => {
-                File::Object(objects.attempt(stage, partition, attempt, pool)?)
+        let (file, parts) = match &self.0 {
+            Target::Folder(folder) => {
+                (File::Folder(folder.attempt(stage, partition, attempt)?), folder.parts())
             }
-        }))
+            Target::Objects(objects) => {
+                (File::Object(objects.attempt(stage, partition, attempt, pool)?), objects.parts())
+            }
+        };
+        Ok(OutputFile { file, encoder: parts.encoder(pool)?.map(Box::new) })
     }
 }
 
 /// A partition's file, by one attempt. Dropped before it is finished, it is removed.
-pub struct OutputFile(File);
+pub struct OutputFile {
+    file: File,
+    encoder: Option<Box<Encoder>>,
+}
 
 enum File {
     Folder(FolderFile),
@@ -172,19 +181,43 @@ enum File {
 }
 
 impl OutputFile {
-    /// Adds bytes to the file.
+    /// Adds bytes to the file, compressed if its output is.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        match &mut self.0 {
-            File::Folder(file) => file.write(bytes),
-            File::Object(file) => file.write(bytes),
+        let file = &mut self.file;
+        match &mut self.encoder {
+            None => file.write(bytes),
+            Some(encoder) => {
+                let path = file.path();
+                encoder.add(bytes, |made| file.write(made), Error::io("compressing", &path))
+            }
         }
     }
 
     /// The attempt is done: its file is whole, for the driver to accept or not.
-    pub fn finish(self) -> Result<()> {
-        match self.0 {
+    pub fn finish(mut self) -> Result<()> {
+        if let Some(encoder) = self.encoder {
+            let path = self.file.path();
+            self.file.write(&encoder.finish().map_err(Error::io("compressing", &path))?)?;
+        }
+        match self.file {
             File::Folder(file) => file.finish(),
             File::Object(file) => file.finish(),
+        }
+    }
+}
+
+impl File {
+    fn path(&self) -> PathBuf {
+        match self {
+            File::Folder(file) => file.path(),
+            File::Object(file) => file.path(),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        match self {
+            File::Folder(file) => file.write(bytes),
+            File::Object(file) => file.write(bytes),
         }
     }
 }

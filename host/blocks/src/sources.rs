@@ -8,6 +8,7 @@ use crate::grants::Grants;
 use crate::input::Compression;
 use crate::listing;
 use crate::objects::Found;
+use crate::ranges::RangeReader;
 use crate::reader::{ReadOptions, SplitReader};
 
 /// The usual size of a split.
@@ -27,6 +28,8 @@ pub enum Framing {
     LinesWithHeader,
     /// One split a file, its bytes as they are.
     WholeFiles,
+    /// Splits by size of files as they are, of which any part may be read.
+    Ranges,
 }
 
 /// The files of a source, and its splits. Clones are cheap.
@@ -139,6 +142,33 @@ impl Source {
         split: u32,
         options: &ReadOptions,
     ) -> Result<SplitReader> {
+        if self.framing == Framing::Ranges {
+            return Err(Error::Invalid("a source of ranges has no blocks".into()));
+        }
+        let (found, file) = self.split(split)?;
+        SplitReader::open(grants, file, found, self.framing, options)
+    }
+
+    /// Opens a split of [`Framing::Ranges`].
+    pub fn open_ranges(
+        &self,
+        grants: &Arc<Grants>,
+        split: u32,
+        options: &ReadOptions,
+    ) -> Result<RangeReader> {
+        if self.framing != Framing::Ranges {
+            return Err(Error::Invalid("a source of blocks has no ranges".into()));
+        }
+        let (found, file) = self.split(split)?;
+        RangeReader::open(grants, file, found, options)
+    }
+
+    /// How it is cut.
+    pub fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    fn split(&self, split: u32) -> Result<(Split, &SourceFile)> {
         let found = self.splits.get(split as usize);
         let file = found.and_then(|s| self.files.get(s.file as usize));
         let (Some(found), Some(file)) = (found, file) else {
@@ -147,7 +177,7 @@ impl Source {
                 "split {split} was opened of a source that has {count}"
             )));
         };
-        SplitReader::open(grants, file, *found, self.framing, options)
+        Ok((*found, file))
     }
 }
 
@@ -160,8 +190,11 @@ fn cut(files: &[SourceFile], framing: Framing, min_splits: u64) -> Result<Vec<Sp
     if min_splits > MAX_SPLITS || files.len() as u64 > MAX_SPLITS {
         return Err(Error::Invalid(format!("a source may have {MAX_SPLITS} splits, not more")));
     }
-    let is_whole = |f: &SourceFile| {
-        framing == Framing::WholeFiles || Compression::of(&f.path) != Compression::None
+    let is_whole = |f: &SourceFile| match framing {
+        Framing::WholeFiles => true,
+        Framing::Lines | Framing::LinesWithHeader => Compression::of(&f.path) != Compression::None,
+        // Somebody must find that an empty one is none of its format.
+        Framing::Ranges => f.len == 0,
     };
     let whole = files.iter().filter(|f| is_whole(f)).count() as u64;
     let total = total(files.iter().filter(|f| !is_whole(f)));

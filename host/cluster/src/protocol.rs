@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ingle_blocks::{Framing, Source, SourceParts, StorageLevel};
+use ingle_blocks::{FileCompression, Framing, Parts, Source, SourceParts, StorageLevel};
 use ingle_core::ids::{CacheId, ExecutorId, JobId, SourceId, StageId, TaskId, WorkerId};
 use ingle_core::scheduler::{Outcome, TaskEnd, TaskFailure, TaskLaunch};
 use ingle_proto::v1;
+
+use crate::driver::OutputPlace;
 
 /// A peer's message that means nothing.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +61,7 @@ pub fn source_message(
         Framing::Lines => Message::Lines,
         Framing::LinesWithHeader => Message::LinesWithHeader,
         Framing::WholeFiles => Message::WholeFiles,
+        Framing::Ranges => Message::Ranges,
     };
     let text = |path: &PathBuf| path.to_string_lossy().into_owned();
     let file = |(path, length, tag): &(PathBuf, u64, Option<String>)| {
@@ -82,6 +85,7 @@ pub fn source(message: v1::SourceDescription) -> Result<Source, String> {
         Message::Lines => Framing::Lines,
         Message::LinesWithHeader => Framing::LinesWithHeader,
         Message::WholeFiles => Framing::WholeFiles,
+        Message::Ranges => Framing::Ranges,
     };
     let splits = message.split_file.into_iter().zip(message.split_start).zip(message.split_end);
     let parts = SourceParts {
@@ -94,6 +98,30 @@ pub fn source(message: v1::SourceDescription) -> Result<Source, String> {
         splits: splits.map(|((file, start), end)| (file, start, end)).collect(),
     };
     Source::from_parts(parts).map_err(|e| e.to_string())
+}
+
+/// An output, for an executor elsewhere.
+pub fn output_message(id: u32, place: OutputPlace) -> v1::OutputDescription {
+    use v1::output_description::Compression;
+    let OutputPlace { path, token, parts } = place;
+    let compression = match parts.compression() {
+        FileCompression::None => Compression::None,
+        FileCompression::Gzip => Compression::Gzip,
+        FileCompression::Zstd => Compression::Zstd,
+    };
+    let extension = parts.extension().to_owned();
+    v1::OutputDescription { output: id, path, token, extension, compression: compression.into() }
+}
+
+/// How an output's files are named and compressed, from the driver.
+pub fn parts(message: &v1::OutputDescription) -> Result<Parts, String> {
+    use v1::output_description::Compression;
+    let compression = match message.compression() {
+        Compression::None => FileCompression::None,
+        Compression::Gzip => FileCompression::Gzip,
+        Compression::Zstd => FileCompression::Zstd,
+    };
+    Parts::new(&message.extension, compression).map_err(|e| e.to_string())
 }
 
 /// How a cached dataset is kept.

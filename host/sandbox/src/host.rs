@@ -41,6 +41,8 @@ pub enum Framing {
     LinesWithHeader,
     #[component(name = "whole-files")]
     WholeFiles,
+    #[component(name = "ranges")]
+    Ranges,
 }
 
 #[derive(Clone, Debug, ComponentType, Lift, Lower)]
@@ -58,6 +60,26 @@ pub struct Source {
     pub id: u32,
     pub splits: u32,
     pub bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift, Lower)]
+#[component(enum)]
+#[repr(u8)]
+pub enum Compression {
+    #[component(name = "none")]
+    None,
+    #[component(name = "gzip")]
+    Gzip,
+    #[component(name = "zstd")]
+    Zstd,
+}
+
+#[derive(Clone, Debug, ComponentType, Lift, Lower)]
+#[component(record)]
+pub struct OutputSpec {
+    pub path: String,
+    pub extension: String,
+    pub compression: Compression,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift, Lower)]
@@ -132,7 +154,7 @@ pub struct TaskResult {
 /// Answers the driver: `ingle:job/driver`, and `ingle:job/image` as far as it concerns the driver.
 pub trait DriverHost: Send {
     fn open_source(&mut self, spec: SourceSpec) -> Fallible<Source>;
-    fn open_output(&mut self, path: &str) -> Fallible<u32>;
+    fn open_output(&mut self, spec: OutputSpec) -> Fallible<u32>;
     fn commit_output(&mut self, output: u32) -> Fallible<()>;
     fn drop_output(&mut self, output: u32) -> Answer<()>;
     fn new_cache(&mut self, level: StorageLevel) -> Answer<u32>;
@@ -172,6 +194,14 @@ pub struct SplitDescription {
     pub header: Vec<u8>,
 }
 
+#[derive(Clone, Copy, Debug, Default, ComponentType, Lift, Lower)]
+#[component(record)]
+pub struct Extent {
+    pub start: u64,
+    pub end: u64,
+    pub length: u64,
+}
+
 /// A block on its way to the guest. A host that keeps its clone may reuse the buffer once the count is back at one.
 pub type Block = std::sync::Arc<Vec<u8>>;
 
@@ -188,6 +218,8 @@ pub trait TaskHost: std::any::Any + Send {
     fn close(&mut self, reader: u32) -> Answer<()>;
     fn describe(&mut self, reader: u32) -> Answer<SplitDescription>;
     fn line_number(&mut self, reader: u32, offset: u64) -> Answer<u64>;
+    fn extent(&mut self, reader: u32) -> Answer<Extent>;
+    fn read_at(&mut self, reader: u32, offset: u64, length: u32) -> Fallible<Block>;
     fn write(&mut self, partition: u32, block: &[u8]) -> Answer<()>;
     fn emit(&mut self, block: &[u8]) -> Answer<()>;
     fn write_cached(&mut self, cache: u32, partition: u32, block: &[u8]) -> Answer<bool>;

@@ -11,7 +11,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::component::ComponentHash;
 use crate::dirtied::{Dirtied, Sampler};
-use crate::host::{DriverHost, SourceSpec, StageSpec, Stop, StorageLevel, TaskHost};
+use crate::host::{DriverHost, OutputSpec, SourceSpec, StageSpec, Stop, StorageLevel, TaskHost};
 use crate::image::{Before, CaptureError, Image};
 use crate::limits::Limiter;
 use crate::memory::{self, COPIED, Laid};
@@ -169,7 +169,7 @@ pub fn offers(import: &str) -> bool {
 
 fn link_driver(l: &mut LinkerInstance<'_, State>) -> Result<()> {
     driver(l, "open-source", |host, spec: SourceSpec| host.open_source(spec))?;
-    driver(l, "open-output", |host, path: String| host.open_output(&path))?;
+    driver(l, "open-output", |host, spec: OutputSpec| host.open_output(spec))?;
     driver(l, "commit-output", |host, output: u32| host.commit_output(output))?;
     driver_unit(l, "drop-output", |host, output: u32| host.drop_output(output))?;
     driver(l, "new-cache", |host, level: StorageLevel| host.new_cache(level))?;
@@ -212,6 +212,12 @@ fn link_task(l: &mut LinkerInstance<'_, State>) -> Result<()> {
     })?;
     l.func_wrap("line-number", |mut cx: Cx<'_>, (reader, offset): (u32, u64)| {
         Ok((cx.data_mut().task()?.line_number(reader, offset)?,))
+    })?;
+    l.func_wrap("split-extent", |mut cx: Cx<'_>, (reader,): (u32,)| {
+        Ok((cx.data_mut().task()?.extent(reader)?,))
+    })?;
+    l.func_wrap("read-at", |mut cx: Cx<'_>, (reader, offset, length): (u32, u64, u32)| {
+        Ok((cx.data_mut().task()?.read_at(reader, offset, length)?,))
     })?;
     l.func_wrap("write", |mut cx: Cx<'_>, (partition, block): (u32, WasmList<u8>)| {
         with_task(&mut cx, |host, cx| host.write(partition, block.as_le_slice(cx)))

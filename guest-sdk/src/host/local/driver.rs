@@ -8,7 +8,9 @@ use std::rc::Rc;
 use crate::host::local::files::{self, SplitData};
 use crate::host::local::outputs::Output as Folder;
 use crate::host::local::task::{Cached, Failure, TaskState, with_task};
-use crate::host::{Framing, Input, Output, Placement, Source, StageSpec, StorageLevel, TaskResult};
+use crate::host::{
+    Framing, Input, Output, OutputSpec, Placement, Source, StageSpec, StorageLevel, TaskResult,
+};
 
 /// The blocks of one partition of a shuffle's output.
 pub(crate) type Blocks = Rc<Vec<Vec<u8>>>;
@@ -80,8 +82,8 @@ pub(crate) fn drop_cache(cache: u32) {
     });
 }
 
-pub(crate) fn open_output(path: &str) -> Result<u32, String> {
-    let output = Folder::open(path)?;
+pub(crate) fn open_output(spec: OutputSpec<'_>) -> Result<u32, String> {
+    let output = Folder::open(spec)?;
     with(|local| {
         local.opened += 1;
         local.outputs.insert(local.opened, output);
@@ -248,10 +250,13 @@ fn run_task(spec: &StageSpec, placement: Placement) -> Result<TaskState, String>
     crate::accumulator::forget();
     Err(match panic.downcast::<Failure>() {
         Ok(failure) => failure.0,
-        Err(panic) => match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-            (Some(text), _) => format!("panicked: {text}"),
-            (_, Some(text)) => format!("panicked: {text}"),
-            _ => "panicked".to_owned(),
-        },
+        Err(panic) => {
+            let told = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+                (Some(text), _) => format!("panicked: {text}"),
+                (_, Some(text)) => format!("panicked: {text}"),
+                _ => "panicked".to_owned(),
+            };
+            crate::task::panicked(told)
+        }
     })
 }

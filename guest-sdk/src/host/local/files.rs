@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+#[cfg(feature = "parquet")]
+use std::rc::Rc;
 
 use flate2::read::MultiGzDecoder;
 use ruzstd::decoding::StreamingDecoder;
@@ -21,6 +23,9 @@ pub(crate) struct SplitData {
     pub blocks: Vec<Vec<u8>>,
     /// Lines before the split.
     lines_before: u64,
+    /// Of ranges: where the split ends, and all of the file.
+    #[cfg(feature = "parquet")]
+    pub ranges: Option<(u64, Rc<Vec<u8>>)>,
 }
 
 impl SplitData {
@@ -46,6 +51,11 @@ pub(crate) fn open(
     for file in files {
         let name = file.display().to_string();
         let bytes = fs::read(&file).map_err(|error| format!("{name}: {error}"))?;
+        #[cfg(feature = "parquet")]
+        if framing == Framing::Ranges {
+            splits.extend(cut_ranges(&name, bytes, each));
+            continue;
+        }
         match decompressed(&file, &bytes)? {
             None => cut(&name, &bytes, framing, each, &mut splits),
             // Such a file can't be cut.
@@ -137,6 +147,8 @@ fn cut(name: &str, bytes: &[u8], framing: Framing, parts: usize, splits: &mut Ve
         header: header.to_vec(),
         blocks: blocks(part, framing),
         lines_before,
+        #[cfg(feature = "parquet")]
+        ranges: None,
     };
     if framing == Framing::WholeFiles {
         return splits.push(split(b"", 0, bytes, 0));
@@ -154,6 +166,23 @@ fn cut(name: &str, bytes: &[u8], framing: Framing, parts: usize, splits: &mut Ve
         lines += bytes[start..end].iter().filter(|byte| **byte == b'\n').count() as u64;
         start = end;
     }
+}
+
+/// Splits of about the same size, at any byte.
+#[cfg(feature = "parquet")]
+fn cut_ranges(name: &str, bytes: Vec<u8>, parts: usize) -> impl Iterator<Item = SplitData> {
+    let bytes = Rc::new(bytes);
+    (0..parts).map(move |part| {
+        let cut = |part: usize| (bytes.len() * part / parts) as u64;
+        SplitData {
+            path: name.to_owned(),
+            offset: cut(part),
+            header: Vec::new(),
+            blocks: Vec::new(),
+            lines_before: 0,
+            ranges: Some((cut(part + 1), Rc::clone(&bytes))),
+        }
+    })
 }
 
 /// Where the line that holds byte `at` ends, with its `\n`.

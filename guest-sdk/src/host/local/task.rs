@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+#[cfg(feature = "parquet")]
+use crate::host::Extent;
 use crate::host::local::driver::{self, Blocks};
 use crate::host::local::files::SplitData;
 use crate::host::{Placement, Split};
@@ -159,6 +161,27 @@ pub(crate) fn line_number(reader: u32, offset: u64) -> u64 {
         Some(data) => data.line_number(offset),
         None => fail(&format!("reader {reader} is no split")),
     }
+}
+
+#[cfg(feature = "parquet")]
+fn ranges(reader: u32) -> (Extent, Rc<Vec<u8>>) {
+    let data = data(reader);
+    match data.as_ref().and_then(|data| Some((data.offset, data.ranges.clone()?))) {
+        Some((start, (end, bytes))) => (Extent { start, end, length: bytes.len() as u64 }, bytes),
+        None => fail(&format!("reader {reader} has no ranges")),
+    }
+}
+
+#[cfg(feature = "parquet")]
+pub(crate) fn extent(reader: u32) -> Extent {
+    ranges(reader).0
+}
+
+#[cfg(feature = "parquet")]
+pub(crate) fn read_at(reader: u32, offset: u64, length: usize) -> Result<Vec<u8>, String> {
+    let (_, bytes) = ranges(reader);
+    let left = bytes.get(offset as usize..).unwrap_or_default();
+    Ok(left[..left.len().min(length)].to_vec())
 }
 
 pub(crate) fn write(partition: u32, block: &[u8]) {

@@ -10,7 +10,8 @@ use object_store::{ObjectStoreExt, PutPayload};
 use super::output::{Place, Record, broken, delete, give_up, read_marker};
 use super::{Location, Objects};
 use crate::error::{Error, Result};
-use crate::output::{Accepted, attempted, part};
+use crate::output::{Accepted, attempted};
+use crate::parts::Parts;
 use crate::writer::Token;
 
 /// All parts but the last: some stores want them alike, and S3 at least 5 MiB.
@@ -32,9 +33,18 @@ impl ObjectTarget {
     }
 
     /// An output that a driver elsewhere opened.
-    pub fn open(objects: &Arc<Objects>, location: Location, token: &Token) -> Result<Self> {
-        let place = Arc::new(Place::open(objects, location, token.clone())?);
+    pub fn open(
+        objects: &Arc<Objects>,
+        location: Location,
+        parts: &Parts,
+        token: &Token,
+    ) -> Result<Self> {
+        let place = Arc::new(Place::open(objects, location, parts, token.clone())?);
         Ok(Self { place, accepted: Accepted::default() })
+    }
+
+    pub fn parts(&self) -> &Parts {
+        &self.place.parts
     }
 
     pub fn attempt(
@@ -50,13 +60,18 @@ impl ObjectTarget {
         }
         let charge = pool.reserve(MemoryUse::Shuffle, FIRST_BUFFER as u64)?;
         let name = place.record(&attempted(stage, partition, attempt));
-        let key = place.location.key.clone().join(part(partition));
+        let key = place.part(partition);
         let begun = place.objects.wait("writing", &place.location, {
             let (place, key, name) = (place.clone(), key.clone(), name.clone());
             async move {
                 let upload = place.uploads.create_multipart(&key).await?;
                 // Known before it has a part, so that it can be given up, whatever becomes of this process.
-                let record = Record { upload, parts: Vec::new(), whole: false };
+                let record = Record {
+                    upload,
+                    parts: Vec::new(),
+                    whole: false,
+                    name: place.parts.name(partition),
+                };
                 let put = place.store.put(&name, encode(&record)?).await;
                 if put.is_ok() && is_open(&place).await? {
                     return Ok(Some(record));

@@ -31,7 +31,7 @@ pub(crate) use attempt::{ObjectFile, ObjectTarget};
 pub(crate) use listing::{Found, list};
 pub(crate) use location::{Location, StoreName, is_url, local};
 pub(crate) use output::ObjectOutput;
-pub(crate) use reader::{Broke, MEMORY as READER_MEMORY, open};
+pub(crate) use reader::{Broke, MEMORY as READER_MEMORY, open, read_range};
 use uploads::Uploads;
 
 use crate::error::{Error, Result};

@@ -20,7 +20,8 @@ use super::attempt::ObjectTarget;
 use super::uploads::Uploads;
 use super::{Location, Objects, Store};
 use crate::error::{Error, Result};
-use crate::output::{Accepted, Attempts, PART_NAME, TEMPORARY, attempted, part};
+use crate::output::{Accepted, Attempts, TEMPORARY, attempted};
+use crate::parts::{PART_NAME, Parts};
 use crate::writer::{MARKER, MAX_MARKER, Marker, Token, Writer};
 
 /// The longest record that is read.
@@ -39,6 +40,8 @@ pub(super) struct Record {
     pub parts: Vec<String>,
     /// All parts are there.
     pub whole: bool,
+    /// What the object is called in its output: another try may have named its files otherwise.
+    pub name: String,
 }
 
 /// What the attempts need, too.
@@ -48,12 +51,18 @@ pub(super) struct Place {
     pub uploads: Arc<dyn MultipartStore>,
     begun: Option<Arc<Uploads>>,
     pub location: Location,
+    pub parts: Parts,
     /// The name of its attempts.
     pub token: Token,
 }
 
 impl Place {
-    pub fn open(objects: &Arc<Objects>, location: Location, token: Token) -> Result<Self> {
+    pub fn open(
+        objects: &Arc<Objects>,
+        location: Location,
+        parts: &Parts,
+        token: Token,
+    ) -> Result<Self> {
         let Store { objects: store, uploads, begun } = objects.store(&location)?;
         let Some(uploads) = uploads else {
             return Err(Error::bad(&location.as_path(), "can't be written to: only s3:// can"));
@@ -61,7 +70,13 @@ impl Place {
         if location.key.is_root() {
             return Err(Error::bad(&location.as_path(), "is a whole bucket: give a key in it"));
         }
-        Ok(Self { objects: objects.clone(), store, uploads, begun, location, token })
+        let (objects, parts) = (objects.clone(), parts.clone());
+        Ok(Self { objects, store, uploads, begun, location, parts, token })
+    }
+
+    /// Where a partition's object will be.
+    pub fn part(&self, partition: u32) -> Key {
+        self.location.key.clone().join(self.parts.name(partition))
     }
 
     /// What is written here is below this.
@@ -103,9 +118,14 @@ pub(crate) struct ObjectOutput {
 }
 
 impl ObjectOutput {
-    pub fn open(objects: &Arc<Objects>, location: Location, writer: &Writer) -> Result<Self> {
+    pub fn open(
+        objects: &Arc<Objects>,
+        location: Location,
+        parts: &Parts,
+        writer: &Writer,
+    ) -> Result<Self> {
         let marker = Marker::new(writer).map_err(Error::io("making", &location.as_path()))?;
-        let place = Arc::new(Place::open(objects, location, marker.token.clone())?);
+        let place = Arc::new(Place::open(objects, location, parts, marker.token.clone())?);
         let claimed = place.objects.wait("making", &place.location, {
             let (place, writer, marker) = (place.clone(), writer.clone(), marker.clone());
             async move { claim(&place, &writer, &marker).await }
@@ -122,6 +142,10 @@ impl ObjectOutput {
 
     pub fn token(&self) -> &Token {
         &self.place.token
+    }
+
+    pub fn parts(&self) -> &Parts {
+        &self.place.parts
     }
 
     pub fn location(&self) -> &Location {
@@ -159,7 +183,7 @@ impl Drop for ObjectOutput {
                 return clear(&place, &place.attempts(), &Attempts::new()).await;
             }
             // What a commit that failed completed.
-            let part = |partition: &u32| Ok(place.location.key.clone().join(part(*partition)));
+            let part = |partition: &u32| Ok(place.part(*partition));
             let mut made: Vec<_> = published.keys().map(part).collect();
             made.extend([Ok(place.success()), Ok(place.marker())]);
             delete(&*place.store, made).await?;
@@ -289,7 +313,7 @@ async fn publish(
         running.spawn(async move {
             let record = place.record(&attempted(stage, partition, attempt));
             let record = read_record(&place, &record).await?;
-            let key = place.location.key.clone().join(part(partition));
+            let key = place.part(partition);
             let parts = record.parts.into_iter().map(|content_id| PartId { content_id }).collect();
             if !record.whole {
                 return Err(broken("an accepted part was never written to its end".into()));
@@ -337,14 +361,11 @@ async fn clear(place: &Place, below: &Key, accepted: &Attempts) -> object_store:
     let marker = place.marker();
     found.retain(|key| *key != marker);
     for record in &found {
-        // `attempt-S-P-A`
-        let name = record.filename().unwrap_or_default();
-        let partition = name.split('-').nth(2).and_then(|p| p.parse().ok());
-        let (Some(partition), false) = (partition, accepted.contains(record)) else {
+        if accepted.contains(record) {
             continue;
-        };
+        }
         if let Ok(record) = read_record(place, record).await {
-            let key = place.location.key.clone().join(part(partition));
+            let key = place.location.key.clone().join(record.name);
             if let Err(error) = give_up(place, &key, &record.upload).await {
                 tracing::warn!(%error, %key, "an upload could not be given up");
             }

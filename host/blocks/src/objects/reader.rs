@@ -1,12 +1,13 @@
 //! An object's bytes from some place on, read ahead a little.
 
 use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use object_store::{GetOptions, GetRange, ObjectStore};
+use object_store::{GetOptions, GetRange, GetResult, ObjectStore};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 
@@ -44,6 +45,100 @@ pub(crate) fn open(
     let runtime = objects.runtime().map_err(Error::io("reading", &stream.location.as_path()))?;
     runtime.spawn(stream.run());
     Ok(Box::new(Reader { pieces, piece: Bytes::new(), counter: counter.clone() }))
+}
+
+/// Reads a part of an object, all of which is there by its listing.
+pub(crate) fn read_range(
+    objects: &Objects,
+    location: &Location,
+    listed: &Found,
+    range: Range<u64>,
+) -> Result<Bytes> {
+    let store = objects.store(location)?.objects;
+    let (place, listed) = (location.clone(), listed.clone());
+    let read = async move {
+        let mut tries = 0;
+        loop {
+            let why = match get_range(&*store, &place, &listed, range.clone()).await {
+                Ok(bytes) => return Ok(Ok(bytes)),
+                Err(Broken::Unwanted) => "it was given up".to_owned(),
+                Err(Broken::Changed(why)) => return Ok(Err(why.to_owned())),
+                Err(Broken::Away(why)) => why,
+            };
+            tries += 1;
+            if tries > RETRIES {
+                return Ok(Err(format!("could not be read: {why}")));
+            }
+            tracing::info!("reading {place} broke off: {why}; trying again");
+            tokio::time::sleep(WAIT * tries).await;
+        }
+    };
+    let problem = match objects.wait("reading", location, read)? {
+        Ok(bytes) => return Ok(bytes),
+        Err(problem) => problem,
+    };
+    Err(Error::bad(&location.as_path(), problem))
+}
+
+async fn get_range(
+    store: &dyn ObjectStore,
+    location: &Location,
+    listed: &Found,
+    range: Range<u64>,
+) -> Result<Bytes, Broken> {
+    let length = range.end - range.start;
+    let result = get(store, location, listed, Some(GetRange::Bounded(range))).await;
+    let result = match result {
+        Ok(result) => result,
+        Err((Broken::Away(_), false)) => {
+            return Err(Broken::Changed(
+                "is at a server that gives no parts of files: copy it to another place to read it as this format",
+            ));
+        }
+        Err((broken, _)) => return Err(broken),
+    };
+    let bytes = result.bytes().await.map_err(|error| Broken::Away(causes(&error)))?;
+    match bytes.len() as u64 == length {
+        true => Ok(bytes),
+        false => Err(Broken::Away("the store sent another part than was asked for".into())),
+    }
+}
+
+/// Asks for an object, which must be as it was listed. Told with what goes wrong is whether its server knows ranges.
+async fn get(
+    store: &dyn ObjectStore,
+    location: &Location,
+    listed: &Found,
+    range: Option<GetRange>,
+) -> Result<GetResult, (Broken, bool)> {
+    // A weak tag is one that no server compares.
+    let (weak, strong) = match listed.tag.clone() {
+        Some(tag) if tag.starts_with("W/") => (Some(tag), None),
+        tag => (None, tag),
+    };
+    let options = GetOptions { if_match: strong, range, ..GetOptions::default() };
+    let result = match store.get_opts(&location.key, options).await {
+        Ok(result) => result,
+        Err(object_store::Error::Precondition { .. }) => {
+            return Err((Broken::Changed(CHANGED), true));
+        }
+        Err(object_store::Error::NotFound { .. }) => {
+            let gone = "was there when the source was opened, and is gone";
+            return Err((Broken::Changed(gone), true));
+        }
+        Err(error) => {
+            let why = causes(&error);
+            // Clients of S3 have no error of its own for that.
+            let has_none = matches!(error, object_store::Error::NotSupported { .. })
+                || why.contains("non-partial response");
+            return Err((Broken::Away(why), !has_none));
+        }
+    };
+    let is_other = weak.is_some() && result.meta.e_tag != weak;
+    if result.meta.size != listed.len || is_other {
+        return Err((Broken::Changed(CHANGED), true));
+    }
+    Ok(result)
 }
 
 struct Reader {
@@ -112,32 +207,13 @@ impl Stream {
     }
 
     async fn read(&mut self) -> Result<(), Broken> {
-        // A weak tag is one that no server compares.
-        let (weak, strong) = match self.listed.tag.clone() {
-            Some(tag) if tag.starts_with("W/") => (Some(tag), None),
-            tag => (None, tag),
-        };
         let has_range = self.has_ranges && self.at > 0;
-        let options = GetOptions {
-            if_match: strong,
-            range: has_range.then_some(GetRange::Offset(self.at)),
-            ..GetOptions::default()
-        };
-        let result = match self.store.get_opts(&self.location.key, options).await {
-            Ok(result) => result,
-            Err(object_store::Error::Precondition { .. }) => return Err(Broken::Changed(CHANGED)),
-            Err(object_store::Error::NotFound { .. }) => {
-                return Err(Broken::Changed("was there when the source was opened, and is gone"));
-            }
-            Err(error) => {
-                self.has_ranges &= !matches!(error, object_store::Error::NotSupported { .. });
-                return Err(Broken::Away(causes(&error)));
-            }
-        };
-        let is_other = weak.is_some() && result.meta.e_tag != weak;
-        if result.meta.size != self.listed.len || is_other {
-            return Err(Broken::Changed(CHANGED));
-        }
+        let range = has_range.then_some(GetRange::Offset(self.at));
+        let got = get(&*self.store, &self.location, &self.listed, range).await;
+        let result = got.map_err(|(broken, has_ranges)| {
+            self.has_ranges &= has_ranges;
+            broken
+        })?;
         // A server that knows no ranges gives all.
         let mut skipped = if has_range { 0 } else { self.at };
         let mut bytes = result.into_stream();

@@ -13,7 +13,9 @@ use tokio_stream::StreamExt;
 
 use super::*;
 use crate::grants::Grants;
+use crate::input::Compression as FileCompression;
 use crate::output::{Output, OutputTarget};
+use crate::parts::Parts;
 use crate::reader::ReadOptions;
 use crate::sources::{Framing, Source};
 use crate::writer::Writer;
@@ -86,7 +88,7 @@ impl World {
     }
 
     fn output(&self, url: &str, writer: &Writer) -> Result<Output> {
-        Output::open(&self.grants, url, writer)
+        Output::open(&self.grants, url, &Parts::default(), writer)
     }
 
     fn write(&self, target: &OutputTarget, (partition, attempt): (u32, u32), text: &str) -> bool {
@@ -223,7 +225,8 @@ fn only_accepted_attempts_show_and_only_after_the_commit() {
     let output = world.output("s3://b/out/day", &Writer::default()).unwrap();
     let (here, elsewhere) = (
         output.target(),
-        OutputTarget::open(&world.grants, "s3://b/out/day", output.token()).unwrap(),
+        OutputTarget::open(&world.grants, "s3://b/out/day", &Parts::default(), output.token())
+            .unwrap(),
     );
     assert!(world.write(&here, (0, 0), "first"));
     assert!(world.write(&elsewhere, (0, 1), "second"));
@@ -258,7 +261,8 @@ fn only_accepted_attempts_show_and_only_after_the_commit() {
 fn an_attempt_that_ends_after_the_commit_leaves_nothing() {
     let world = World::new(&[], &["s3://b/out"]);
     let output = world.output("s3://b/out", &Writer::default()).unwrap();
-    let elsewhere = OutputTarget::open(&world.grants, "s3://b/out", output.token()).unwrap();
+    let elsewhere =
+        OutputTarget::open(&world.grants, "s3://b/out", &Parts::default(), output.token()).unwrap();
     let late = elsewhere.attempt(7, 0, 0, &world.pool).unwrap();
     assert!(world.write(&elsewhere, (0, 1), "x"));
     output.accept(7, 0, 1);
@@ -328,4 +332,59 @@ fn a_later_try_of_a_driver_begins_anew_what_an_earlier_one_left() {
     drop(third);
     assert!(world.keys().is_empty(), "{:?}", world.keys());
     assert!(matches!(world.output("s3://b/out", &Writer::new("d", 3)).map(drop), Ok(())));
+}
+
+#[test]
+fn parts_of_an_object_are_read_as_it_was_listed() {
+    let world = World::new(&["s3://b"], &["s3://b/out"]);
+    let bytes: Vec<u8> = (0..3_000_000u32).map(|n| (n / 11) as u8).collect();
+    world.put("a", bytes.clone());
+    let open = |url: &str| Source::open(&world.grants, url, Framing::Ranges, 3, 1).unwrap();
+    let source = open("s3://b/a");
+    assert!(source.splits() >= 3);
+    let options = ReadOptions::new(world.pool.clone());
+    let mut reader = source.open_ranges(&world.grants, 1, &options).unwrap();
+    for (at, len) in [(0, 5), (1_000_000, 1_500_000), (2_999_999, 1)] {
+        assert_eq!(reader.read_at(at as u64, len).unwrap(), &bytes[at..at + len]);
+    }
+    assert_eq!(reader.read_at(2_999_999, 10).unwrap().len(), 1);
+    assert_eq!(reader.read_at(u64::MAX, 10).unwrap(), b"");
+    assert_eq!(options.bytes_read.load(std::sync::atomic::Ordering::Relaxed), 1_500_007);
+    world.put("a", [0; 3_000_000]);
+    let text = reader.read_at(0, 10).unwrap_err().to_string();
+    assert_eq!(text, "s3://b/a changed while the job ran");
+    drop(reader);
+    assert_eq!(world.pool.usage().total(), 0);
+    let others = World::new(&["s3://b/other"], &[]);
+    let refused = source.open_ranges(&others.grants, 0, &options);
+    assert!(matches!(refused, Err(Error::NotAllowed { .. })));
+}
+
+#[test]
+fn uploads_are_completed_and_given_up_by_the_names_that_they_have() {
+    let world = World::new(&[], &["s3://b/out"]);
+    let parts = Parts::new(".csv", FileCompression::Gzip).unwrap();
+    let open = |parts: &Parts, attempt| {
+        Output::open(&world.grants, "s3://b/out", parts, &Writer::new("d", attempt))
+    };
+    let left = open(&parts, 0).unwrap();
+    assert!(world.write(&left.target(), (0, 0), "left"));
+    std::mem::forget(left);
+    // The later try names its files otherwise.
+    let output = open(&Parts::default(), 1).unwrap();
+    assert!(world.write(&output.target(), (0, 0), "plain"));
+    output.accept(7, 0, 0);
+    output.commit().unwrap();
+    assert_eq!(world.keys(), ["out/_SUCCESS", "out/part-00000"]);
+
+    let world = World::new(&[], &["s3://b/out"]);
+    let output = Output::open(&world.grants, "s3://b/out", &parts, &Writer::default()).unwrap();
+    assert!(world.write(&output.target(), (0, 0), "compressed"));
+    output.accept(7, 0, 0);
+    output.commit().unwrap();
+    assert_eq!(world.keys(), ["out/_SUCCESS", "out/part-00000.csv.gz"]);
+    let mut text = String::new();
+    let bytes = world.get("out/part-00000.csv.gz");
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&*bytes), &mut text).unwrap();
+    assert_eq!(text, "compressed");
 }

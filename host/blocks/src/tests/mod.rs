@@ -3,6 +3,7 @@
 mod lines;
 mod outputs;
 mod pressure;
+mod ranges;
 mod shuffle_files;
 mod sources;
 mod store;

@@ -5,7 +5,7 @@ use super::Home;
 use ingle_core::memory::MemoryPool;
 use ingle_core::size::ByteSize;
 
-use crate::{Error, Grants, Output, OutputTarget, Result, Writer};
+use crate::{Error, FileCompression, Grants, Output, OutputTarget, Parts, Result, Writer};
 
 const STAGE: u32 = 7;
 
@@ -14,12 +14,12 @@ fn pool() -> MemoryPool {
 }
 
 fn open(grants: &Arc<Grants>, path: &str) -> Result<Output> {
-    Output::open(grants, path, &Writer::default())
+    Output::open(grants, path, &Parts::default(), &Writer::default())
 }
 
 /// As if in another process.
 fn elsewhere(home: &Home, output: &Output, path: &str) -> OutputTarget {
-    OutputTarget::open(&home.grants, path, output.token()).unwrap()
+    OutputTarget::open(&home.grants, path, &Parts::default(), output.token()).unwrap()
 }
 
 fn finish(target: &OutputTarget, partition: u32, attempt: u32, text: &str) {
@@ -171,14 +171,19 @@ fn kill(output: Output) {
 #[test]
 fn a_later_try_of_a_driver_begins_anew_what_an_earlier_one_left() {
     let home = Home::new();
-    let first = Output::open(&home.grants, "above/out", &Writer::new("d", 0)).unwrap();
+    let first =
+        Output::open(&home.grants, "above/out", &Parts::default(), &Writer::new("d", 0)).unwrap();
     write(&first, 0, 0, "of the first try");
     let late = elsewhere(&home, &first, "above/out");
     for other in [Writer::default(), Writer::new("d", 0), Writer::new("e", 1)] {
-        let text = Output::open(&home.grants, "above/out", &other).err().unwrap().to_string();
+        let text = Output::open(&home.grants, "above/out", &Parts::default(), &other)
+            .err()
+            .unwrap()
+            .to_string();
         assert!(text.contains("exists already, unfinished"), "{text}");
     }
-    let second = Output::open(&home.grants, "above/out", &Writer::new("d", 1)).unwrap();
+    let second =
+        Output::open(&home.grants, "above/out", &Parts::default(), &Writer::new("d", 1)).unwrap();
     assert!(late.attempt(STAGE, 0, 0, &pool()).is_err(), "its executors may still run");
     write(&second, 0, 0, "of the second");
     // The first wasn't killed after all, but only out of reach.
@@ -188,8 +193,9 @@ fn a_later_try_of_a_driver_begins_anew_what_an_earlier_one_left() {
     assert_eq!(contents(&home, "above/out/part-00000"), "of the second");
     assert_eq!(home.names("above"), ["out"]);
     // Killed after its commit, before anybody knew of it.
-    kill(Output::open(&home.grants, "above/out", &Writer::new("d", 2)).unwrap());
-    let third = Output::open(&home.grants, "above/out", &Writer::new("d", 3)).unwrap();
+    kill(Output::open(&home.grants, "above/out", &Parts::default(), &Writer::new("d", 2)).unwrap());
+    let third =
+        Output::open(&home.grants, "above/out", &Parts::default(), &Writer::new("d", 3)).unwrap();
     assert_eq!(home.names("above/out"), ["_temporary"]);
     drop(third);
     assert_eq!(home.names("above"), [""; 0]);
@@ -198,8 +204,65 @@ fn a_later_try_of_a_driver_begins_anew_what_an_earlier_one_left() {
 #[test]
 fn what_somebody_put_into_an_unfinished_output_is_nobodys_to_remove() {
     let home = Home::new();
-    kill(Output::open(&home.grants, "out", &Writer::new("d", 0)).unwrap());
+    kill(Output::open(&home.grants, "out", &Parts::default(), &Writer::new("d", 0)).unwrap());
     home.write("out/precious", "x");
-    assert!(Output::open(&home.grants, "out", &Writer::new("d", 1)).is_err());
+    assert!(Output::open(&home.grants, "out", &Parts::default(), &Writer::new("d", 1)).is_err());
     assert_eq!(contents(&home, "out/precious"), "x");
+}
+
+#[test]
+fn files_are_compressed_and_named_by_what_the_output_says() {
+    use std::io::Read;
+
+    use flate2::read::MultiGzDecoder;
+
+    let home = Home::new();
+    let text: String = (0..50_000).map(|n| format!("line {n}\n")).collect();
+    let write = |compression, extension| {
+        let parts = Parts::new(extension, compression).unwrap();
+        let output = Output::open(&home.grants, "out", &parts, &Writer::default()).unwrap();
+        let pool = MemoryPool::new(ByteSize(8 << 20));
+        // As a task elsewhere does.
+        let target = OutputTarget::open(&home.grants, "out", &parts, output.token()).unwrap();
+        let mut file = target.attempt(STAGE, 0, 0, &pool).unwrap();
+        assert!(pool.usage().total() > 0, "what compresses is charged");
+        text.as_bytes().chunks(100_000).for_each(|some| file.write(some).unwrap());
+        file.finish().unwrap();
+        assert_eq!(pool.usage().total(), 0);
+        // And one that has nothing to say.
+        let empty = output.target().attempt(STAGE, 1, 0, &pool).unwrap();
+        empty.finish().unwrap();
+        for partition in [0, 1] {
+            output.accept(STAGE, partition, 0);
+        }
+        output.commit().unwrap();
+        let names = home.names("out");
+        let files = names[1..].iter().map(|name| {
+            let bytes = std::fs::read(home.path("out").join(name)).unwrap();
+            (name.clone(), bytes)
+        });
+        let files: Vec<_> = files.collect();
+        std::fs::remove_dir_all(home.path("out")).unwrap();
+        files
+    };
+    let gzip = |bytes: &[u8]| {
+        let mut text = String::new();
+        MultiGzDecoder::new(bytes).read_to_string(&mut text).unwrap();
+        text
+    };
+    let zstd = |bytes: &[u8]| String::from_utf8(zstd::decode_all(bytes).unwrap()).unwrap();
+    for (compression, extension, names, decode) in [
+        (
+            FileCompression::Gzip,
+            "",
+            ["part-00000.gz", "part-00001.gz"],
+            &gzip as &dyn Fn(&[u8]) -> String,
+        ),
+        (FileCompression::Zstd, ".csv", ["part-00000.csv.zst", "part-00001.csv.zst"], &zstd),
+    ] {
+        let files = write(compression, extension);
+        assert_eq!(files.iter().map(|(name, _)| name).collect::<Vec<_>>(), names);
+        assert!(files[0].1.len() < text.len() / 2);
+        assert_eq!((decode(&files[0].1), decode(&files[1].1)), (text.clone(), String::new()));
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ingle_blocks::{Framing, StorageLevel};
+use ingle_blocks::{FileCompression, Framing, Parts, StorageLevel};
 use ingle_core::ids::{ImageId, JobId, OutputId, StageId};
 use ingle_core::memory::{MemoryPool, MemoryUse, Reservation};
 use ingle_sandbox::Image;
@@ -95,6 +95,7 @@ impl DriverHost for Driver {
             host::Framing::Lines => Framing::Lines,
             host::Framing::LinesWithHeader => Framing::LinesWithHeader,
             host::Framing::WholeFiles => Framing::WholeFiles,
+            host::Framing::Ranges => Framing::Ranges,
         };
         let parallelism = self.slots()?;
         let opened = self.application.opened();
@@ -106,9 +107,18 @@ impl DriverHost for Driver {
         }))
     }
 
-    fn open_output(&mut self, path: &str) -> Fallible<u32> {
+    fn open_output(&mut self, spec: host::OutputSpec) -> Fallible<u32> {
         self.application.check_alive()?;
-        Ok(self.application.opened().open_output(path).map(|id| id.0))
+        let compression = match spec.compression {
+            host::Compression::None => FileCompression::None,
+            host::Compression::Gzip => FileCompression::Gzip,
+            host::Compression::Zstd => FileCompression::Zstd,
+        };
+        let parts = match Parts::new(&spec.extension, compression) {
+            Ok(parts) => parts,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        Ok(self.application.opened().open_output(&spec.path, &parts).map(|id| id.0))
     }
 
     fn commit_output(&mut self, output: u32) -> Fallible<()> {

@@ -17,7 +17,7 @@ use ingle_sandbox::Image;
 
 pub use application::{Application, Counts};
 pub use host::{Driver, Parallelism};
-pub use opened::Opened;
+pub use opened::{Opened, OutputPlace};
 pub use results::{Made, Updates};
 pub use server::{Grant, Hub, Service};
 pub use stages::manifest;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ingle_blocks::{
-    Framing, Grants, Output, OutputFile, OutputTarget, Source, StorageLevel, Writer,
+    Framing, Grants, Output, OutputFile, OutputTarget, Parts, Source, StorageLevel, Writer,
 };
 use ingle_core::ids::{CacheId, ImageId, OutputId, SourceId, TaskId};
 use ingle_core::memory::{MemoryPool, MemoryUse, OutOfMemory, Reservation};
@@ -50,6 +50,14 @@ struct Outputs {
 struct Images {
     held: BTreeMap<u32, Image>,
     next: u32,
+}
+
+/// What executors elsewhere must know of an output.
+pub struct OutputPlace {
+    /// By which the driver named it.
+    pub path: String,
+    pub token: String,
+    pub parts: Parts,
 }
 
 /// A request of the driver that can't be met, in words for its user.
@@ -115,7 +123,7 @@ impl Opened {
         self.sources.read().get(&id.0).map(|(source, _)| source.clone())
     }
 
-    pub fn open_output(&self, path: &str) -> Result<OutputId, Refused> {
+    pub fn open_output(&self, path: &str, parts: &Parts) -> Result<OutputId, Refused> {
         let refuse_more = |outputs: &Outputs| {
             if outputs.closed {
                 return Err("the application is over".to_owned());
@@ -127,7 +135,8 @@ impl Opened {
         };
         let _busy = self.busy.read();
         refuse_more(&self.outputs.lock())?;
-        let output = Output::open(&self.grants, path, &self.writer).map_err(|e| e.to_string())?;
+        let output = Output::open(&self.grants, path, parts, &self.writer);
+        let output = output.map_err(|e| e.to_string())?;
         let mut outputs = self.outputs.lock();
         // The application may have ended meanwhile; then the folder goes again.
         refuse_more(&outputs)?;
@@ -142,11 +151,12 @@ impl Opened {
         self.outputs.lock().open.contains_key(&id.0)
     }
 
-    /// The path by which the driver named an output, and its token.
-    pub fn output_place(&self, id: OutputId) -> Option<(String, String)> {
+    /// Where an output is, and how it is written.
+    pub fn output_place(&self, id: OutputId) -> Option<OutputPlace> {
         let outputs = self.outputs.lock();
         let (output, path) = outputs.open.get(&id.0)?;
-        Some((path.clone(), output.token().to_string()))
+        let (token, parts) = (output.token().to_string(), output.parts().clone());
+        Some(OutputPlace { path: path.clone(), token, parts })
     }
 
     /// Takes an output that the driver opened.

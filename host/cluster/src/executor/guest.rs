@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ingle_blocks::{
-    CacheWriter, Error, Fetch, OutputFile, ReadOptions, ResultBuffer, RunSet, TaskOutput,
+    CacheWriter, Error, Fetch, Framing, OutputFile, ReadOptions, ResultBuffer, RunSet, TaskOutput,
 };
 use ingle_core::ids::{CacheId, OutputId, SourceId, StageId};
 use ingle_core::memory::MemoryUse;
 use ingle_core::scheduler::TaskLaunch;
 use ingle_proto::v1;
-use ingle_sandbox::host::{Answer, Block, Fallible, SplitDescription, Stop, TaskContext, TaskHost};
+use ingle_sandbox::host::{
+    Answer, Block, Extent, Fallible, SplitDescription, Stop, TaskContext, TaskHost,
+};
 
 use super::queue::Cancelled;
 use super::readers::{Reader, Readers};
@@ -211,8 +213,17 @@ impl TaskHost for Guest {
         };
         let mut options = ReadOptions::new(self.executor.options.pool.clone());
         options.bytes_read = self.bytes_read.clone();
-        match found.open_split(opened.grants(), split, &options) {
-            Ok(reader) => Ok(Ok(self.readers.add(Reader::Split(Box::new(reader)))?)),
+        let grants = opened.grants();
+        let reader = match found.framing() {
+            Framing::Ranges => found
+                .open_ranges(grants, split, &options)
+                .map(|ranges| Reader::Ranges(Box::new(ranges))),
+            _ => found
+                .open_split(grants, split, &options)
+                .map(|split| Reader::Split(Box::new(split))),
+        };
+        match reader {
+            Ok(reader) => Ok(Ok(self.readers.add(reader)?)),
             Err(error) => Ok(Err(told(error)?)),
         }
     }
@@ -272,12 +283,18 @@ impl TaskHost for Guest {
     }
 
     fn describe(&mut self, reader: u32) -> Answer<SplitDescription> {
-        let found = self.readers.split(reader)?.describe();
-        Ok(SplitDescription {
-            path: found.path.to_string_lossy().into_owned(),
-            offset: found.offset,
-            header: found.header.to_vec(),
-        })
+        self.readers.describe(reader)
+    }
+
+    fn extent(&mut self, reader: u32) -> Answer<Extent> {
+        self.readers.extent(reader)
+    }
+
+    fn read_at(&mut self, reader: u32, offset: u64, length: u32) -> Fallible<Block> {
+        match self.readers.read_at(reader, offset, length)? {
+            Ok(block) => Ok(Ok(block)),
+            Err(error) => Ok(Err(told(error)?)),
+        }
     }
 
     fn line_number(&mut self, reader: u32, offset: u64) -> Answer<u64> {

@@ -180,19 +180,11 @@ impl ExecutorLink for Executor {
                 Err(error) => tracing::warn!(%error, "ignored"),
             },
             Command::Source(message) => self.open_source(message),
-            Command::Output(v1::OutputDescription { output, path, token }) => {
-                let opened = Token::parse(&token)
-                    .ok_or_else(|| format!("{token:?} is no token of an output"))
-                    .and_then(|token| {
-                        OutputTarget::open(self.options.opened.grants(), &path, &token)
-                            .map_err(|error| error.to_string())
-                    });
-                match opened {
-                    Ok(target) => self.options.opened.insert_output(OutputId(output), target),
-                    // Its tasks fail, and say that it isn't open.
-                    Err(error) => tracing::warn!("{error}"),
-                }
-            }
+            Command::Output(message) => match self.open_output(&message) {
+                Ok(target) => self.options.opened.insert_output(OutputId(message.output), target),
+                // Its tasks fail, and say that it isn't open.
+                Err(error) => tracing::warn!("{error}"),
+            },
             Command::Cache(message) => {
                 let level = protocol::level(message.level());
                 self.options.opened.insert_cache(CacheId(message.cache), level);
@@ -208,6 +200,15 @@ impl ExecutorLink for Executor {
 }
 
 impl Executor {
+    fn open_output(&self, message: &v1::OutputDescription) -> Result<OutputTarget, String> {
+        let v1::OutputDescription { path, token, .. } = message;
+        let parts = protocol::parts(message)?;
+        let token = Token::parse(token);
+        let token = token.ok_or_else(|| format!("{:?} is no token of an output", message.token))?;
+        let opened = OutputTarget::open(self.options.opened.grants(), path, &parts, &token);
+        opened.map_err(|error| error.to_string())
+    }
+
     fn stage(&self, id: StageId) -> Option<Arc<Stage>> {
         self.stages.read().get(&id).cloned()
     }

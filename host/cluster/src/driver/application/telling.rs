@@ -54,9 +54,9 @@ impl Core {
         if let Output::Files(id) = stage.output
             && to.link.is_elsewhere()
             && to.told.insert(Told::Output(id))
-            && let Some((path, token)) = self.opened.output_place(OutputId(id))
+            && let Some(place) = self.opened.output_place(OutputId(id))
         {
-            send(Command::Output(v1::OutputDescription { output: id, path, token }));
+            send(Command::Output(protocol::output_message(id, place)));
         }
         if to.described.insert(id) {
             if let Output::Shuffle(_) = stage.output
