@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::measure::{self, Run};
 
@@ -21,7 +21,7 @@ use crate::measure::{self, Run};
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long executors may take to end after their job.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(60);
 
 /// In which `/proc` counts, by the second, whatever the kernel's own clock does.
 const TICKS: f64 = 100.0;
@@ -39,6 +39,8 @@ pub fn run(command: Command, daemons: &[u32]) -> Result<Run> {
 /// An eye on daemons while they work for one job.
 struct Watch {
     daemons: Vec<u32>,
+    /// Their children of before: the shell scripts that start Spark's leave one that nobody waits for.
+    before: BTreeSet<u32>,
     /// What they had used before.
     used: Duration,
     ended: Arc<AtomicBool>,
@@ -55,10 +57,12 @@ impl Watch {
         }
         let ended = Arc::new(AtomicBool::new(false));
         let (pids, over) = (daemons.to_vec(), Arc::clone(&ended));
+        let before = children(daemons);
+        let known = before.clone();
         let eye = thread::spawn(move || {
             let mut peaks = BTreeMap::new();
             while !over.load(Ordering::Relaxed) {
-                for child in children(&pids) {
+                for child in started(&pids, &known) {
                     if let Some(peak) = peak(child) {
                         peaks.insert(child, peak);
                     }
@@ -67,22 +71,14 @@ impl Watch {
             }
             peaks
         });
-        Ok(Self { daemons: daemons.to_vec(), used: used(daemons)?, ended, eye })
+        Ok(Self { daemons: daemons.to_vec(), before, used: used(daemons)?, ended, eye })
     }
 
     /// Waits for the end of what the daemons started; gives the time and the memory that all of them took.
     fn end(self) -> Result<(Duration, u64)> {
         let since = Instant::now();
-        loop {
-            let left = children(&self.daemons);
-            if left.is_empty() {
-                break;
-            }
-            if since.elapsed() > GRACE {
-                // Spark's may, when their driver was gone before they had found it.
-                eprintln!("ending executors that go on after their job: {left:?}");
-                left.into_iter().for_each(kill);
-            }
+        while !started(&self.daemons, &self.before).is_empty() {
+            ensure!(since.elapsed() < GRACE, "an executor goes on after its job");
             thread::sleep(INTERVAL / 5);
         }
         self.ended.store(true, Ordering::Relaxed);
@@ -129,11 +125,9 @@ fn high_water(status: &str) -> Option<u64> {
     Some(kib << 10)
 }
 
-fn kill(pid: u32) {
-    if let Some(pid) = rustix::process::Pid::from_raw(pid.cast_signed()) {
-        // It may have ended by itself now.
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-    }
+/// Who was started by processes besides those of before.
+fn started(pids: &[u32], before: &BTreeSet<u32>) -> BTreeSet<u32> {
+    &children(pids) - before
 }
 
 /// Who was started by processes and wasn't waited for yet. Which of its threads did so is the kernel's business.
