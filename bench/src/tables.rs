@@ -1,6 +1,7 @@
 //! Made-up rows, graphs and points.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -70,20 +71,19 @@ pub fn graph(dir: &Path, nodes: u64, edges: u64) -> Result<PathBuf> {
     })
 }
 
-/// Points in groups, a line each: coordinates with blanks between them.
+/// Points in groups, a line each: coordinates with blanks between them. In one file, so that whoever takes the first ones
+/// takes the same, however a folder is listed.
 pub fn points(dir: &Path, count: u64) -> Result<PathBuf> {
     kept(dir, "points", &count.to_string(), |target| {
-        // The same groups in all files.
         let mut rng = Xorshift::new(0);
         let centers: Vec<[f64; DIMENSIONS]> =
             (0..CLUSTERS).map(|_| [(); DIMENSIONS].map(|()| rng.unit() * 100.0)).collect();
-        in_files(target, |file, rng, writer| {
-            for _ in share(count, file) {
-                let center = centers[rng.below(CLUSTERS)];
-                line(writer, center.map(|x| x + (rng.unit() + rng.unit() - 1.0) * 20.0))?;
-            }
-            Ok(())
-        })
+        let mut writer = BufWriter::new(File::create_new(target.join("points.txt"))?);
+        for _ in 0..count {
+            let center = centers[rng.below(CLUSTERS)];
+            line(&mut writer, center.map(|x| x + (rng.unit() + rng.unit() - 1.0) * 20.0))?;
+        }
+        Ok(writer.flush()?)
     })
 }
 
