@@ -173,10 +173,13 @@ mod tests {
     fn what_a_daemon_starts_for_a_job_counts() {
         let mut daemon = daemon();
         let watch = Watch::start(&[daemon.id()]).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let done = dir.path().join("done");
         // dd holds 64 MiB, and is waited for by the shell.
-        let work = "dd if=/dev/zero of=/dev/null bs=64M count=20 2>&1; sleep 0.2 & wait\n";
+        let work = "dd if=/dev/zero of=/dev/null bs=64M count=20 2>&1; sleep 0.2";
+        let work = format!("{work}; : > {}\n", done.display());
         daemon.stdin.as_mut().unwrap().write_all(work.as_bytes()).unwrap();
-        while watch.daemons.iter().all(|pid| used(&[*pid]).unwrap() == watch.used) {
+        while !done.exists() {
             thread::sleep(INTERVAL);
         }
         let (cpu, peak) = watch.end().unwrap();
