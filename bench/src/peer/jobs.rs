@@ -249,7 +249,7 @@ fn utf8(path: &Path) -> Result<&str> {
 fn count(number: u64) -> String {
     let zeros = number.checked_ilog10().unwrap_or(0);
     match number / 10u64.pow(zeros) {
-        _ if zeros < 5 || number % 10u64.pow(zeros) != 0 => number.to_string(),
+        _ if zeros < 5 || !number.is_multiple_of(10u64.pow(zeros)) => number.to_string(),
         1 => format!("10^{zeros}"),
         digit => format!("{digit}·10^{zeros}"),
     }

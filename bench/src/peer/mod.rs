@@ -182,12 +182,12 @@ impl Bench<'_> {
         let mut runs: Vec<Vec<Run>> = vec![Vec::new(); task.theirs.len() + 1];
         for round in 0..self.size.runs {
             let ours = side(0)?;
-            for number in 1..runs.len() {
+            for (number, runs) in runs.iter_mut().enumerate().skip(1) {
                 let theirs = side(number)?;
                 if round == 0 {
                     task.agree.check(&ours, &theirs)?;
                 }
-                runs[number].push(theirs.run);
+                runs.push(theirs.run);
             }
             runs[0].push(ours.run);
         }
