@@ -14,7 +14,7 @@ use crate::rows::{Scale, number_before, same};
 use crate::{data, verify};
 
 /// A master and a worker of 2 cores, each a process. Ended on drop.
-struct Cluster {
+pub struct Cluster {
     master: Child,
     worker: Child,
     url: String,
@@ -22,7 +22,8 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn start(places: &Places) -> Result<Self> {
+    /// Starts both and waits until the worker is known.
+    pub fn start(places: &Places) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix(".cluster-").tempdir_in(&places.data)?;
         let ingle = |args: &[&str], folder: &str| {
             let mut command = Command::new(places.tools.join("ingle"));
@@ -50,6 +51,16 @@ impl Cluster {
         Ok(Self { master, worker, url, _dir: dir })
     }
 
+    /// Where jobs are submitted.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The daemons' processes.
+    pub fn processes(&self) -> [u32; 2] {
+        [self.master.id(), self.worker.id()]
+    }
+
     /// The process that the worker started last.
     fn executor(&self) -> Option<u32> {
         let worker = self.worker.id();
@@ -73,7 +84,7 @@ impl Drop for Cluster {
 }
 
 /// The word behind a text that a daemon says; goes on reading so that it never blocks.
-fn said(daemon: &mut Child, before: &str) -> Result<String> {
+pub fn said(daemon: &mut Child, before: &str) -> Result<String> {
     let stderr = daemon.stderr.take().context("a pipe")?;
     let mut lines = BufReader::new(stderr).lines();
     let mut all = String::new();

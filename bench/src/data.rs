@@ -18,7 +18,7 @@ const VERSION: u32 = 1;
 const SEED: u64 = 2026;
 
 /// Files of a data set.
-const FILES: usize = 8;
+pub(crate) const FILES: usize = 8;
 
 /// Different words in a text; how often each occurs falls with its rank, by Zipf's law.
 const VOCABULARY: usize = 200_000;
@@ -29,10 +29,10 @@ const LETTERS: &str = "eeeeeeeeaaaaaaiiiiioooooouuutttttttnnnnnnnsssssshhhhh\
 
 /// A folder of text: lines of 40 to 120 characters.
 pub fn text(dir: &Path, mib: u64) -> Result<PathBuf> {
-    kept(dir, "text", mib, |target| {
+    kept(dir, "text", &format!("{mib}m"), |target| {
         let ranks = Ranks::zipf(VOCABULARY);
         let words = words(VOCABULARY, &mut Xorshift::new(SEED));
-        in_files(target, |rng, writer| {
+        in_files(target, |_, rng, writer| {
             let mut left = (mib << 20) / FILES as u64;
             let mut line = String::new();
             while left > 0 {
@@ -57,8 +57,8 @@ pub fn text(dir: &Path, mib: u64) -> Result<PathBuf> {
 
 /// A folder of records to sort: lines of 100 bytes with random keys.
 pub fn records(dir: &Path, mib: u64) -> Result<PathBuf> {
-    kept(dir, "records", mib, |target| {
-        in_files(target, |rng, writer| {
+    kept(dir, "records", &format!("{mib}m"), |target| {
+        in_files(target, |_, rng, writer| {
             for number in 0..(mib << 20) / (FILES * RECORD) as u64 {
                 let mut key = [0; KEY];
                 key.fill_with(|| b'!' + rng.below(94) as u8);
@@ -70,14 +70,37 @@ pub fn records(dir: &Path, mib: u64) -> Result<PathBuf> {
     })
 }
 
+/// The folder of real data with known answers, where there is one: that of `INGLE_DATA`, or the one beside this checkout.
+pub fn real() -> Option<PathBuf> {
+    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data");
+    let dir = std::env::var_os("INGLE_DATA").map_or_else(|| beside.into(), PathBuf::from);
+    dir.join("flights.csv.gz").exists().then_some(dir)
+}
+
+/// A file of the real data, copied to where the jobs may read.
+pub fn real_file(dir: &Path, name: &str) -> Result<PathBuf> {
+    let from = real().context("there is no real data: set INGLE_DATA to its folder")?;
+    let folder = dir.join("real");
+    fs::create_dir_all(&folder).with_context(|| format!("can't make {}", folder.display()))?;
+    let path = folder.join(name);
+    if !path.exists() {
+        let mut copy = tempfile::NamedTempFile::new_in(&folder)?;
+        let mut original = File::open(from.join(name))
+            .with_context(|| format!("can't open {} in {}", name, from.display()))?;
+        std::io::copy(&mut original, &mut copy)?;
+        copy.persist(&path)?;
+    }
+    Ok(path)
+}
+
 /// Finds a data set, or makes it under another name first: what has its name is whole.
-fn kept(
+pub(crate) fn kept(
     dir: &Path,
     kind: &str,
-    mib: u64,
+    size: &str,
     make: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<PathBuf> {
-    let path = dir.join(format!("{kind}-{mib}m-{SEED}-v{VERSION}"));
+    let path = dir.join(format!("{kind}-{size}-{SEED}-v{VERSION}"));
     if !path.exists() {
         eprintln!("making {}", path.display());
         fs::create_dir_all(dir).with_context(|| format!("can't make {}", dir.display()))?;
@@ -88,10 +111,10 @@ fn kept(
     Ok(path)
 }
 
-/// Writes the files of a folder at the same time, each with a generator of its own.
-fn in_files(
+/// Writes the files of a folder at the same time, each by its number and with a generator of its own.
+pub(crate) fn in_files(
     folder: &Path,
-    write: impl Fn(&mut Xorshift, &mut BufWriter<File>) -> Result<()> + Sync,
+    write: impl Fn(u64, &mut Xorshift, &mut BufWriter<File>) -> Result<()> + Sync,
 ) -> Result<()> {
     let threads = std::thread::available_parallelism().unwrap_or(Threads::MIN);
     threads::map(threads, (0..FILES as u64).collect(), |_, number| {
@@ -99,7 +122,7 @@ fn in_files(
             1 << 20,
             File::create_new(folder.join(format!("{number}.txt")))?,
         );
-        write(&mut Xorshift::new(SEED + 1 + number), &mut writer)?;
+        write(number, &mut Xorshift::new(SEED + 1 + number), &mut writer)?;
         Ok(writer.flush()?)
     })?;
     Ok(())

@@ -6,13 +6,15 @@ use crate::compare::{Places, Side, compare};
 use crate::data;
 use crate::measure::{Sample, median, run};
 use crate::report::{Row, mib};
-use crate::verify;
+use crate::{tables, verify};
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
     /// The size of data sets.
     pub mib: u64,
+    /// Rows of a join.
+    pub rows: u64,
     /// Darts thrown for π.
     pub samples: u64,
     /// Runs of what takes a moment.
@@ -36,7 +38,9 @@ pub const GROUPS: &[Group] = &[
     Group { name: "noop", measure: noop },
     Group { name: "wordcount", measure: wordcount },
     Group { name: "sort", measure: sort },
+    Group { name: "join", measure: join },
     Group { name: "pi", measure: pi },
+    Group { name: "linear", measure: linear },
     Group { name: "cluster", measure: crate::cluster::measure },
 ];
 
@@ -131,12 +135,100 @@ fn noop(places: &Places, scale: Scale) -> Result<Vec<Row>> {
     };
     let rate = median((0..scale.short).map(|_| rate()).collect::<Result<Vec<_>>>()?);
     let measured = format!("{rate:.0} per second (median of {})", scale.short);
-    Ok(vec![Row::new(
+    let mut rows = vec![Row::new(
         "no-op tasks through the scheduler, local[2]",
         "≥ 50000 per second",
         measured,
         rate >= 50_000.0,
+    )];
+    rows.push(flat(places, scale)?);
+    Ok(rows)
+}
+
+/// What a task costs in stages of few and of many.
+fn flat(places: &Places, scale: Scale) -> Result<Row> {
+    const TASKS: u64 = 1_000_000;
+    let cost = |tasks: u64| {
+        // As many tasks in all: few take too short a time to tell.
+        let args = [tasks.to_string(), (TASKS / tasks).to_string()];
+        let one = || {
+            let args = args.each_ref().map(String::as_str);
+            let run = run(places.job(&["--master", "local[2]"], "noop", &args)?)?;
+            Ok(1e6 / number_before(&run.stdout, " tasks/s")?)
+        };
+        Ok::<_, anyhow::Error>(median((0..scale.long).map(|_| one()).collect::<Result<Vec<_>>>()?))
+    };
+    let costs = [1_000, 10_000, 100_000, TASKS].map(cost);
+    let costs = costs.into_iter().collect::<Result<Vec<_>>>()?;
+    let (times, words) = spread(&costs, |cost| format!("{cost:.2}"));
+    Ok(Row::new(
+        "cost of a task in stages of 10^3, 10^4, 10^5 and 10^6 tasks: highest to lowest",
+        "≤ 1.1 ×",
+        format!("{times:.2} × ({words} µs)"),
+        times <= 1.1,
+    ))
+}
+
+/// How many times the highest of values is the lowest, and all of them in words.
+fn spread(values: &[f64], word: impl Fn(&f64) -> String) -> (f64, String) {
+    let highest = values.iter().copied().fold(0.0, f64::max);
+    let lowest = values.iter().copied().fold(f64::INFINITY, f64::min);
+    (highest / lowest, values.iter().map(word).collect::<Vec<_>>().join(", "))
+}
+
+/// What a MiB costs in data sets of all sizes.
+fn linear(places: &Places, scale: Scale) -> Result<Vec<Row>> {
+    let sizes = [scale.mib / 8, scale.mib, scale.mib * 8];
+    let flags = ["--master", "local[2]", "--executor-memory", "1g"];
+    let mut costs = Vec::new();
+    for mib in sizes {
+        let input = data::text(&places.data, mib)?;
+        let input = input.to_str().context("the data folder's name isn't UTF-8")?;
+        let work = tempfile::Builder::new().prefix(".out-").tempdir_in(&places.data)?;
+        let mut runs = Vec::new();
+        // The first one reads the data into the page cache.
+        for number in 0..=scale.long {
+            let out = work.path().join(number.to_string());
+            let out = out.to_str().context("the data folder's name isn't UTF-8")?;
+            runs.push(run(places.job(&flags, "wordcount", &[input, out])?)?);
+        }
+        runs.remove(0);
+        costs.push(Sample(runs).wall().as_secs_f64() * 1e3 / mib as f64);
+    }
+    let (times, words) = spread(&costs, |cost| format!("{cost:.2}"));
+    let [least, _, most] = sizes;
+    Ok(vec![Row::new(
+        format!(
+            "word count of {least} MiB to {most} MiB, 1 GiB of executor memory: time for a MiB, highest to lowest"
+        ),
+        "≤ 1.2 ×",
+        format!("{times:.2} × ({words} ms)"),
+        times <= 1.2,
     )])
+}
+
+fn join(places: &Places, scale: Scale) -> Result<Vec<Row>> {
+    let small = scale.rows / 100;
+    [small, scale.rows].into_iter().map(|keys| join_of(places, scale, keys)).collect()
+}
+
+fn join_of(places: &Places, scale: Scale, keys: u64) -> Result<Row> {
+    let left = tables::pairs(&places.data, scale.rows, keys)?;
+    let right = tables::keys(&places.data, keys)?;
+    let args = [left, right].map(|path| path.to_str().map(str::to_owned));
+    let args = args.into_iter().collect::<Option<Vec<_>>>();
+    let args = args.context("the data folder's name isn't UTF-8")?;
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    let sides = compare(
+        places,
+        scale.long,
+        |_| places.job(&["--master", "local[2]", "--executor-memory", "2g"], "join", &args),
+        |_| Ok(places.twin("join", &args)),
+        |job: &Side, twin: &Side| same(job.run.stdout.trim(), twin.run.stdout.trim()),
+    )?;
+    let what =
+        format!("join of {} rows with {keys}, local[2], 2 GiB of executor memory", scale.rows);
+    Ok(Row::ratio(what, 3.0, &sides))
 }
 
 /// The number that stands before a unit.
@@ -163,7 +255,7 @@ fn wordcount(places: &Places, scale: Scale) -> Result<Vec<Row>> {
     Ok(vec![
         Row::ratio(
             format!("word count of {} MiB of text in 8 files, local[2]", scale.mib),
-            1.8,
+            1.5,
             &sides,
         ),
         Row::memory(
@@ -188,7 +280,7 @@ fn sort(places: &Places, scale: Scale) -> Result<Vec<Row>> {
     Ok(vec![
         Row::ratio(
             format!("sort of {} MiB, local[2], 2 GiB of executor memory", scale.mib),
-            4.0,
+            3.0,
             &sides,
         ),
         Row::memory("peak RSS of sort, 2 GiB of executor memory", 2 * GIB + HOST, sides.job.peak()),
@@ -225,6 +317,12 @@ mod tests {
             71234.0
         );
         assert!(number_before("nothing", " us").unwrap_err().to_string().contains("nothing"));
+    }
+
+    #[test]
+    fn a_spread_is_of_the_highest_to_the_lowest() {
+        let (times, words) = spread(&[2.0, 3.0, 1.5], |value| format!("{value:.1}"));
+        assert_eq!((times, words.as_str()), (2.0, "2.0, 3.0, 1.5"));
     }
 
     #[test]

@@ -121,6 +121,52 @@ fn pi_is_the_same_however_many_tasks_run_at_once() {
 }
 
 #[test]
+fn join_meets_every_number_with_every_other_of_its_key() {
+    let place = Place::new();
+    place.write("left.tsv", "1\t2\n1\t3\n2\t5\n4\t7\n");
+    place.write("right/a.tsv", "2\t11\n1\t13\n");
+    place.write("right/b.tsv", "3\t17\n1\t19\n");
+    let run = place.rsubmit_granted("join").args(["left.tsv", "right"]).run();
+    let sum = 2 * (13 + 19) + 3 * (13 + 19) + 5 * 11;
+    run.succeeds().prints(&format!("5\t{sum}\n"));
+}
+
+#[test]
+fn medians_are_of_the_largest_keys_and_of_two_the_smaller_number() {
+    let place = Place::new();
+    place.write("in.tsv", "7\t9\n8\t1\n7\t1\n7\t5\n8\t4\n9\t3\n6\t2\n6\t6\n");
+    let run = place.rsubmit_granted("medians").args(["in.tsv", "3"]).run();
+    run.succeeds().prints("7\t3\t5\n6\t2\t2\n8\t2\t1\n");
+}
+
+#[test]
+fn kmeans_finds_two_heaps() {
+    let place = Place::new();
+    // The first two points, which it starts from, are of one heap.
+    place.write("points.txt", "0 0\n1 1\n0 1\n1 0\n10 10\n12 10\n");
+    let run = place.rsubmit_granted("kmeans").args(["points.txt", "2", "10"]).run();
+    run.succeeds().prints("0.5000 0.5000\n11.0000 10.0000\n");
+}
+
+#[test]
+fn logistic_takes_a_step_as_by_hand() {
+    let place = Place::new();
+    place.write("points.txt", "1 2 0.5\n0 -1 0.5\n1 1 -1\n");
+    // All chances are a half at first: errors -0.5, 0.5, -0.5.
+    let step = |x: [f64; 3]| -> f64 { -(-0.5 * x[0] + 0.5 * x[1] - 0.5 * x[2]) / 3.0 };
+    let weights = format!("{:.6}\n{:.6}\n", step([2.0, -1.0, 1.0]), step([0.5, 0.5, -1.0]));
+    let run = place.rsubmit_granted("logistic").args(["points.txt", "1"]).run();
+    run.succeeds().prints(&weights);
+}
+
+#[test]
+fn lookup_finds_in_every_task_what_the_driver_captured() {
+    let run = Place::new().rsubmit("lookup").args(["10000", "3"]).run().succeeds();
+    let sum: u64 = (0..3_000).map(|i| i * 7_919 % 10_000).sum();
+    assert!(run.stdout.starts_with(&format!("sum {sum} of 3 tasks in ")), "{run}");
+}
+
+#[test]
 fn flights_are_joined_to_their_carriers() {
     let place = Place::new();
     let flights = "year,carrier,arr_delay\n2013,AA,10\n2013,BB,-5\n2013,AA,NA\n2013,AA,5\n\

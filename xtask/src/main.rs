@@ -18,7 +18,7 @@ usage: cargo xtask VERB [ARGS]
                     sandbox cost
     test [ARGS]     runs every test; ARGS go to `cargo test`
     lint            formatting, clippy, and cargo-deny where it is installed
-    bench [ARGS]    measures against native twins; ARGS go to `ingle-bench`
+    bench [ARGS]    measures against native twins, with `--peer spark` beside Spark too; ARGS go to `ingle-bench`
     guests          builds every job in examples/ and tests/guests/ to target/guests/NAME.wasm
 ";
 

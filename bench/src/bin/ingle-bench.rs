@@ -4,12 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
-use clap::Parser;
+use anyhow::{Context, Result, bail};
+use clap::{Parser, ValueEnum};
 use ingle_bench::compare::Places;
-use ingle_bench::machine;
+use ingle_bench::peer::jobs::JOBS;
+use ingle_bench::peer::size::Size;
 use ingle_bench::report::{Row, table};
 use ingle_bench::rows::{GROUPS, Scale};
+use ingle_bench::{machine, peer};
 
 /// Measures jobs against their native twins, as whole processes that run in turn.
 ///
@@ -19,8 +21,11 @@ struct Cli {
     /// Less data and fewer runs: a look, not a result.
     #[arg(long)]
     quick: bool,
-    /// Only these rows: start, forks, noop, wordcount, sort, pi.
-    #[arg(long, value_delimiter = ',', value_parser = GROUPS.iter().map(|g| g.name).collect::<Vec<_>>())]
+    /// Also measures beside another engine, which is installed below target/ if it isn't there: needs Python and a JDK.
+    #[arg(long)]
+    peer: Option<Peer>,
+    /// Only these rows, of those against twins and those beside the peer.
+    #[arg(long, value_delimiter = ',', value_parser = names())]
     only: Vec<String>,
     /// Writes bench/RESULTS.md.
     #[arg(long, conflicts_with_all = ["quick", "only"])]
@@ -36,14 +41,37 @@ struct Cli {
     data: Option<PathBuf>,
 }
 
+/// Other engines.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Peer {
+    /// Apache Spark 4.1.
+    Spark,
+}
+
+/// Of all that `--only` can choose.
+fn names() -> Vec<&'static str> {
+    let mut names: Vec<_> = GROUPS.iter().map(|group| group.name).collect();
+    for job in JOBS {
+        if !names.contains(&job.name) {
+            names.push(job.name);
+        }
+    }
+    names
+}
+
 fn main() -> Result<ExitCode> {
     let cli = Cli::parse();
+    if cli.peer.is_none()
+        && let Some(name) = cli.only.iter().find(|name| !GROUPS.iter().any(|g| g.name == **name))
+    {
+        bail!("`{name}` is measured beside a peer only: add `--peer spark`");
+    }
     let places = places(&cli)?;
     places.check()?;
     let scale = if cli.quick {
-        Scale { mib: 64, samples: 20_000_000, short: 3, long: 1 }
+        Scale { mib: 64, rows: 1_000_000, samples: 20_000_000, short: 3, long: 1 }
     } else {
-        Scale { mib: 512, samples: 200_000_000, short: 5, long: 3 }
+        Scale { mib: 512, rows: 10_000_000, samples: 200_000_000, short: 5, long: 3 }
     };
 
     let load = machine::load();
@@ -59,36 +87,62 @@ fn main() -> Result<ExitCode> {
     }
 
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    let text = format!(
-        "# What was reached\n\n\
-         By `cargo xtask bench --write`, on {}, at commit {}: {}; load before: {load}.\n\
-         Whole processes, a job and its native twin (`bench/src/twin`, 2 threads) in turn, the same \
-         input from the page cache; their results are compared. Peaks are of all runs.\n\n{}",
+    let path = root.join("bench/RESULTS.md");
+    let place = format!(
+        "on {}, at commit {}: {}; load before: {load}.",
         machine::date(),
         machine::commit(root),
-        machine::describe(),
+        machine::describe()
+    );
+    let mut text = format!(
+        "# What was reached\n\n\
+         By `cargo xtask bench --write`, {place}\n\
+         Whole processes, a job and its native twin (`bench/src/twin`, 2 threads) in turn, the same \
+         input from the page cache; their results are compared. Peaks are of all runs.\n\n{}",
         table(&rows)
     );
+    let mut whole = rows.iter().all(|row| row.met.is_some());
+    if let Some(Peer::Spark) = cli.peer {
+        let size = if cli.quick { Size::QUICK } else { Size::FULL };
+        let context = format!("By `cargo xtask bench --peer spark --write`, {place}");
+        let report = peer::measure(&places, &target()?.join("spark"), &size, &cli.only, &context);
+        text = format!("{text}\n{}", report.text);
+        whole &= report.whole;
+    } else if cli.write
+        && let Ok(old) = fs::read_to_string(&path)
+        && let Some(kept) = peer::kept(&old)
+    {
+        text = format!("{text}\n{kept}");
+    }
     println!("{text}");
     if cli.write {
-        let path = root.join("bench/RESULTS.md");
         fs::write(&path, &text).with_context(|| format!("can't write {}", path.display()))?;
     }
-    Ok(if rows.iter().any(|row| row.met.is_none()) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn places(cli: &Cli) -> Result<Places> {
-    let program = std::env::current_exe()?;
-    let tools = program.parent().context("this program is in no folder")?;
-    let target = tools.parent().unwrap_or(tools);
+    let (tools, target) = (tools()?, target()?);
     let or = |given: &Option<PathBuf>, default: PathBuf| given.clone().unwrap_or(default);
     let data = or(&cli.data, target.join("bench-data"));
     fs::create_dir_all(&data).with_context(|| format!("can't make {}", data.display()))?;
     // The sandbox is granted this folder: by one name, whatever folder one stands in.
     let data = data.canonicalize()?;
     Ok(Places {
-        tools: or(&cli.tools, tools.to_owned()),
+        tools: or(&cli.tools, tools),
         guests: or(&cli.guests, target.join("guests")),
         data,
     })
+}
+
+/// The folder that this program is in.
+fn tools() -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    Ok(program.parent().context("this program is in no folder")?.to_owned())
+}
+
+/// The folder that this program was built to.
+fn target() -> Result<PathBuf> {
+    let tools = tools()?;
+    Ok(tools.parent().map_or_else(|| tools.clone(), Path::to_owned))
 }

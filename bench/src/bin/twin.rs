@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use ingle_bench::twin::threads::Threads;
-use ingle_bench::twin::{flights, pagerank, pi, sort, words};
+use ingle_bench::twin::{flights, join, pagerank, pi, sort, words};
 
 /// The example jobs as native programs, to compare with.
 #[derive(Parser)]
@@ -38,6 +38,8 @@ enum Job {
     Flights { dir: PathBuf },
     /// The highest ranks of a graph of FROM<TAB>TO lines.
     Pagerank { edges: PathBuf, iterations: u32, top: usize },
+    /// Joins lines of KEY<TAB>NUMBER: how many pairs, and the sum of their products.
+    Join { left: String, right: String },
     /// The most frequent words but those of a list.
     Stopwords { r#in: String, stop: String, top: usize },
 }
@@ -61,6 +63,10 @@ fn main() -> Result<()> {
             for (name, rank) in pagerank::pagerank(&edges, iterations, top, threads)? {
                 writeln!(out, "{name}\t{rank:.3}")?;
             }
+        }
+        Job::Join { left, right } => {
+            let (pairs, sum) = join::join(&left, &right, threads)?;
+            writeln!(out, "{pairs}\t{sum}")?;
         }
         Job::Stopwords { r#in, stop, top } => {
             for (word, n) in words::stopwords(&r#in, &stop, top, threads)? {
