@@ -188,6 +188,10 @@ impl<T: Record> Plan for Checkpointed<T> {
     fn partitioning(&self) -> Option<Partitioning> {
         self.partitioning.clone()
     }
+
+    fn is_ordered(&self) -> bool {
+        true
+    }
 }
 
 /// The records of a stored partition.

@@ -200,6 +200,10 @@ impl<P: Plan<Item: Record>> Plan for Cached<P> {
     fn persisted(&self) -> Option<&Persisted> {
         Some(&self.persisted)
     }
+
+    fn is_ordered(&self) -> bool {
+        self.parent.is_ordered()
+    }
 }
 
 /// The records of a partition that is kept, or is to be.

@@ -42,6 +42,12 @@ pub trait Plan: 'static {
     fn persisted(&self) -> Option<&Persisted> {
         None
     }
+
+    /// Whether the records of a partition come in the same order whenever they are computed. Not where they come out of a hash table: their
+    /// order is another one if the task had to spill.
+    fn is_ordered(&self) -> bool {
+        false
+    }
 }
 
 /// What a stage reads and does, gathered by walking its plan from the end to the inputs.
@@ -137,6 +143,7 @@ trait Erased<T> {
     fn prepare(&self, ctx: &Context) -> Result<()>;
     fn partitioning(&self) -> Option<Partitioning>;
     fn persisted(&self) -> Option<&Persisted>;
+    fn is_ordered(&self) -> bool;
 }
 
 impl<P: Plan> Erased<P::Item> for P {
@@ -166,6 +173,10 @@ impl<P: Plan> Erased<P::Item> for P {
 
     fn persisted(&self) -> Option<&Persisted> {
         Plan::persisted(self)
+    }
+
+    fn is_ordered(&self) -> bool {
+        Plan::is_ordered(self)
     }
 }
 
@@ -198,5 +209,9 @@ impl<T: 'static> Plan for Boxed<T> {
 
     fn persisted(&self) -> Option<&Persisted> {
         self.0.persisted()
+    }
+
+    fn is_ordered(&self) -> bool {
+        self.0.is_ordered()
     }
 }

@@ -194,12 +194,13 @@ impl Writer {
 /// Records as they were written, in the partition they were written to: what `repartition` gives.
 pub struct Exchanged<T> {
     dependency: Rc<Dependency>,
+    is_ordered: bool,
     record: std::marker::PhantomData<fn() -> T>,
 }
 
 impl<T> Exchanged<T> {
-    pub(crate) fn new(dependency: Rc<Dependency>) -> Exchanged<T> {
-        Exchanged { dependency, record: std::marker::PhantomData }
+    pub(crate) fn new(dependency: Rc<Dependency>, is_ordered: bool) -> Exchanged<T> {
+        Exchanged { dependency, is_ordered, record: std::marker::PhantomData }
     }
 }
 
@@ -224,5 +225,9 @@ impl<T: codec::Record> Plan for Exchanged<T> {
 
     fn prepare(&self, ctx: &Context) -> Result<()> {
         self.dependency.prepare(ctx)
+    }
+
+    fn is_ordered(&self) -> bool {
+        self.is_ordered
     }
 }

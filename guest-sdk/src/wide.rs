@@ -3,17 +3,19 @@
 use std::rc::Rc;
 
 use crate::aggregate::Aggregated;
-use crate::codec::Record;
+use crate::codec::{self, Record};
 use crate::dataset::Dataset;
 use crate::plan::Plan;
-use crate::shuffle::{Dependency, Exchanged};
+use crate::shuffle::{Dependency, Exchanged, Writer};
 use crate::sort::Sorted;
-use crate::table::Key;
+use crate::table::{self, Key};
+use crate::task::{TaskScope, done};
 
 /// Each has a form that is told how many partitions to make (0 is taken as 1); the other takes the context's default.
 impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
     /// The same records, evenly over so many partitions. Always shuffles: each task deals its records out in turn, so all of them travel,
-    /// and their order is lost. Tasks hold only buffers. To have fewer partitions, [`coalesce`](Dataset::coalesce) may do without a
+    /// and their order is lost. Those that come out of an operator by key, or a sort, in no certain order go where their bytes say, equal ones
+    /// to the same partition. Tasks hold only buffers. To have fewer partitions, [`coalesce`](Dataset::coalesce) may do without a
     /// shuffle.
     ///
     /// ```
@@ -24,12 +26,16 @@ impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn repartition(&self, partitions: usize) -> Dataset<T, Exchanged<T>> {
+        let is_ordered = self.plan.is_ordered();
         let dependency = Dependency::new(
             &self.ctx,
             "repartition",
             &self.plan,
             partitions.max(1),
-            |plan, task, writer| {
+            move |plan, task, writer| {
+                if !is_ordered {
+                    return scatter(plan, task, writer);
+                }
                 let partition = task.context().partition as usize;
                 // Tasks begin in different places, or the first partition would get the most.
                 let mut next = partition % writer.partitions();
@@ -39,7 +45,7 @@ impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
                 });
             },
         );
-        self.then(|_| Exchanged::new(dependency))
+        self.then(|_| Exchanged::new(dependency, is_ordered))
     }
 
     /// Each record once. Always shuffles, by the records' hashes; of equal records a task sends one, or a few where its table didn't fit.
@@ -192,4 +198,16 @@ impl<K: Record + Ord + Clone, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V),
             Sorted::new(&self.ctx, "sort_by_key", &parent, partitions, key, ascending)
         })
     }
+}
+
+/// Writes each record where its own bytes say. Records that may come in another order when an output is lost and computed again can't be
+/// dealt out in turn: the same one would go to another partition, and be lost or read twice by who has read the old output.
+fn scatter<T: Record, P: Plan<Item = T>>(plan: Rc<P>, task: &Rc<TaskScope>, writer: &mut Writer) {
+    let mut bytes = Vec::new();
+    plan.compute(task.context().partition as usize, Rc::clone(task)).for_each(|record| {
+        bytes.clear();
+        done(codec::encode(&record, &mut bytes));
+        let to = table::place(&bytes, writer.partitions());
+        writer.push_with(to, |buffer| buffer.extend_from_slice(&bytes));
+    });
 }

@@ -171,6 +171,21 @@ fn few_records_of_many_partitions_do_not_all_go_to_the_first() {
 }
 
 #[test]
+fn repartition_sends_each_record_to_the_same_partition_whatever_order_it_comes_in() {
+    // An output that is lost is computed again, and then the task may have more memory, or less.
+    let parts = |spill_every| {
+        let ctx = Context::local_with([("ingle.local.spill-every", spill_every)]);
+        let counts = ctx.range(0..200, 3).map(|n| (n % 40, 1)).reduce_by_key(|a, b| a + b);
+        let mut parts = counts.keys().repartition(4).glom().collect().unwrap();
+        parts.iter_mut().for_each(|part| part.sort());
+        parts
+    };
+    let usual = parts("0");
+    assert!(usual.iter().all(|part| part.len() > 3), "about evenly: {usual:?}");
+    assert_eq!(usual, parts("7"));
+}
+
+#[test]
 fn repartition_to_none_makes_one() {
     assert_eq!(Context::local().range(0..8, 3).repartition(0).num_partitions(), 1);
 }

@@ -50,6 +50,10 @@ impl<P: Plan, Q: Plan<Item = P::Item>> Plan for Union<P, Q> {
         self.first.prepare(ctx)?;
         self.second.prepare(ctx)
     }
+
+    fn is_ordered(&self) -> bool {
+        self.first.is_ordered() && self.second.is_ordered()
+    }
 }
 
 /// Neighbouring partitions as one.
@@ -90,6 +94,10 @@ impl<P: Plan> Plan for Coalesced<P> {
 
     fn prepare(&self, ctx: &Context) -> Result<()> {
         self.parent.prepare(ctx)
+    }
+
+    fn is_ordered(&self) -> bool {
+        self.parent.is_ordered()
     }
 }
 
@@ -145,6 +153,10 @@ impl<P: Plan, Q: Plan> Plan for Zipped<P, Q> {
         self.first.prepare(ctx)?;
         self.second.prepare(ctx)
     }
+
+    fn is_ordered(&self) -> bool {
+        self.first.is_ordered() && self.second.is_ordered()
+    }
 }
 
 /// Records with their numbers.
@@ -197,5 +209,9 @@ impl<P: Plan> Plan for ZipWithIndex<P> {
             let _ = self.starts.set(starts);
         }
         Ok(())
+    }
+
+    fn is_ordered(&self) -> bool {
+        self.parent.is_ordered()
     }
 }

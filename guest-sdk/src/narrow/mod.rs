@@ -75,4 +75,8 @@ impl<P: Plan, O: Operator<P::Item>> Plan for Narrow<P, O> {
     fn partitioning(&self) -> Option<Partitioning> {
         if O::KEEPS_KEYS { self.parent.partitioning() } else { None }
     }
+
+    fn is_ordered(&self) -> bool {
+        self.parent.is_ordered()
+    }
 }

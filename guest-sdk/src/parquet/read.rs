@@ -75,6 +75,10 @@ impl<T: DeserializeOwned + 'static> Plan for ParquetFile<T> {
     fn prepare(&self, _: &Context) -> Result<()> {
         Ok(())
     }
+
+    fn is_ordered(&self) -> bool {
+        true
+    }
 }
 
 struct Records<T> {

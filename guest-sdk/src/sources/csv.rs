@@ -56,6 +56,10 @@ impl<T: DeserializeOwned + 'static> Plan for CsvFile<T> {
     fn prepare(&self, _: &Context) -> Result<()> {
         Ok(())
     }
+
+    fn is_ordered(&self) -> bool {
+        true
+    }
 }
 
 /// The rows of one block of whole lines, which lies `start` bytes into the split. Empty lines are no rows.

@@ -52,4 +52,8 @@ impl Plan for WholeFiles {
     fn prepare(&self, _: &Context) -> Result<()> {
         Ok(())
     }
+
+    fn is_ordered(&self) -> bool {
+        true
+    }
 }

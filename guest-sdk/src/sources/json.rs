@@ -54,6 +54,10 @@ impl<T: DeserializeOwned + 'static> Plan for JsonLines<T> {
     fn prepare(&self, _: &Context) -> Result<()> {
         Ok(())
     }
+
+    fn is_ordered(&self) -> bool {
+        true
+    }
 }
 
 /// The records of one block of whole lines, which lies `start` bytes into the split. Blank lines are none.

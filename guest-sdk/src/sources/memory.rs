@@ -49,6 +49,10 @@ impl<T: Clone + 'static> Plan for Parallelized<T> {
     fn prepare(&self, _: &Context) -> Result<()> {
         Ok(())
     }
+
+    fn is_ordered(&self) -> bool {
+        true
+    }
 }
 
 /// The plan of [`Context::range`].
@@ -86,5 +90,9 @@ impl Plan for RangeOf {
 
     fn prepare(&self, _: &Context) -> Result<()> {
         Ok(())
+    }
+
+    fn is_ordered(&self) -> bool {
+        true
     }
 }

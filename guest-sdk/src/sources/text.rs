@@ -79,6 +79,10 @@ impl Plan for TextFile {
     fn prepare(&self, _: &Context) -> Result<()> {
         Ok(())
     }
+
+    fn is_ordered(&self) -> bool {
+        true
+    }
 }
 
 /// Ends the task for bytes that aren't UTF-8, so far into its split.
