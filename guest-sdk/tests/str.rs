@@ -187,7 +187,7 @@ proptest! {
     }
 
     #[test]
-    fn words_are_those_of_split_ascii_whitespace(text in "[aß \t\n\r\u{b}\u{a0}]{0,20}") {
+    fn words_are_those_of_split_ascii_whitespace(text in "[a!~ß \t\n\r\u{1}\u{b}\u{1f}\u{a0}]{0,60}") {
         let model: Vec<&str> = text.split_ascii_whitespace().collect();
         let whole = Str::from(text.as_str());
         prop_assert_eq!(whole.words().collect::<Vec<_>>(), model.clone());

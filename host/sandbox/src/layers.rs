@@ -226,7 +226,7 @@ mod tests {
         drop(two);
         assert_eq!(pool.usage().total(), 0);
         assert!(parts.charge(&pool).is_ok());
-        let third = parts.overlaid(&[0..1], &layer(8, 40));
+        let third = parts.overlaid(&[0..1, 3..4], &layer(8, 40));
         assert!(third.charge(&pool).is_err());
         assert_eq!(pool.usage().total(), 0);
     }
