@@ -239,7 +239,7 @@ struct Storing<I: Iterator<Item: Record>> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Progress {
     Stores,
-    /// The host has no room for this partition.
+    /// The host doesn't store this partition.
     Refused,
     Over,
 }

@@ -1,6 +1,7 @@
 //! What a task knows of itself.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::rc::Rc;
 
@@ -79,7 +80,7 @@ pub struct TaskScope {
     /// The stages that stand behind this task's shuffle inputs, by the input's number in the driver.
     shuffles: Vec<(u32, u32)>,
     /// Partitions of cached datasets that it stores, or has stored.
-    storing: RefCell<Vec<(u32, usize)>>,
+    storing: RefCell<BTreeSet<(u32, usize)>>,
     /// Native runs only: operators are to spill after this many records.
     spill_every: Option<u32>,
     records: Cell<u32>,
@@ -137,12 +138,7 @@ impl TaskScope {
 
     /// Whether this is the first time that the task computes a partition of a cached dataset: only then it is to be stored.
     pub(crate) fn begin_storing(&self, cache: u32, partition: usize) -> bool {
-        let mut storing = self.storing.borrow_mut();
-        let is_new = !storing.contains(&(cache, partition));
-        if is_new {
-            storing.push((cache, partition));
-        }
-        is_new
+        self.storing.borrow_mut().insert((cache, partition))
     }
 
     /// The stage that made the shuffle output behind the driver's dependency of this number.

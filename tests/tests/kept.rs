@@ -37,6 +37,15 @@ fn a_dataset_larger_than_memory_is_kept_as_far_as_its_level_says() {
 }
 
 #[test]
+fn a_task_that_computes_very_many_partitions_keeps_some_of_them() {
+    let place = Place::new();
+    let run = place.rsubmit("kept").flag("--master=local[2]");
+    let run = run.args(["together", "1500"]).run().succeeds();
+    // A task stores 1024.
+    assert_eq!(computed(&run), [1500, 2 * 1500 - 1024], "{run}");
+}
+
+#[test]
 fn tasks_find_what_is_kept_on_a_cluster_and_what_is_lost_is_computed_again() {
     const RECORDS: u64 = 20_000;
     let place = Place::new();

@@ -397,6 +397,7 @@ mod tests {
         let exclusion = usual.exclusion.unwrap();
         assert_eq!(exclusion.max_task_failures_per_executor, u32::MAX, "that of full disks stays");
         let asked = policy(&settings(&[
+            "ingle.locality.wait=0.5",
             "ingle.speculation=true",
             "ingle.speculation.quantile=0.5",
             "ingle.speculation.multiplier=2",
@@ -405,6 +406,10 @@ mod tests {
             "ingle.task.maxFailures=9",
         ]));
         let asked = asked.unwrap();
+        assert_eq!(
+            (usual.locality_wait, asked.locality_wait),
+            (Duration::from_secs(3), Duration::from_millis(500))
+        );
         let speculation = asked.speculation.unwrap();
         assert_eq!((speculation.quantile, speculation.multiplier), (0.5, 2.0));
         let exclusion = asked.exclusion.unwrap();

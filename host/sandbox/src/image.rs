@@ -170,7 +170,8 @@ impl Image {
         let layer = Layer::new(file(bytes, &ranges)?, bytes.len(), charge.bytes());
         layer.paid_by(&charge);
         let parts = before.parts.overlaid(&ranges, &layer);
-        if parts.count() > MAX_PARTS {
+        // A layer is held for the last of its bytes that shows.
+        if parts.count() > MAX_PARTS || parts.charged() > 2 * bytes.len() as u64 {
             return Ok(None);
         }
         // Whether the first pages changed is known to nobody.
@@ -454,5 +455,24 @@ mod tests {
         let short = Image::capture(component, 0, &memory[..COPIED / 2], &pool).unwrap();
         let next = Image::capture_changes(component, &short.before(), &memory, &[], &pool);
         assert!(next.unwrap().is_none(), "nothing of it lies over the memory");
+    }
+
+    #[test]
+    fn layers_that_hold_much_that_nobody_sees_are_given_up() {
+        let pool = MemoryPool::new(ByteSize(1 << 30));
+        let component = ComponentHash::of(b"job");
+        let memory = vec![3; 12 * PIECE];
+        let mut image = Image::capture(component, 0, &memory, &pool).unwrap();
+        // Each of these layers shows in one piece that the others leave alone.
+        let mut taken = 0;
+        let own = |piece: usize| ((piece * PIECE - COPIED) / PAGE) as u32;
+        for round in 0..7 {
+            let changed: Vec<u32> = [2, 3, 4, 5 + round].map(own).to_vec();
+            let next = Image::capture_changes(component, &image.before(), &memory, &changed, &pool);
+            let Some(next) = next.unwrap() else { break };
+            (image, taken) = (next, round + 1);
+            assert!(pool.usage().total() <= 2 * memory.len() as u64);
+        }
+        assert_eq!(taken, 3, "of 4 pieces each, over 12");
     }
 }

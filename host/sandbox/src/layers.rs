@@ -143,15 +143,24 @@ impl Parts {
         Ok(())
     }
 
-    /// Charges all layers, each once.
-    pub fn charge(&self, pool: &MemoryPool) -> Result<Vec<Arc<Reservation>>, OutOfMemory> {
+    fn layers(&self) -> Vec<&Arc<Layer>> {
         let mut layers: Vec<&Arc<Layer>> = Vec::new();
         for part in &self.0 {
             if !layers.iter().any(|known| Arc::ptr_eq(known, &part.layer)) {
                 layers.push(&part.layer);
             }
         }
-        layers.into_iter().map(|layer| layer.charge(pool)).collect()
+        layers
+    }
+
+    /// What all layers are charged with, those bytes of them included that later ones lie over.
+    pub fn charged(&self) -> u64 {
+        self.layers().into_iter().map(|layer| layer.bytes).sum()
+    }
+
+    /// Charges all layers, each once.
+    pub fn charge(&self, pool: &MemoryPool) -> Result<Vec<Arc<Reservation>>, OutOfMemory> {
+        self.layers().into_iter().map(|layer| layer.charge(pool)).collect()
     }
 }
 

@@ -25,7 +25,7 @@ use crate::driver::{Made, Updates};
 const MAX_UPDATES: usize = 1 << 20;
 /// What a change costs beside its bytes.
 const UPDATE: u64 = 96;
-/// Partitions of cached datasets that one task may write at the same time.
+/// Partitions of cached datasets that one task may write: each holds a buffer until the task ends.
 const MAX_CACHE_WRITERS: usize = 1024;
 
 /// Where what a task makes goes.
@@ -132,22 +132,20 @@ impl Guest {
         self.stage.description.inputs.iter().filter_map(|input| input.input.as_ref())
     }
 
-    /// The writer of a cached partition, made if there is none.
-    fn cache_writer(&mut self, cache: u32, partition: u32) -> Answer<&mut CacheWriter> {
+    /// The writer of a cached partition, made if there is none; none if the task has so many that this one isn't stored.
+    fn cache_writer(&mut self, cache: u32, partition: u32) -> Answer<Option<&mut CacheWriter>> {
         let writers = self.caches.len();
         match self.caches.entry((cache, partition)) {
-            Entry::Occupied(writer) => Ok(writer.into_mut()),
+            Entry::Occupied(writer) => Ok(Some(writer.into_mut())),
             Entry::Vacant(place) => {
                 let Some(level) = self.executor.options.opened.cache(CacheId(cache)) else {
                     return Err(Stop::Misuse(format!("cache {cache}, which was never made")));
                 };
                 if writers >= MAX_CACHE_WRITERS {
-                    return Err(Stop::Misuse(format!(
-                        "more than {MAX_CACHE_WRITERS} cached partitions of one task"
-                    )));
+                    return Ok(None);
                 }
                 let store = &self.executor.options.store;
-                Ok(place.insert(store.cache_writer(CacheId(cache), partition, level)))
+                Ok(Some(place.insert(store.cache_writer(CacheId(cache), partition, level))))
             }
         }
     }
@@ -321,11 +319,16 @@ impl TaskHost for Guest {
     }
 
     fn write_cached(&mut self, cache: u32, partition: u32, block: &[u8]) -> Answer<bool> {
-        self.cache_writer(cache, partition)?.write(block).map_err(stopped)
+        match self.cache_writer(cache, partition)? {
+            Some(writer) => writer.write(block).map_err(stopped),
+            None => Ok(false),
+        }
     }
 
     fn finish_cached(&mut self, cache: u32, partition: u32) -> Answer<()> {
-        self.cache_writer(cache, partition)?.finish();
+        if let Some(writer) = self.cache_writer(cache, partition)? {
+            writer.finish();
+        }
         Ok(())
     }
 

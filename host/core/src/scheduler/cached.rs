@@ -10,6 +10,9 @@ use std::time::Duration;
 use super::Scheduler;
 use crate::ids::{CacheId, ExecutorId, StageId};
 
+/// Of the cached datasets that a stage reads, as many are looked at: a hostile driver names thousands, for each of millions of tasks.
+const MOST_INPUTS: usize = 16;
+
 /// The places of cached partitions.
 #[derive(Debug, Default)]
 pub(super) struct Cached {
@@ -29,13 +32,15 @@ impl Cached {
 impl Scheduler {
     /// An executor stored partitions of cached datasets.
     pub(super) fn note_stored(&mut self, executor: ExecutorId, stored: &[(CacheId, u32)]) {
+        let Cached { places, count, .. } = &mut self.cached;
         for (cache, partition) in stored {
-            let cached = &mut self.cached;
-            let full = cached.count >= self.policy.max_cached;
-            let places = cached.places.entry(*cache).or_default();
-            // Where so many are known, those that come aren't; their tasks run anywhere.
-            if !full || places.contains_key(partition) {
-                cached.count += usize::from(places.insert(*partition, executor).is_none());
+            let known = places.get_mut(cache).and_then(|of| of.get_mut(partition));
+            if let Some(place) = known {
+                *place = executor;
+            } else if *count < self.policy.max_cached {
+                // Where so many are known, those that come aren't; their tasks run anywhere.
+                places.entry(*cache).or_default().insert(*partition, executor);
+                *count += 1;
             }
         }
     }
@@ -53,6 +58,7 @@ impl Scheduler {
             .cached
             .iter()
             .filter_map(|input| Some((input.first, places.get(&input.cache)?)))
+            .take(MOST_INPUTS)
             .collect();
         if inputs.is_empty() {
             return;

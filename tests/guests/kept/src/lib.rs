@@ -24,11 +24,12 @@ fn main(ctx: &Context) -> Result<()> {
             bytes.parse()?,
             go.first().copied(),
         ),
+        ["together", partitions] => together(ctx, partitions.parse()?),
         ["checkpoint", dir, records, partitions, go] => {
             checkpoint(ctx, dir, records.parse()?, partitions.parse()?, go)
         }
         _ => bail!(
-            "usage: kept rounds LEVEL RECORDS PARTITIONS ROUNDS BYTES [GO], or checkpoint DIR RECORDS PARTITIONS GO"
+            "usage: kept rounds LEVEL RECORDS PARTITIONS ROUNDS BYTES [GO], together PARTITIONS, or checkpoint DIR RECORDS PARTITIONS GO"
         ),
     }
 }
@@ -78,6 +79,22 @@ fn rounds_of(
     kept.unpersist();
     ensure!(kept.count()? == records);
     println!("unpersisted: {} computed", computed.value());
+    Ok(())
+}
+
+/// Counts a kept dataset twice, all partitions of a record each in one task.
+fn together(ctx: &Context, partitions: usize) -> Result<()> {
+    let computed = ctx.accumulator("computed", 0u64);
+    let add = computed.clone();
+    let kept = ctx.range(0..partitions as u64, partitions).map(move |n| {
+        add.add(1);
+        n
+    });
+    let kept = kept.cache().coalesce(1);
+    for round in 0..2 {
+        ensure!(kept.count()? == partitions as u64);
+        println!("round {round}: {} computed", computed.value());
+    }
     Ok(())
 }
 
