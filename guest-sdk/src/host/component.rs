@@ -199,6 +199,10 @@ pub(crate) fn open_run(run: u32) -> u32 {
     task::open_run(run)
 }
 
+pub(crate) fn drop_run(run: u32) {
+    task::drop_run(run);
+}
+
 pub(crate) fn accumulate(accumulator: u32, update: &[u8]) {
     task::accumulate(accumulator, update);
 }

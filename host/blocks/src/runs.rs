@@ -25,6 +25,7 @@ pub struct RunSet {
 enum Run {
     Writing(Packer),
     Reading(Segments),
+    Dropped,
 }
 
 impl RunSet {
@@ -54,19 +55,26 @@ impl RunSet {
             Some(Run::Reading(_)) => Err(Error::Invalid(format!(
                 "run {run} was opened: it can't be written to any more"
             ))),
-            None => Err(no_run(run)),
+            Some(Run::Dropped) | None => Err(no_run(run)),
         }
     }
 
     /// Reads a run from its start; from now on nobody writes to it.
     pub fn open(&mut self, run: u32) -> Result<BlockReader> {
         let place = self.runs.get_mut(run as usize).ok_or_else(|| no_run(run))?;
-        let segments = match std::mem::replace(place, Run::Reading(Segments::default())) {
+        let segments = match std::mem::replace(place, Run::Dropped) {
             Run::Writing(packer) => packer.finish()?.unwrap_or_default(),
             Run::Reading(segments) => segments,
+            Run::Dropped => return Err(no_run(run)),
         };
         *place = Run::Reading(segments.clone());
         BlockReader::of(&self.shared, segments)
+    }
+
+    /// Forgets a run. Those who read it now may go on.
+    pub fn drop_run(&mut self, run: u32) -> Result<()> {
+        *self.runs.get_mut(run as usize).ok_or_else(|| no_run(run))? = Run::Dropped;
+        Ok(())
     }
 }
 

@@ -227,5 +227,6 @@ pub trait TaskHost: std::any::Any + Send {
     fn create_run(&mut self) -> Answer<u32>;
     fn write_run(&mut self, run: u32, block: &[u8]) -> Answer<()>;
     fn open_run(&mut self, run: u32) -> Answer<u32>;
+    fn drop_run(&mut self, run: u32) -> Answer<()>;
     fn accumulate(&mut self, accumulator: u32, update: &[u8]) -> Answer<()>;
 }

@@ -245,6 +245,9 @@ fn link_task(l: &mut LinkerInstance<'_, State>) -> Result<()> {
     l.func_wrap("open-run", |mut cx: Cx<'_>, (run,): (u32,)| {
         Ok((cx.data_mut().task()?.open_run(run)?,))
     })?;
+    l.func_wrap("drop-run", |mut cx: Cx<'_>, (run,): (u32,)| {
+        Ok(cx.data_mut().task()?.drop_run(run)?)
+    })?;
     l.func_wrap("accumulate", |mut cx: Cx<'_>, (accumulator, update): (u32, WasmList<u8>)| {
         with_task(&mut cx, |host, cx| host.accumulate(accumulator, update.as_le_slice(cx)))
     })?;

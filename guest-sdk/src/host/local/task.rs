@@ -214,6 +214,14 @@ pub(crate) fn open_run(run: u32) -> u32 {
     })
 }
 
+pub(crate) fn drop_run(run: u32) {
+    with(|task| {
+        if let Some(blocks) = task.runs.get_mut(run as usize) {
+            blocks.clear();
+        }
+    });
+}
+
 pub(crate) fn accumulate(accumulator: u32, update: &[u8]) {
     with(|task| task.updates.push((accumulator, update.to_vec())));
 }

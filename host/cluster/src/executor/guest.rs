@@ -345,6 +345,10 @@ impl TaskHost for Guest {
         self.readers.add(Reader::Blocks(reader))
     }
 
+    fn drop_run(&mut self, run: u32) -> Answer<()> {
+        self.runs().drop_run(run).map_err(stopped)
+    }
+
     fn accumulate(&mut self, accumulator: u32, update: &[u8]) -> Answer<()> {
         if self.updates.list.len() >= MAX_UPDATES {
             return Err(Stop::Misuse(format!(
