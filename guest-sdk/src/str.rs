@@ -63,6 +63,34 @@ impl Str {
         }
     }
 
+    /// Its first 12 bytes, or all of it padded with zeros, as numbers whose lowest bytes come first. Of a short one no length is asked for in
+    /// a branch, which could not be foreseen.
+    #[inline(always)]
+    pub(crate) fn head(&self) -> (u64, u32) {
+        const LEN: usize = 12;
+        const MASKS: [(u64, u32); LEN + 1] = {
+            let mut masks = [(u64::MAX, u32::MAX); LEN + 1];
+            let mut len = 0;
+            while len < LEN {
+                let bits = !(u128::MAX << (8 * len));
+                masks[len] = (bits as u64, (bits >> 64) as u32);
+                len += 1;
+            }
+            masks
+        };
+        // What follows it in the block is masked away; only the block's last strings have nothing behind.
+        let (head, last) = match self.block.get(self.start..).and_then(<[u8]>::first_chunk::<LEN>) {
+            Some(bytes) => numbers(bytes),
+            None => {
+                let mut padded = [0; LEN];
+                padded.iter_mut().zip(self.as_bytes()).for_each(|(to, from)| *to = *from);
+                numbers(&padded)
+            }
+        };
+        let (first, rest) = MASKS[self.len.min(LEN)];
+        (head & first, last & rest)
+    }
+
     /// A part of this string, sharing its block: nothing is copied.
     ///
     /// ```
@@ -117,6 +145,14 @@ impl Str {
     }
 }
 
+/// Eight bytes and four as numbers.
+#[inline(always)]
+pub(crate) fn numbers(bytes: &[u8; 12]) -> (u64, u32) {
+    let first = bytes.first_chunk().copied().unwrap_or_default();
+    let last = bytes.last_chunk().copied().unwrap_or_default();
+    (u64::from_le_bytes(first), u32::from_le_bytes(last))
+}
+
 /// The words of a [`Str`]; made by [`Str::words`].
 #[derive(Clone, Debug)]
 pub struct Words {
@@ -143,16 +179,56 @@ impl Iterator for Words {
         Some(Str::within(&self.text.block, self.text.start + word.start, word.len()))
     }
 
+    /// Words' lengths can't be foreseen, so no branch asks for each byte: whitespace is found for 64 bytes at a time.
     fn fold<A, F: FnMut(A, Str) -> A>(self, init: A, mut f: F) -> A {
+        let Str { block, start, .. } = &self.text;
         let bytes = self.text.as_bytes();
-        let (mut result, mut at) = (init, self.at);
-        while let Some(word) = next_word(bytes, at) {
-            at = word.end;
-            result =
-                f(result, Str::within(&self.text.block, self.text.start + word.start, word.len()));
+        let (mut result, mut begin) = (init, self.at);
+        for (number, chunk) in bytes[self.at..].chunks(u64::BITS as usize).enumerate() {
+            let offset = self.at + number * u64::BITS as usize;
+            let mut spaces = spaces(chunk);
+            while spaces != 0 {
+                let end = offset + spaces.trailing_zeros() as usize;
+                spaces &= spaces - 1;
+                // Other control characters are rare, and so are words without a letter.
+                if !bytes[end].is_ascii_whitespace() {
+                    continue;
+                }
+                if begin < end {
+                    result = f(result, Str::within(block, start + begin, end - begin));
+                }
+                begin = end + 1;
+            }
+        }
+        if begin < bytes.len() {
+            result = f(result, Str::within(block, start + begin, bytes.len() - begin));
         }
         result
     }
+}
+
+/// Which of at most 64 bytes are spaces or control characters: a bit for each.
+fn spaces(chunk: &[u8]) -> u64 {
+    let (words, rest) = chunk.as_chunks::<8>();
+    let mut mask = 0;
+    let mut shift = 0;
+    for word in words {
+        mask |= spaces_of(*word) << shift;
+        shift += 8;
+    }
+    let mut last = [u8::MAX; 8];
+    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    mask | spaces_of(last).checked_shl(shift).unwrap_or(0)
+}
+
+/// As [`spaces`], of eight bytes as one number.
+fn spaces_of(bytes: [u8; 8]) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let word = u64::from_le_bytes(bytes);
+    // The highest bit of each byte: whether its lower ones come to more than a space, or it is a part of a longer character.
+    let others = ((word & (EACH * 0x7F)) + EACH * (0x7F - b' ' as u64)) | word;
+    // One bit of each byte, gathered in the highest one by a multiplication: no two of its terms meet.
+    ((!others >> 7) & EACH).wrapping_mul(0x0102_0408_1020_4080) >> 56
 }
 
 impl FusedIterator for Words {}
@@ -384,5 +460,33 @@ impl fmt::Display for Str {
 impl fmt::Debug for Str {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_found_wherever_they_lie() {
+        let mut text = String::new();
+        for n in 0..500 {
+            let gaps = [" ", "\t", "  ", "\r\n", "\u{b}", "\u{1}x ", " \u{0} ", "\u{a0}", "\u{c}"];
+            text.push_str(gaps[n % gaps.len()]);
+            text.push_str(&"wörd\u{7f}!".repeat(n % 13)[..]);
+        }
+        let text = Str::from(text);
+        for start in (0..text.len()).filter(|at| text.is_char_boundary(*at)).step_by(7) {
+            let part = text.slice(start..);
+            let expected: Vec<&str> = part.split_ascii_whitespace().collect();
+            let mut folded = Vec::new();
+            part.words().for_each(|word| folded.push(word));
+            assert_eq!(folded, expected);
+            let mut words = part.words();
+            let first = words.next();
+            let mut rest: Vec<Str> = first.into_iter().collect();
+            words.for_each(|word| rest.push(word));
+            assert_eq!(rest, expected);
+        }
     }
 }
