@@ -9,8 +9,8 @@ use crate::join::Side;
 use crate::partitioning::Partitioning;
 use crate::plan::{Lineage, Plan};
 use crate::shuffle::{Prepare, Writer};
-use crate::table::{Gather, Key, Merge, Table};
-use crate::task::{Room, TaskScope};
+use crate::table::{Gather, Key, Merge, Table, Waiting};
+use crate::task::{Blocks, Room, TaskScope};
 
 /// How a key's values become one.
 pub(crate) trait Aggregator<V>: 'static {
@@ -131,7 +131,8 @@ impl<K: Key, C: Record> Aggregated<K, C> {
             let mut gather = Gather::new(task);
             match &*side {
                 Side::Shuffled(dependency) if A::BEFORE_SHUFFLE => {
-                    gather.read(dependency.open(partition, task), |known, sum: C| match known {
+                    let blocks = Blocks::of(dependency.open(partition, task));
+                    gather.read(blocks, |known, sum: C| match known {
                         Some(known) => joins(known, sum),
                         None => sum,
                     });
@@ -168,13 +169,18 @@ where
     move |parent, task, writer| {
         let records = parent.compute(task.context().partition as usize, Rc::clone(task));
         let (mut table, mut room): (Table<K, A::Sum>, _) = (Table::new(), Room::new(task));
+        let mut waiting = Waiting::new(&room);
         records.for_each(|(key, value)| {
-            table.upsert(&key, |known| by.add(known, value));
-            if table.is_full(&room) {
-                table.write(writer);
-                room.renew();
+            waiting.push(&key, value);
+            if waiting.is_full() {
+                table.upsert_all(&mut waiting, |known, value| by.add(known, value));
+                if table.is_full(&room) {
+                    table.write(writer);
+                    room.renew();
+                }
             }
         });
+        table.upsert_all(&mut waiting, |known, value| by.add(known, value));
         table.write(writer);
     }
 }

@@ -42,7 +42,7 @@ struct Function<K>(Box<dyn Fn(&K) -> usize>);
 /// assert_eq!(by_hash(&7), by_hash(&7));
 /// # Ok::<(), Error>(())
 /// ```
-pub fn by_hash<K: Hash>(key: &K) -> usize {
+pub fn by_hash<K: Hash + 'static>(key: &K) -> usize {
     table::hash_of(key) as usize
 }
 
@@ -144,7 +144,7 @@ pub(crate) struct Placer<K> {
     by: Option<Rc<Function<K>>>,
 }
 
-impl<K: Hash> Placer<K> {
+impl<K: Hash + 'static> Placer<K> {
     #[inline]
     pub(crate) fn place(&self, key: &K) -> usize {
         match &self.by {

@@ -178,6 +178,11 @@ impl Room {
         self.full_at = full_at(self.task.limit, host::live_bytes(), self.task.floor);
     }
 
+    /// Whether it is full after so many records, whatever they hold.
+    pub(crate) fn is_by_records(&self) -> bool {
+        self.spill_every.is_some()
+    }
+
     /// Whether what it holds should be put away now. Asked once a record.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {

@@ -1,7 +1,7 @@
 //! The plan of `join` and its kin.
 //!
-//! The right dataset's partition is held in a hash table, and the left one's streams past it. Where the table doesn't fit in memory,
-//! both go to runs, which are merged key by key.
+//! The right dataset's partition is held in a hash table, and the left one's streams past it. Where the table would be too large, both are
+//! cut into parts by their keys, and joined part by part.
 
 use std::marker::PhantomData;
 use std::rc::Rc;
@@ -9,11 +9,11 @@ use std::rc::Rc;
 use crate::codec::Record;
 use crate::context::Context;
 use crate::error::Result;
-use crate::join::side::Side;
-use crate::join::values::{Both, Values};
+use crate::join::side::{PairReader, Side, cut_pairs};
+use crate::join::values::{Rights, Values};
 use crate::partitioning::Partitioning;
 use crate::plan::{Lineage, Plan};
-use crate::table::{Gather, Gathered, Key, Table};
+use crate::table::{Cut, Drained, Gather, Key, Part, Parts, Passing, Table};
 use crate::task::TaskScope;
 
 /// What becomes of a value and one of the other dataset that has the same key, or of a value for which there is none.
@@ -146,26 +146,24 @@ where
         partition: usize,
         task: Rc<TaskScope>,
     ) -> impl Iterator<Item = Self::Item> + 'static {
-        let mut gather: Gather<K, Both<V, W>> = Gather::new(&task);
+        let mut gather: Gather<K, Rights<W>> = Gather::new(&task);
         self.right.gather(&mut gather, partition, &task, |known, value| {
-            let mut both = known.unwrap_or_default();
-            if !J::IS_KEYS || both.right.len() == 0 {
-                both.right.add(value);
+            let mut rights = known.unwrap_or_default();
+            if !J::IS_KEYS || rights.values.len() == 0 {
+                rights.values.add(value);
             }
-            both
+            rights
         });
-        let (stream, keys) = match gather.into_table() {
-            Ok(table) => (Some((self.left.pairs(partition, &task), table)), None),
-            Err(mut gather) => {
-                self.left.gather(&mut gather, partition, &task, |known, value| {
-                    let mut both = known.unwrap_or_default();
-                    both.left.add(value);
-                    both
-                });
-                (None, Some(gather.finish(Rc::new(Both::merge))))
+        let mut matches = Matches::<_, _, _, _, J>::nothing(&task);
+        match gather.into_table() {
+            Ok(table) => {
+                matches.stream = Some((Lefts::All(self.left.pairs(partition, &task)), table));
             }
-        };
-        Matches::<_, _, _, _, J> { stream, keys, at_hand: AtHand::nothing(), kind: PhantomData }
+            Err((rights, cut)) => {
+                matches.add(rights, cut, || self.left.cut(partition, &task, cut));
+            }
+        }
+        matches
     }
 
     fn lineage(&self, lineage: &mut Lineage) {
@@ -184,17 +182,93 @@ where
     }
 }
 
+/// Left pairs that are still to come: the partition's, or those of a part.
+enum Lefts<K, V, L> {
+    All(L),
+    Part(PairReader<K, V, Part>),
+}
+
+impl<K: Record, V: Record, L: Iterator<Item = (K, V)>> Iterator for Lefts<K, V, L> {
+    type Item = (K, V);
+
+    #[inline]
+    fn next(&mut self) -> Option<(K, V)> {
+        match self {
+            Lefts::All(pairs) => pairs.next(),
+            Lefts::Part(pairs) => pairs.next(),
+        }
+    }
+}
+
 /// Left pairs, and the table that they pass.
-type Stream<K, V, W, L> = (L, Table<K, Both<V, W>>);
+type Stream<K, V, W, L> = (Lefts<K, V, L>, Table<K, Rights<W>>);
+
+/// A part of both datasets that is still to come, and how it is cut if it must be.
+struct Pending {
+    left: Part,
+    right: Part,
+    cut: Option<Cut>,
+}
 
 /// The records of a partition.
 struct Matches<K, V, W, L, J> {
-    /// What is still to come of the left dataset, where the right one is in memory.
+    task: Rc<TaskScope>,
     stream: Option<Stream<K, V, W, L>>,
-    /// Then, keys with all that is to be said of them.
-    keys: Option<Gathered<K, Both<V, W>>>,
+    passing: Passing<K, V>,
+    /// Then, what there is of keys that none of them had.
+    rights: Option<Drained<K, Rights<W>>>,
+    /// Last first.
+    parts: Vec<Pending>,
     at_hand: AtHand<K, V, W>,
     kind: PhantomData<J>,
+}
+
+impl<K: Key, V: Record, W: Record + Clone, L, J: Kind<V, W>> Matches<K, V, W, L, J> {
+    fn nothing(task: &Rc<TaskScope>) -> Self {
+        Matches {
+            task: Rc::clone(task),
+            stream: None,
+            passing: Passing::new(),
+            rights: None,
+            parts: Vec::new(),
+            at_hand: AtHand { key: None, left: None, right: Values::None, at: 0 },
+            kind: PhantomData,
+        }
+    }
+
+    /// Adds parts of both datasets.
+    fn add(&mut self, rights: Parts, cut: Cut, lefts: impl FnOnce() -> Parts) {
+        // What is written by now may leave memory while the others are.
+        let rights: Vec<Part> = rights.finish().collect();
+        let pairs = lefts().finish().zip(rights);
+        let pending = pairs.map(|(left, right)| Pending { left, right, cut: cut.next() });
+        let mut pending: Vec<Pending> = pending.collect();
+        pending.reverse();
+        self.parts.append(&mut pending);
+    }
+
+    /// Makes a table of the next part; false if there is none.
+    fn begin_part(&mut self) -> bool {
+        let Some(Pending { left, right, cut }) = self.parts.pop() else { return false };
+        if left.is_empty() && !J::KEEPS_RIGHT {
+            return true;
+        }
+        let mut gather: Gather<K, Rights<W>> = Gather::of_part(&self.task, cut);
+        gather.read(right, |known: Option<Rights<W>>, more: Rights<W>| {
+            let mut rights = known.unwrap_or_default();
+            rights.values.append(more.values);
+            rights
+        });
+        match gather.into_table() {
+            Ok(table) => self.stream = Some((Lefts::Part(PairReader::new(left)), table)),
+            Err((rights, cut)) => self.add(rights, cut, || {
+                let mut parts = Parts::new(cut);
+                cut_pairs::<K, V>(left, &mut parts);
+                parts
+            }),
+        }
+        true
+    }
 }
 
 impl<K, V, W, L, J> Iterator for Matches<K, V, W, L, J>
@@ -213,21 +287,21 @@ where
                 return Some(found);
             }
             if let Some((lefts, table)) = &mut self.stream {
-                let Some((key, value)) = lefts.next() else {
-                    let left = self.stream.take().filter(|_| J::KEEPS_RIGHT);
-                    self.keys = left.map(|(_, table)| Gathered::InMemory(table.drain()));
+                let Some((key, value, rights)) = self.passing.next(lefts, table) else {
+                    let passed = self.stream.take().filter(|_| J::KEEPS_RIGHT);
+                    self.rights = passed.map(|(_, table)| table.drain());
                     continue;
                 };
-                let out = match table.find(&key) {
+                let out = match rights {
                     None => J::out(Some(value), None),
-                    Some(both) => {
+                    Some(rights) => {
                         if J::KEEPS_RIGHT {
-                            both.left = Values::Met;
+                            rights.is_met = true;
                         }
-                        match &both.right {
+                        match &rights.values {
                             Values::One(right) => J::out(Some(value), Some(right.clone())),
                             many => {
-                                self.at_hand.put(key, Values::One(value), many.clone());
+                                self.at_hand.put(key, Some(value), many.clone());
                                 continue;
                             }
                         }
@@ -238,40 +312,34 @@ where
                     None => continue,
                 }
             }
-            let (key, both) = self.keys.as_mut()?.next()?;
-            if !matches!(both.left, Values::Met) {
-                self.at_hand.put(key, both.left, both.right);
+            match self.rights.as_mut().and_then(Iterator::next) {
+                Some((key, rights)) if !rights.is_met => {
+                    self.at_hand.put(key, None, rights.values);
+                }
+                Some(_) => {}
+                None => {
+                    self.rights = None;
+                    if !self.begin_part() {
+                        return None;
+                    }
+                }
             }
         }
     }
 }
 
-/// What is left to give of a key.
+/// What is left to give of a key: a left value, or none, with each of several right ones.
 struct AtHand<K, V, W> {
     key: Option<K>,
     left: Option<V>,
-    /// The left values after that.
-    lefts: std::vec::IntoIter<V>,
     right: Values<W>,
     /// Which of the right values is next.
     at: usize,
 }
 
 impl<K: Clone, V: Clone, W: Clone> AtHand<K, V, W> {
-    fn nothing() -> Self {
-        AtHand { key: None, left: None, lefts: Vec::new().into_iter(), right: Values::None, at: 0 }
-    }
-
-    fn put(&mut self, key: K, left: Values<V>, right: Values<W>) {
-        (self.key, self.right, self.at) = (Some(key), right, 0);
-        self.left = match left {
-            Values::None | Values::Met => None,
-            Values::One(value) => Some(value),
-            Values::Many(values) => {
-                self.lefts = Rc::unwrap_or_clone(values).into_iter();
-                self.lefts.next()
-            }
-        };
+    fn put(&mut self, key: K, left: Option<V>, right: Values<W>) {
+        (self.key, self.left, self.right, self.at) = (Some(key), left, right, 0);
     }
 
     /// Clones nothing for the last time that it is needed, but for right values: other left ones may meet them.
@@ -279,19 +347,10 @@ impl<K: Clone, V: Clone, W: Clone> AtHand<K, V, W> {
         while self.key.is_some() {
             let right = self.right.get(self.at).cloned();
             self.at += 1;
-            let is_last_right = self.at >= self.right.len();
-            let (left, is_over) = match &self.left {
-                None => (None, is_last_right),
-                Some(left) if !is_last_right => (Some(left.clone()), false),
-                Some(_) => {
-                    self.at = 0;
-                    let left = std::mem::replace(&mut self.left, self.lefts.next());
-                    (left, self.left.is_none())
-                }
-            };
+            let is_last = self.at >= self.right.len();
+            let left = if is_last { self.left.take() } else { self.left.clone() };
             let out = J::out(left, right);
-            let key =
-                if is_over { self.key.take() } else { out.as_ref().and_then(|_| self.key.clone()) };
+            let key = if is_last { self.key.take() } else { self.key.clone() };
             if let (Some(key), Some(out)) = (key, out) {
                 return Some((key, out));
             }

@@ -3,13 +3,13 @@
 use std::marker::PhantomData;
 use std::rc::Rc;
 
-use crate::codec::{Cursor, Record};
+use crate::codec::{self, Cursor, Record};
 use crate::context::Context;
 use crate::error::Result;
 use crate::partitioning::Partitioning;
 use crate::plan::{Lineage, Plan};
 use crate::shuffle::{Dependency, Writer};
-use crate::table::{Gather, Key, Table};
+use crate::table::{Cut, Gather, Key, Parts, Table, hash_of};
 use crate::task::{Blocks, Room, TaskScope, done, fail};
 
 /// Shuffled, unless its records lie where they must already.
@@ -102,11 +102,37 @@ where
         add: impl Fn(Option<C>, V) -> C,
     ) {
         match self {
-            Side::Shuffled(dependency) => gather.read(dependency.open(partition, task), add),
-            Side::InPlace(plan) => Rc::clone(plan)
-                .compute(partition, Rc::clone(task))
-                .for_each(|(key, value)| gather.upsert(&key, |known| add(known, value))),
+            Side::Shuffled(dependency) => {
+                gather.read(Blocks::of(dependency.open(partition, task)), add);
+            }
+            Side::InPlace(plan) => {
+                let mut taking = gather.taking(add);
+                let pairs = Rc::clone(plan).compute(partition, Rc::clone(task));
+                pairs.for_each(|(key, value)| taking.push(&key, value));
+                taking.end();
+            }
         }
+    }
+
+    /// The pairs of a partition, cut into parts by their keys.
+    pub(crate) fn cut(&self, partition: usize, task: &Rc<TaskScope>, cut: Cut) -> Parts {
+        let mut parts = Parts::new(cut);
+        match self {
+            Side::Shuffled(dependency) => {
+                let blocks = Blocks::of(dependency.open(partition, task));
+                cut_pairs::<K, V>(blocks, &mut parts);
+            }
+            Side::InPlace(plan) => {
+                let pairs = Rc::clone(plan).compute(partition, Rc::clone(task));
+                pairs.for_each(|(key, value)| {
+                    parts.push_with(hash_of(&key), |buffer| {
+                        done(codec::encode(&key, buffer));
+                        done(codec::encode(&value, buffer));
+                    });
+                });
+            }
+        }
+        parts
     }
 
     /// The pairs of a partition.
@@ -116,14 +142,30 @@ where
         task: &Rc<TaskScope>,
     ) -> impl Iterator<Item = (K, V)> + use<P, K, V> {
         match self {
-            Side::Shuffled(dependency) => Pairs::Read(PairReader {
-                blocks: Blocks::of(dependency.open(partition, task)),
-                cursor: Cursor::new(Vec::new()),
-                pair: PhantomData,
-            }),
+            Side::Shuffled(dependency) => {
+                Pairs::Read(PairReader::new(Blocks::of(dependency.open(partition, task))))
+            }
             Side::InPlace(plan) => {
                 Pairs::InPlace(Rc::clone(plan).compute(partition, Rc::clone(task)))
             }
+        }
+    }
+}
+
+/// Cuts encoded pairs into parts by their keys.
+pub(crate) fn cut_pairs<K: Key, V: Record>(
+    blocks: impl Iterator<Item = Vec<u8>>,
+    parts: &mut Parts,
+) {
+    for block in blocks {
+        let mut cursor = Cursor::new(block);
+        while !cursor.is_empty() {
+            let start = cursor.position();
+            let key: K = done(cursor.decode());
+            // Only to know where it ends.
+            let _: V = done(cursor.decode());
+            let pair = cursor.bytes(start..cursor.position());
+            parts.push_with(hash_of(&key), |buffer| buffer.extend_from_slice(pair));
         }
     }
 }
@@ -132,7 +174,7 @@ where
 const OTHER_KEYS: &str = "a dataset is partitioned by keys of another type";
 
 enum Pairs<K, V, I> {
-    Read(PairReader<K, V>),
+    Read(PairReader<K, V, Blocks>),
     InPlace(I),
 }
 
@@ -156,13 +198,19 @@ impl<K: Record, V: Record, I: Iterator<Item = (K, V)>> Iterator for Pairs<K, V, 
 }
 
 /// Pairs as [`Writer::push_pair`] writes them.
-struct PairReader<K, V> {
-    blocks: Blocks,
+pub(crate) struct PairReader<K, V, B> {
+    blocks: B,
     cursor: Cursor,
     pair: PhantomData<fn() -> (K, V)>,
 }
 
-impl<K: Record, V: Record> Iterator for PairReader<K, V> {
+impl<K, V, B> PairReader<K, V, B> {
+    pub(crate) fn new(blocks: B) -> Self {
+        PairReader { blocks, cursor: Cursor::new(Vec::new()), pair: PhantomData }
+    }
+}
+
+impl<K: Record, V: Record, B: Iterator<Item = Vec<u8>>> Iterator for PairReader<K, V, B> {
     type Item = (K, V);
 
     fn next(&mut self) -> Option<(K, V)> {

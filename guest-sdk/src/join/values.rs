@@ -8,8 +8,6 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) enum Values<T> {
     None,
-    /// Some, which went by without being kept.
-    Met,
     One(T),
     Many(Rc<Vec<T>>),
 }
@@ -17,7 +15,7 @@ pub(crate) enum Values<T> {
 impl<T: Clone> Values<T> {
     pub(crate) fn add(&mut self, value: T) {
         match self {
-            Values::None | Values::Met => *self = Values::One(value),
+            Values::None => *self = Values::One(value),
             // Nobody shares it while values are added, so nothing is cloned.
             Values::Many(all) => Rc::make_mut(all).push(value),
             Values::One(_) => {
@@ -30,7 +28,7 @@ impl<T: Clone> Values<T> {
 
     pub(crate) fn append(&mut self, more: Values<T>) {
         match more {
-            Values::None | Values::Met => {}
+            Values::None => {}
             Values::One(value) => self.add(value),
             Values::Many(values) => match self {
                 Values::Many(all) => Rc::make_mut(all).extend(Rc::unwrap_or_clone(values)),
@@ -41,7 +39,7 @@ impl<T: Clone> Values<T> {
 
     pub(crate) fn len(&self) -> usize {
         match self {
-            Values::None | Values::Met => 0,
+            Values::None => 0,
             Values::One(_) => 1,
             Values::Many(values) => values.len(),
         }
@@ -56,23 +54,17 @@ impl<T: Clone> Values<T> {
     }
 }
 
-/// What a key has in both.
+/// What a key has in the right dataset.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Both<V, W> {
-    pub left: Values<V>,
-    pub right: Values<W>,
+pub(crate) struct Rights<W> {
+    pub values: Values<W>,
+    /// Whether one of the left dataset had this key. Not where they are written: none has passed by then.
+    #[serde(skip)]
+    pub is_met: bool,
 }
 
-impl<V, W> Default for Both<V, W> {
+impl<W> Default for Rights<W> {
     fn default() -> Self {
-        Both { left: Values::None, right: Values::None }
-    }
-}
-
-impl<V: Clone, W: Clone> Both<V, W> {
-    pub(crate) fn merge(mut self, other: Self) -> Self {
-        self.left.append(other.left);
-        self.right.append(other.right);
-        self
+        Rights { values: Values::None, is_met: false }
     }
 }

@@ -1,0 +1,60 @@
+//! Pairs that pass a table, each of which is told what that has of its key.
+
+use std::collections::VecDeque;
+
+use super::name::{Name, spread};
+use super::waiting::{AT_ONCE, FEW, NOWHERE};
+use super::{Entry, Key, Table};
+use crate::codec;
+use crate::task::done;
+
+/// Pairs that were looked for together, as those that wait ([`Waiting`](super::Waiting)) are.
+pub(crate) struct Passing<K, V> {
+    /// With where the key's entry is.
+    pairs: VecDeque<(K, V, usize)>,
+    names: Vec<(u32, Name)>,
+    keys: Vec<u8>,
+}
+
+impl<K: Key, V> Passing<K, V> {
+    pub(crate) fn new() -> Self {
+        Passing { pairs: VecDeque::new(), names: Vec::new(), keys: Vec::new() }
+    }
+
+    /// The next pair, and what the table has of its key. It must be the same table, with the same keys, until there are no more.
+    #[inline]
+    pub(crate) fn next<'t, C>(
+        &mut self,
+        pairs: &mut impl Iterator<Item = (K, V)>,
+        table: &'t mut Table<K, C>,
+    ) -> Option<(K, V, Option<&'t mut C>)> {
+        if self.pairs.is_empty() {
+            self.look(pairs, table);
+        }
+        let (key, value, at) = self.pairs.pop_front()?;
+        let entry = table.entries.get_bucket_mut(at);
+        Some((key, value, entry.and_then(|entry| entry.value.as_mut())))
+    }
+
+    fn look<C>(&mut self, pairs: &mut impl Iterator<Item = (K, V)>, table: &mut Table<K, C>) {
+        let most = if std::mem::needs_drop::<V>() { FEW } else { AT_ONCE };
+        for (key, value) in pairs.take(most) {
+            let keys = &mut self.keys;
+            self.names.push(Name::of_key(&key, keys, |keys| done(codec::encode(&key, keys))));
+            self.pairs.push_back((key, value, NOWHERE));
+        }
+        for ((.., at), (hash, _)) in self.pairs.iter_mut().zip(&self.names) {
+            let is_same = |entry: &Entry<C>| entry.hash == *hash;
+            *at = table.entries.find_bucket_index(spread(*hash), is_same).unwrap_or(NOWHERE);
+        }
+        for ((key, _, at), (_, name)) in self.pairs.iter_mut().zip(&self.names) {
+            let entry = table.entries.get_bucket(*at);
+            if entry.is_some_and(|entry| !name.is_short() || entry.name() != *name) {
+                // Another key of the same hash came first, or it takes more to tell.
+                *at = table.index(key).unwrap_or(NOWHERE);
+            }
+        }
+        self.names.clear();
+        self.keys.clear();
+    }
+}
