@@ -25,6 +25,8 @@ pub struct Dependency {
     name: &'static str,
     tasks: usize,
     partitions: usize,
+    /// Into how many parts each partition is written, one after the other.
+    slices: Rc<Cell<usize>>,
     lineage: Box<dyn Fn(&mut Lineage)>,
     prepare: Prepare,
     body: Body,
@@ -44,15 +46,18 @@ impl Dependency {
     ) -> Rc<Dependency> {
         let (for_lineage, for_prepare, for_body) =
             (Rc::clone(parent), Rc::clone(parent), Rc::clone(parent));
+        let slices = Rc::new(Cell::new(1));
+        let written = Rc::clone(&slices);
         Rc::new(Dependency {
             number: ctx.next_number(),
             name,
             tasks: parent.partitions(),
             partitions,
+            slices,
             lineage: Box::new(move |lineage| for_lineage.lineage(lineage)),
             prepare: Box::new(move |ctx| for_prepare.prepare(ctx)),
             body: Rc::new(move |task| {
-                let mut writer = Writer::new(partitions);
+                let mut writer = Writer::new(partitions * written.get());
                 write(Rc::clone(&for_body), task, &mut writer);
                 writer.finish();
             }),
@@ -78,8 +83,17 @@ impl Dependency {
         self.partitions
     }
 
+    /// Has each partition written in so many slices, the writer's partitions: told before the stage is defined.
+    pub(crate) fn cut(&self, slices: usize) {
+        self.slices.set(slices.max(1));
+    }
+
+    pub(crate) fn slices(&self) -> usize {
+        self.slices.get()
+    }
+
     pub(crate) fn output(&self) -> Output {
-        Output::Shuffle(self.partitions as u32)
+        Output::Shuffle((self.partitions * self.slices()) as u32)
     }
 
     pub(crate) fn stage(&self) -> Option<u32> {
@@ -114,9 +128,15 @@ impl Dependency {
         Ok(())
     }
 
-    /// The blocks that were written for a partition.
+    /// The blocks that were written for a partition, if that has one slice.
     pub(crate) fn open(&self, partition: usize, task: &TaskScope) -> u32 {
-        done(host::open_shuffle(task.stage_of(self.number), partition as u32))
+        self.open_slice(partition, 0, task)
+    }
+
+    /// The blocks that were written for a slice of a partition.
+    pub(crate) fn open_slice(&self, partition: usize, slice: usize, task: &TaskScope) -> u32 {
+        let written = partition * self.slices() + slice;
+        done(host::open_shuffle(task.stage_of(self.number), written as u32))
     }
 }
 

@@ -1,4 +1,7 @@
-//! Sorting: records cut into ranges by sampled bounds, each range sorted in runs that are merged.
+//! Sorting: records cut into ranges by sampled bounds, each range sorted by itself.
+//!
+//! A partition may be several ranges, sorted one after the other: so a task holds little, and what it goes through in another order than it
+//! came lies in the processor's caches. A range that is larger than it should be is sorted in runs that are merged.
 
 use std::cell::OnceCell;
 use std::cmp::Ordering;
@@ -16,8 +19,12 @@ use crate::random::Random;
 use crate::shuffle::{Dependency, Prepare};
 use crate::task::{BLOCK, Records, Room, TaskScope, done};
 
-/// Keys sampled for each partition that is made: enough for ranges of about the same size.
+/// Keys sampled for each partition that is made, and at least of each that there is: enough for ranges of about the same size.
 const SAMPLES: usize = 60;
+/// About how many bytes a range should have.
+const RANGE: u64 = 2 << 20;
+/// More ranges than this make blocks too small.
+const RANGES: usize = 1024;
 
 /// The plan of `sort_by`.
 pub struct Sorted<T, K> {
@@ -44,21 +51,26 @@ impl<T: Record, K: Record + Ord> Sorted<T, K> {
         let dependency =
             Dependency::new(ctx, name, parent, partitions, move |parent, task, writer| {
                 let bounds = known.get().map(Vec::as_slice).unwrap_or_default();
+                // Of few different keys there are fewer ranges than were wanted: they are dealt out over all partitions.
+                let (wanted, last) = (writer.partitions(), bounds.len());
+                let written = |range: usize| range * wanted / (last + 1);
                 parent.compute(task.context().partition as usize, Rc::clone(task)).for_each(
                     |record| {
                         let key = keys(&record);
                         let range = bounds.partition_point(|bound| *bound <= key);
-                        let partition = if ascending { range } else { bounds.len() - range };
-                        writer.push(partition, &record);
+                        writer.push(written(if ascending { range } else { last - range }), &record);
                     },
                 );
             });
-        let (sampled, keys) = (Rc::clone(parent), Rc::clone(&key));
+        let (sampled, keys, cut) = (Rc::clone(parent), Rc::clone(&key), Rc::clone(&dependency));
         let prepare_bounds = move |ctx: &Context| {
             if partitions > 1 && bounds.get().is_none() {
                 sampled.prepare(ctx)?;
+                let sample = Sample::take(ctx, &sampled, &keys, partitions)?;
+                let slices = sample.bytes / (partitions as u64 * RANGE);
+                cut.cut(usize::try_from(slices).unwrap_or(RANGES).min(RANGES / partitions));
                 // Nobody else sets it: drivers have one thread.
-                let _ = bounds.set(sample_bounds(ctx, &sampled, &keys, partitions)?);
+                let _ = bounds.set(sample.bounds(partitions * cut.slices()));
             }
             Ok(())
         };
@@ -66,58 +78,74 @@ impl<T: Record, K: Record + Ord> Sorted<T, K> {
     }
 }
 
-/// Samples the keys and gives those that cut them into ranges of about the same size.
-fn sample_bounds<P: Plan, K: Record + Ord>(
-    ctx: &Context,
-    plan: &Rc<P>,
-    key: &Rc<impl Fn(&P::Item) -> K + 'static>,
-    partitions: usize,
-) -> Result<Vec<K>> {
-    let wanted = (SAMPLES * partitions).div_ceil(plan.partitions().max(1)).max(SAMPLES);
-    let key = Rc::clone(key);
-    let samples = summaries(
-        ctx,
-        "sample of keys",
-        plan,
-        0..plan.partitions(),
-        move |plan, partition, task| {
+/// What is known of records before they are sorted.
+struct Sample<K> {
+    /// Each key with the number of records that it stands for.
+    keys: Vec<(K, f64)>,
+    /// About how many bytes all records have.
+    bytes: u64,
+}
+
+impl<K: Record + Ord> Sample<K> {
+    fn take<P: Plan<Item: Record>>(
+        ctx: &Context,
+        plan: &Rc<P>,
+        key: &Rc<impl Fn(&P::Item) -> K + 'static>,
+        partitions: usize,
+    ) -> Result<Self> {
+        let wanted = (SAMPLES * partitions).div_ceil(plan.partitions().max(1)).max(SAMPLES);
+        let key = Rc::clone(key);
+        let sample = move |plan: Rc<P>, partition, task: Rc<TaskScope>| {
             let mut random = Random::for_partition(0, partition);
             let (mut count, mut keys) = (0u64, Vec::new());
+            let mut encoded = Vec::new();
             plan.compute(partition, task).for_each(|record| {
                 count += 1;
-                if keys.len() < wanted {
-                    keys.push(key(&record));
-                } else {
-                    let at = random.below(count) as usize;
-                    if let Some(known) = keys.get_mut(at) {
-                        *known = key(&record);
+                let at = match keys.len() < wanted {
+                    true => keys.len(),
+                    false => random.below(count) as usize,
+                };
+                if at < wanted {
+                    encoded.clear();
+                    done(codec::encode(&record, &mut encoded));
+                    let sampled = (key(&record), encoded.len() as u64);
+                    match keys.get_mut(at) {
+                        Some(known) => *known = sampled,
+                        None => keys.push(sampled),
                     }
                 }
             });
             (count, keys)
-        },
-    )?
-    .wait()?;
-    // A key stands for as many records as its partition has for each of its samples.
-    let mut weighted: Vec<(K, f64)> = Vec::new();
-    let mut total = 0.0;
-    for (count, keys) in samples {
-        total += count as f64;
-        let weight = count as f64 / keys.len().max(1) as f64;
-        weighted.extend(keys.into_iter().map(|key| (key, weight)));
-    }
-    weighted.sort_by(|(one, _), (other, _)| one.cmp(other));
-    let mut bounds: Vec<K> = Vec::new();
-    let mut below = 0.0;
-    for (key, weight) in weighted {
-        let due = total * (bounds.len() + 1) as f64 / partitions as f64;
-        // A key that is already a bound must not be one again: no record would lie between them.
-        if below >= due && bounds.len() + 1 < partitions && bounds.last() != Some(&key) {
-            bounds.push(key);
+        };
+        let parts = summaries(ctx, "sample of keys", plan, 0..plan.partitions(), sample)?.wait()?;
+        let (mut all, mut bytes) = (Vec::new(), 0.0);
+        for (count, keys) in parts {
+            // A key stands for as many records as its partition has for each of its samples.
+            let weight = count as f64 / keys.len().max(1) as f64;
+            for (key, length) in keys {
+                bytes += length as f64 * weight;
+                all.push((key, weight));
+            }
         }
-        below += weight;
+        all.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(Sample { keys: all, bytes: bytes as u64 })
     }
-    Ok(bounds)
+
+    /// Keys that cut all into so many ranges of about the same size, or fewer.
+    fn bounds(self, ranges: usize) -> Vec<K> {
+        let total: f64 = self.keys.iter().map(|(_, weight)| weight).sum();
+        let mut bounds: Vec<K> = Vec::new();
+        let mut below = 0.0;
+        for (key, weight) in self.keys {
+            let due = total * (bounds.len() + 1) as f64 / ranges as f64;
+            // A key that is already a bound must not be one again: no record would lie between them.
+            if below >= due && bounds.len() + 1 < ranges && bounds.last() != Some(&key) {
+                bounds.push(key);
+            }
+            below += weight;
+        }
+        bounds
+    }
 }
 
 impl<T: Record, K: Record + Ord> Plan for Sorted<T, K> {
@@ -132,8 +160,10 @@ impl<T: Record, K: Record + Ord> Plan for Sorted<T, K> {
         partition: usize,
         task: Rc<TaskScope>,
     ) -> impl Iterator<Item = T> + 'static {
-        let order = Order { key: Rc::clone(&self.key), ascending: self.ascending };
-        sort(Records::of(self.dependency.open(partition, &task)), order, &task)
+        (0..self.dependency.slices()).flat_map(move |slice| {
+            let order = Order { key: Rc::clone(&self.key), ascending: self.ascending };
+            sort(Records::of(self.dependency.open_slice(partition, slice, &task)), order, &task)
+        })
     }
 
     fn lineage(&self, lineage: &mut Lineage) {

@@ -165,3 +165,37 @@ fn sorting_is_lazy_and_samples_once() {
     sorted.collect().unwrap();
     assert_eq!(computed.value(), 20);
 }
+
+#[test]
+fn large_partitions_are_sorted_range_by_range() {
+    // 16 MiB: each of two partitions is about four ranges.
+    let payload = "x".repeat(400);
+    let mut random = 1u64;
+    let records: Vec<(u64, String)> = (0..40_000)
+        .map(|_| {
+            random = random.wrapping_mul(6364136223846793005).wrapping_add(1);
+            (random >> 40, payload.clone())
+        })
+        .collect();
+    let mut model: Vec<u64> = records.iter().map(|(key, _)| *key).collect();
+    model.sort_unstable();
+    let ctx = Context::local();
+    let dataset = ctx.parallelize(records, 8);
+    for ascending in [true, false] {
+        let sorted = dataset.sort_by_key_with_partitions(ascending, 2);
+        assert_eq!(sorted.num_partitions(), 2);
+        assert!(sorted.keys().collect().unwrap() == model, "ascending: {ascending}");
+        let sizes = sizes(&sorted);
+        assert!(sizes.iter().all(|size| size.abs_diff(20_000) < 4_000), "{sizes:?}");
+        model.reverse();
+    }
+    // Of fewer keys than ranges, each partition gets its part.
+    let few = dataset.map(|(key, payload)| (key % 4, payload));
+    let sorted = few.sort_by_key_with_partitions(false, 4);
+    let keys = sorted.map_partitions(|part| {
+        let mut keys: Vec<u64> = part.map(|(key, _)| key).collect();
+        keys.dedup();
+        keys
+    });
+    assert_eq!(keys.glom().collect().unwrap(), [[3], [2], [1], [0]]);
+}
