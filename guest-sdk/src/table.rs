@@ -57,7 +57,7 @@ pub(crate) struct Table<K, C> {
     entries: HashTable<Entry<C>>,
     /// The encodings of keys that aren't short.
     keys: Vec<u8>,
-    /// Of a key that is looked for alone.
+    /// Of a key that comes alone.
     scratch: Vec<u8>,
     key: std::marker::PhantomData<fn() -> K>,
 }
@@ -156,9 +156,11 @@ impl<K: Key, C> Table<K, C> {
     /// Changes the value of a key: `change` is given what there is.
     #[inline]
     pub(crate) fn upsert(&mut self, key: &K, change: impl FnOnce(Option<C>) -> C) {
-        self.with_name(key, |table, hash, name, keys| {
-            table.upsert_named(hash, name, keys, change);
-        });
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        let (hash, name) = Name::of_key(key, &mut scratch, |keys| done(codec::encode(key, keys)));
+        self.upsert_named(hash, name, &scratch, change);
+        self.scratch = scratch;
     }
 
     /// As `upsert`, of a key by its name; it lies among `long` if it isn't short.
@@ -186,23 +188,24 @@ impl<K: Key, C> Table<K, C> {
         }
     }
 
-    /// Where a key's entry is.
-    fn index(&mut self, key: &K) -> Option<usize> {
-        self.with_name(key, |table, hash, name, keys| {
-            let is_key = is_key::<K, C>(hash, name, keys, &table.keys);
-            table.entries.find_bucket_index(spread(hash), is_key)
-        })
+    /// Where a key is, for [`Table::at`]; `scratch` is room for its encoding.
+    pub(crate) fn locate(&self, key: &K, scratch: &mut Vec<u8>) -> Option<usize> {
+        scratch.clear();
+        let (hash, name) = Name::of_key(key, scratch, |keys| done(codec::encode(key, keys)));
+        let is_key = is_key::<K, C>(hash, name, scratch, &self.keys);
+        self.entries.find_bucket_index(spread(hash), is_key)
     }
 
-    /// Does something with a key's hash and name, and that by which the name is known if it isn't short.
+    /// The value of a key that was located.
     #[inline]
-    fn with_name<R>(&mut self, key: &K, f: impl FnOnce(&mut Self, u32, Name, &[u8]) -> R) -> R {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
-        let (hash, name) = Name::of_key(key, &mut scratch, |keys| done(codec::encode(key, keys)));
-        let result = f(self, hash, name, &scratch);
-        self.scratch = scratch;
-        result
+    pub(crate) fn at(&self, place: usize) -> Option<&C> {
+        self.entries.get_bucket(place)?.value.as_ref()
+    }
+
+    /// As `at`, to be changed.
+    #[inline]
+    pub(crate) fn at_mut(&mut self, place: usize) -> Option<&mut C> {
+        self.entries.get_bucket_mut(place)?.value.as_mut()
     }
 
     /// Adds a key; says whether it is new.

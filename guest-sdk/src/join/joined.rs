@@ -287,12 +287,12 @@ where
                 return Some(found);
             }
             if let Some((lefts, table)) = &mut self.stream {
-                let Some((key, value, rights)) = self.passing.next(lefts, table) else {
+                let Some((key, value, place)) = self.passing.next(lefts, table) else {
                     let passed = self.stream.take().filter(|_| J::KEEPS_RIGHT);
                     self.rights = passed.map(|(_, table)| table.drain());
                     continue;
                 };
-                let out = match rights {
+                let out = match place.and_then(|place| table.at_mut(place)) {
                     None => J::out(Some(value), None),
                     Some(rights) => {
                         if J::KEEPS_RIGHT {

@@ -14,29 +14,30 @@ pub(crate) struct Passing<K, V> {
     pairs: VecDeque<(K, V, usize)>,
     names: Vec<(u32, Name)>,
     keys: Vec<u8>,
+    scratch: Vec<u8>,
 }
 
 impl<K: Key, V> Passing<K, V> {
     pub(crate) fn new() -> Self {
-        Passing { pairs: VecDeque::new(), names: Vec::new(), keys: Vec::new() }
+        Passing { pairs: VecDeque::new(), names: Vec::new(), keys: Vec::new(), scratch: Vec::new() }
     }
 
-    /// The next pair, and what the table has of its key. It must be the same table, with the same keys, until there are no more.
+    /// The next pair, and where in the table its key is: for [`Table::at`]. It must be the same table, with the same keys, until there are no
+    /// more.
     #[inline]
-    pub(crate) fn next<'t, C>(
+    pub(crate) fn next<C>(
         &mut self,
         pairs: &mut impl Iterator<Item = (K, V)>,
-        table: &'t mut Table<K, C>,
-    ) -> Option<(K, V, Option<&'t mut C>)> {
+        table: &Table<K, C>,
+    ) -> Option<(K, V, Option<usize>)> {
         if self.pairs.is_empty() {
             self.look(pairs, table);
         }
         let (key, value, at) = self.pairs.pop_front()?;
-        let entry = table.entries.get_bucket_mut(at);
-        Some((key, value, entry.and_then(|entry| entry.value.as_mut())))
+        Some((key, value, (at != NOWHERE).then_some(at)))
     }
 
-    fn look<C>(&mut self, pairs: &mut impl Iterator<Item = (K, V)>, table: &mut Table<K, C>) {
+    fn look<C>(&mut self, pairs: &mut impl Iterator<Item = (K, V)>, table: &Table<K, C>) {
         let most = if std::mem::needs_drop::<V>() { FEW } else { AT_ONCE };
         for (key, value) in pairs.take(most) {
             let keys = &mut self.keys;
@@ -51,7 +52,7 @@ impl<K: Key, V> Passing<K, V> {
             let entry = table.entries.get_bucket(*at);
             if entry.is_some_and(|entry| !name.is_short() || entry.name() != *name) {
                 // Another key of the same hash came first, or it takes more to tell.
-                *at = table.index(key).unwrap_or(NOWHERE);
+                *at = table.locate(key, &mut self.scratch).unwrap_or(NOWHERE);
             }
         }
         self.names.clear();
