@@ -295,3 +295,4 @@ mod tests {
         assert!(page.contains("&lt;script&gt;") && !page.contains("<script"), "{page}");
     }
 }
+
