@@ -291,11 +291,36 @@ impl Run {
         self
     }
 
-    /// A number and unit of the last line, before a word: `spilled` of `..., 1.2 MiB spilled, ...`.
+    /// A number and unit of the last two lines, before a word: `spilled` of `..., 1.2 MiB spilled, ...`.
     #[track_caller]
     pub fn summary(&self, word: &str) -> &str {
-        let last = self.stderr.lines().last().unwrap_or_default();
-        let part = last.split(", ").find_map(|part| part.strip_suffix(word));
-        part.unwrap_or_else(|| panic!("no `{word}` in the last line\n{self}")).trim()
+        let mut lines = self.stderr.lines().rev().take(2);
+        let part = lines.find_map(|l| l.split(", ").find_map(|part| part.strip_suffix(word)));
+        part.unwrap_or_else(|| panic!("no `{word}` in the last lines\n{self}")).trim()
     }
+
+    /// What the last line says of memory, in MiB, behind some words: `guests` of `(guests 1.2 MiB, ...)`.
+    #[track_caller]
+    pub fn memory(&self, words: &str) -> f64 {
+        let last = self.stderr.lines().last().unwrap_or_default();
+        let found = last.split([',', '(', ':', ')']).map(str::trim).find_map(|part| {
+            let mut rest = part.strip_prefix(words)?.trim_start().split(' ');
+            mib(rest.next()?, rest.next()?)
+        });
+        found.unwrap_or_else(|| panic!("no `{words}` in the last line\n{self}"))
+    }
+
+    /// As [`Run::summary`], in MiB.
+    #[track_caller]
+    pub fn summary_mib(&self, word: &str) -> f64 {
+        let size = self.summary(word);
+        let found = size.split_once(' ').and_then(|(number, unit)| mib(number, unit));
+        found.unwrap_or_else(|| panic!("`{size}` is no size\n{self}"))
+    }
+}
+
+/// A size as it is printed, in MiB.
+fn mib(number: &str, unit: &str) -> Option<f64> {
+    let power = ["B", "KiB", "MiB", "GiB"].iter().position(|known| *known == unit)?;
+    Some(number.parse::<f64>().ok()? * 1024f64.powi(power as i32 - 2))
 }

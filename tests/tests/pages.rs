@@ -130,6 +130,44 @@ fn the_masters_page_shows_workers_and_what_runs_on_them() {
 }
 
 #[test]
+fn a_workers_page_shows_what_its_executors_take_while_they_run() {
+    const RECORDS: u64 = 100_000;
+    let place = Place::new();
+    let cluster = Cluster::new(&place, 1, 2);
+    let page = cluster.worker_page(0);
+    let job = cluster.rsubmit("kept").flag("--executor-memory=256m");
+    let job = job.args(["memory", &RECORDS.to_string(), "200", "40", "go"]).spawn();
+    let used = || json(&page, "/json")["processes"]["rows"][0]["used"].clone();
+    let bytes = |value: &Value| value.as_u64().unwrap_or_default();
+    let mut seen = Value::Null;
+    wait_until("what is cached", || {
+        seen = used();
+        seen["cached"]["partitions"] == 4
+    });
+    let kept = 200 * RECORDS..230 * RECORDS;
+    assert!(kept.contains(&bytes(&seen["cached"]["in_memory"])), "{seen}");
+    assert_eq!((&seen["cached"]["on_disk"], &seen["spilled"]), (&0.into(), &0.into()), "{seen}");
+    for state in ["now", "most"] {
+        assert!(kept.contains(&bytes(&seen[state]["cache"])), "{seen}");
+    }
+    // What a task held that is long over, and its like never since.
+    let guests = (40 << 20)..(60 << 20);
+    assert!(guests.contains(&bytes(&seen["most"]["guests"])), "{seen}");
+    assert!(bytes(&seen["now"]["guests"]) < 20 << 20, "{seen}");
+    let at_peak = &seen["at_peak"];
+    assert_eq!(at_peak["total"], seen["peak"], "{seen}");
+    assert!(bytes(&seen["peak"]) >= 40 << 20 && bytes(&seen["peak"]) < 256 << 20, "{seen}");
+    let shown = get(&page, "/").body;
+    for text in ["of 256.0 MiB", "4 partitions cached: 19.", "guests ", "cached partitions 19."] {
+        assert!(shown.contains(text), "{text} is missing: {shown}");
+    }
+    place.write("go", "");
+    let run = job.wait().succeeds();
+    assert!((40.0..44.0).contains(&run.memory("largest task")), "{run}");
+    assert!(run.memory("cached partitions") > 19.0, "{run}");
+}
+
+#[test]
 fn what_waits_says_for_what_and_drivers_and_logs_have_pages() {
     let place = Place::new();
     let cluster = Cluster::new(&place, 1, 2);

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use ingle_core::memory::{MemoryUse, Reservation};
+use ingle_core::memory::{Account, MemoryUse, Reservation};
 
 use crate::error::{Error, Result};
 use crate::packer::{Segments, Shared};
@@ -78,6 +78,12 @@ impl BlockReader {
     pub(crate) fn of(shared: &Arc<Shared>, output: Segments) -> Result<Self> {
         let charge = Self::reserve(shared, 1)?;
         Ok(Self::new(shared, 0, vec![output], charge))
+    }
+
+    /// What it holds is counted on an account.
+    pub fn on(mut self, account: &Arc<Account>) -> Self {
+        self.charge.count_on(account);
+        self
     }
 
     /// Keeps segments where they are as long as it lives.

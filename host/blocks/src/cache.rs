@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use ingle_core::ids::CacheId;
-use ingle_core::memory::MemoryUse;
+use ingle_core::memory::{Account, MemoryUse};
 use parking_lot::Mutex;
 
 use crate::block_reader::BlockReader;
@@ -32,6 +32,14 @@ impl StorageLevel {
             Self::DiskOnly => Keep::Disk,
         }
     }
+}
+
+/// Cached partitions that are whole, and the bytes of their blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CachedStats {
+    pub partitions: u64,
+    pub in_memory: u64,
+    pub on_disk: u64,
 }
 
 /// What is stored of cached datasets.
@@ -85,6 +93,23 @@ impl BlockStore {
         drop(dropped);
     }
 
+    /// What is cached now. Looks at every segment.
+    pub fn cached(&self) -> CachedStats {
+        // The lock goes first: to look takes long if there is much.
+        let all: Vec<_> = self.caches.lock().stored.values().map(|(_, s)| s.clone()).collect();
+        let mut stats = CachedStats::default();
+        for segments in all {
+            let mut held = segments.iter().map(|segment| segment.held());
+            let held = held.try_fold((0, 0), |sum, held| held.map(|h| (sum.0 + h.0, sum.1 + h.1)));
+            if let Some((in_memory, on_disk)) = held {
+                stats.partitions += 1;
+                stats.in_memory += in_memory;
+                stats.on_disk += on_disk;
+            }
+        }
+        stats
+    }
+
     /// Forgets what is left of a partition, unless somebody stored it anew.
     fn forget(&self, cache: CacheId, partition: u32, lost: &Segments) {
         let mut caches = self.caches.lock();
@@ -107,6 +132,12 @@ pub struct CacheWriter {
 }
 
 impl CacheWriter {
+    /// What it holds is counted on an account.
+    pub fn on(mut self, account: &Arc<Account>) -> Self {
+        self.packer.count_on(account);
+        self
+    }
+
     /// Adds a block; an empty block is left out. False if the partition won't be stored.
     ///
     /// Short memory doesn't fail a `MemoryOnly` partition: it just won't be stored.

@@ -28,7 +28,7 @@ mod store;
 mod writer;
 
 pub use block_reader::BlockReader;
-pub use cache::{CacheWriter, StorageLevel};
+pub use cache::{CacheWriter, CachedStats, StorageLevel};
 pub use error::{Error, Result};
 pub use grants::{Grants, Preopen, Resolved};
 pub use input::Compression as FileCompression;

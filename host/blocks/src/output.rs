@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ingle_core::memory::MemoryPool;
+use ingle_core::memory::{Account, MemoryPool};
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
@@ -181,6 +181,17 @@ enum File {
 }
 
 impl OutputFile {
+    /// What it holds is counted on an account.
+    pub fn on(mut self, account: &Arc<Account>) -> Self {
+        if let File::Object(file) = &mut self.file {
+            file.count_on(account);
+        }
+        if let Some(encoder) = &mut self.encoder {
+            encoder.count_on(account);
+        }
+        self
+    }
+
     /// Adds bytes to the file, compressed if its output is.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let file = &mut self.file;

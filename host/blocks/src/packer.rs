@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ingle_core::ids::CacheId;
-use ingle_core::memory::{Evict, MemoryPool, MemoryUse};
+use ingle_core::memory::{Account, Evict, MemoryPool, MemoryUse, Reservation};
 
 use crate::error::{Error, Result};
 use crate::evict::{Evictables, sparing};
@@ -87,6 +87,8 @@ pub(crate) struct Packer {
     sealed: Vec<Arc<Segment>>,
     next_capacity: usize,
     bytes: u64,
+    /// Of the task that writes.
+    account: Option<Arc<Account>>,
     /// Memory was refused to an output that may live nowhere else.
     lost: bool,
 }
@@ -112,8 +114,23 @@ impl Packer {
             sealed: Vec::new(),
             next_capacity: FIRST_SEGMENT,
             bytes: 0,
+            account: None,
             lost: false,
         }
+    }
+
+    /// What is written from now on is counted on an account.
+    pub fn count_on(&mut self, account: &Arc<Account>) {
+        self.account = Some(account.clone());
+    }
+
+    /// An empty charge for some of what is written.
+    pub fn charge(&self) -> Reservation {
+        let mut charge = self.shared.pool.reservation(self.what);
+        if let Some(account) = &self.account {
+            charge.count_on(account);
+        }
+        charge
     }
 
     /// What is written is of a cached dataset.
@@ -162,9 +179,8 @@ impl Packer {
             self.lost = true;
             self.sealed.clear();
         } else if !is_packed {
-            let Shared { pool, spilled, .. } = &*self.shared;
-            let segment = Segment::written_through(pool, self.what, &self.file, partition, block)?;
-            spilled.fetch_add(block.len() as u64, Ordering::Relaxed);
+            let segment = Segment::written_through(self.charge(), &self.file, partition, block)?;
+            self.shared.spilled.fetch_add(block.len() as u64, Ordering::Relaxed);
             self.sealed.push(Arc::new(segment));
         }
         // A large block fills its segment, and must not stay where it can't be evicted until the next one comes.
@@ -179,7 +195,7 @@ impl Packer {
         let preferred = block.max(self.next_capacity);
         self.next_capacity = (2 * self.next_capacity).min(self.shared.segment);
         [preferred, block.max(FIRST_SEGMENT)].into_iter().find_map(|capacity| {
-            let room = || Packed::new(&self.shared.pool, self.what, capacity).ok();
+            let room = || Packed::new(self.charge(), capacity).ok();
             sparing(self.dataset, room)
         })
     }

@@ -1,9 +1,10 @@
 //! How the files of an output are named and compressed.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use flate2::write::GzEncoder;
-use ingle_core::memory::{MemoryPool, MemoryUse, Reservation};
+use ingle_core::memory::{Account, MemoryPool, MemoryUse, Reservation};
 
 use crate::error::{Error, Result};
 use crate::input::Compression;
@@ -75,14 +76,14 @@ impl Parts {
             }
         };
         let charge = pool.reserve(MemoryUse::Shuffle, memory)?;
-        Ok(Some(Encoder { encode, _charge: charge }))
+        Ok(Some(Encoder { encode, charge }))
     }
 }
 
 /// Compresses a file as it is written.
 pub(crate) struct Encoder {
     encode: Encode,
-    _charge: Reservation,
+    charge: Reservation,
 }
 
 enum Encode {
@@ -94,6 +95,11 @@ enum Encode {
 const STEP: usize = 64 << 10;
 
 impl Encoder {
+    /// What it holds is counted on an account.
+    pub fn count_on(&mut self, account: &Arc<Account>) {
+        self.charge.count_on(account);
+    }
+
     /// Takes bytes, and gives to `write` what there is of the file so far.
     pub fn add(
         &mut self,

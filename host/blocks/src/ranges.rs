@@ -56,7 +56,7 @@ impl RangeReader {
             buffer: Vec::new(),
             counter: options.bytes_read.clone(),
             pool: options.pool.clone(),
-            charge: options.pool.reservation(MemoryUse::Input),
+            charge: options.charge(),
         })
     }
 

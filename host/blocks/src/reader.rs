@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use ingle_core::memory::{MemoryPool, MemoryUse, Reservation};
+use ingle_core::memory::{Account, MemoryPool, MemoryUse, Reservation};
 use ingle_core::size::ByteSize;
 use memchr::{memchr, memchr_iter, memrchr};
 
@@ -23,6 +23,8 @@ use crate::sources::{Framing, SourceFile, Split};
 pub struct ReadOptions {
     /// What buffers are charged to.
     pub pool: MemoryPool,
+    /// What they are counted on beside that.
+    pub account: Option<Arc<Account>>,
     /// The length of a block, about.
     pub block: usize,
     /// The longest line that is read, at least a block.
@@ -34,7 +36,17 @@ pub struct ReadOptions {
 impl ReadOptions {
     /// Blocks of 1 MiB, lines up to 128 MiB.
     pub fn new(pool: MemoryPool) -> Self {
-        Self { pool, block: 1 << 20, max_line: 128 << 20, bytes_read: Arc::default() }
+        let (account, bytes_read) = (None, Arc::default());
+        Self { pool, account, block: 1 << 20, max_line: 128 << 20, bytes_read }
+    }
+
+    /// An empty charge for a buffer.
+    pub(crate) fn charge(&self) -> Reservation {
+        let mut charge = self.pool.reservation(MemoryUse::Input);
+        if let Some(account) = &self.account {
+            charge.count_on(account);
+        }
+        charge
     }
 }
 
@@ -226,7 +238,8 @@ impl Stream {
         offset: u64,
         options: &ReadOptions,
     ) -> Result<Self> {
-        let charge = options.pool.reserve(MemoryUse::Input, input::memory(&file.path))?;
+        let mut charge = options.charge();
+        charge.grow(input::memory(&file.path))?;
         let input = input::open(grants, file, offset, &options.bytes_read)?;
         let buffer = Vec::new();
         Ok(Self {

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use ingle_core::memory::{MemoryUse, Reservation};
+use ingle_core::memory::{Account, MemoryUse, Reservation};
 
 use crate::block_reader::BlockReader;
 use crate::error::{Error, Result};
@@ -20,6 +20,7 @@ pub struct RunSet {
     /// All runs spill to one file.
     file: Arc<SpillFile>,
     runs: Vec<Run>,
+    account: Option<Arc<Account>>,
 }
 
 enum Run {
@@ -30,7 +31,13 @@ enum Run {
 
 impl RunSet {
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
-        Self { shared: shared.clone(), file: SpillFile::new(&shared.folder), runs: Vec::new() }
+        let file = SpillFile::new(&shared.folder);
+        Self { shared: shared.clone(), file, runs: Vec::new(), account: None }
+    }
+
+    /// What it holds is counted on an account.
+    pub fn on(self, account: &Arc<Account>) -> Self {
+        Self { account: Some(account.clone()), ..self }
     }
 
     /// A new, empty run.
@@ -42,8 +49,11 @@ impl RunSet {
         if let Some(Run::Writing(packer)) = self.runs.last_mut() {
             packer.seal()?;
         }
-        let packer =
+        let mut packer =
             Packer::with_file(&self.shared, MemoryUse::Shuffle, Keep::Spill, self.file.clone());
+        if let Some(account) = &self.account {
+            packer.count_on(account);
+        }
         self.runs.push(Run::Writing(packer));
         Ok((self.runs.len() - 1) as u32)
     }
@@ -88,6 +98,12 @@ pub struct ResultBuffer(Packer);
 impl ResultBuffer {
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
         Self(Packer::new(shared, MemoryUse::Shuffle, Keep::Spill))
+    }
+
+    /// What it holds is counted on an account.
+    pub fn on(mut self, account: &Arc<Account>) -> Self {
+        self.0.count_on(account);
+        self
     }
 
     /// Adds bytes to the result.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use ingle_core::ids::CacheId;
-use ingle_core::memory::{MemoryPool, MemoryUse, OutOfMemory, Reservation};
+use ingle_core::memory::{OutOfMemory, Reservation};
 use parking_lot::Mutex;
 
 use crate::error::Result;
@@ -43,8 +43,9 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
-    pub fn new(pool: &MemoryPool, what: MemoryUse, capacity: usize) -> Result<Self, OutOfMemory> {
-        let charge = pool.reserve(what, capacity as u64 + FIRST_SPANS as u64 * SPAN + OVERHEAD)?;
+    /// Room for so many bytes, by a charge that is empty so far.
+    pub fn new(mut charge: Reservation, capacity: usize) -> Result<Self, OutOfMemory> {
+        charge.grow(capacity as u64 + FIRST_SPANS as u64 * SPAN + OVERHEAD)?;
         Ok(Self {
             bytes: Vec::with_capacity(capacity),
             spans: Vec::with_capacity(FIRST_SPANS),
@@ -124,6 +125,8 @@ pub(crate) struct Stored {
     /// Where the segment begins in the file.
     pub at: u64,
     pub spans: Vec<Span>,
+    /// Of the blocks.
+    bytes: u64,
     _charge: Reservation,
 }
 
@@ -169,19 +172,20 @@ impl Segment {
         }
     }
 
-    /// A segment of one block that never was in memory of ours.
+    /// A segment of one block that never was in memory of ours, by a charge that is empty so far.
     pub fn written_through(
-        pool: &MemoryPool,
-        what: MemoryUse,
+        mut charge: Reservation,
         file: &Arc<SpillFile>,
         partition: u32,
         block: &[u8],
     ) -> Result<Self> {
-        let _charge = pool.reserve(what, SPAN + OVERHEAD)?;
+        charge.grow(SPAN + OVERHEAD)?;
         let at = file.append(block)?;
+        let bytes = block.len() as u64;
+        charge.spilled(bytes);
         let span =
             Span { partition, start: 0, len: block.len() as u32, crc: crc32fast::hash(block) };
-        let stored = Stored { file: file.clone(), at, spans: vec![span], _charge };
+        let stored = Stored { file: file.clone(), at, spans: vec![span], bytes, _charge: charge };
         let pressure = Pressure::Spill(file.clone());
         Ok(Self {
             place: Mutex::new(Place::Disk(Arc::new(stored))),
@@ -193,6 +197,17 @@ impl Segment {
 
     pub fn place(&self) -> Place {
         self.place.lock().clone()
+    }
+
+    /// Bytes of its blocks in memory, and on disk; none if they are lost. Whoever counts doesn't wait for a disk: what is on its way there
+    /// is left out.
+    pub fn held(&self) -> Option<(u64, u64)> {
+        match self.place.try_lock().as_deref() {
+            None => Some((0, 0)),
+            Some(Place::Memory(packed)) => Some((packed.bytes.len() as u64, 0)),
+            Some(Place::Disk(stored)) => Some((0, stored.bytes)),
+            Some(Place::Lost) => None,
+        }
     }
 
     /// Moves the blocks to disk, or drops them; says how many bytes left memory. Nobody loses what they read.
@@ -221,7 +236,9 @@ impl Segment {
                 let Packed { bytes, mut charge, .. } = packed;
                 drop(bytes);
                 charge.shrink(freed);
-                let stored = Stored { file: file.clone(), at, spans, _charge: charge };
+                charge.spilled(payload);
+                let file = file.clone();
+                let stored = Stored { file, at, spans, bytes: payload, _charge: charge };
                 *place = Place::Disk(Arc::new(stored));
                 Ok(Evicted::Spilled { freed, payload })
             }

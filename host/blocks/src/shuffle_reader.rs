@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ingle_core::ids::StageId;
-use ingle_core::memory::{MemoryUse, Reservation};
+use ingle_core::memory::{Account, MemoryUse, Reservation};
 
 use crate::block_reader::BlockReader;
 use crate::error::{Error, Result};
@@ -128,6 +128,17 @@ impl ShuffleReader {
             buffer: Vec::new(),
             charge,
         }))))
+    }
+
+    /// What it holds is counted on an account.
+    pub fn on(self, account: &Arc<Account>) -> Self {
+        Self(match self.0 {
+            Inner::Memory(reader) => Inner::Memory(reader.on(account)),
+            Inner::Files(mut files) => {
+                files.charge.count_on(account);
+                Inner::Files(files)
+            }
+        })
     }
 
     /// The next block; none at the end.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ingle_core::ids::StageId;
-use ingle_core::memory::{Evict, MemoryPool, MemoryUse};
+use ingle_core::memory::{Account, Evict, MemoryPool, MemoryUse};
 use parking_lot::RwLock;
 
 use crate::block_reader::BlockReader;
@@ -154,6 +154,12 @@ pub struct TaskOutput {
 }
 
 impl TaskOutput {
+    /// What it holds is counted on an account.
+    pub fn on(mut self, account: &Arc<Account>) -> Self {
+        self.packer.count_on(account);
+        self
+    }
+
     /// Adds a block to a partition; an empty block is left out.
     pub fn write(&mut self, partition: u32, block: &[u8]) -> Result<()> {
         if partition >= self.partitions {
@@ -171,10 +177,9 @@ impl TaskOutput {
     /// Makes the output readable, all at once.
     pub fn commit(self) -> Result<()> {
         let Self { packer, store, stage, map, attempt, partitions } = self;
-        let bytes = packer.bytes();
+        let (bytes, charge) = (packer.bytes(), packer.charge());
         let segments = packer.finish()?.unwrap_or_default();
         if let Some((dir, compression)) = &store.dir {
-            let charge = store.shared.pool.reservation(MemoryUse::Shuffle);
             let mut file = dir.write(stage, map, attempt, partitions, *compression, charge)?;
             if bytes > 0 {
                 for partition in 0..partitions {

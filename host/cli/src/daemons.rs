@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use ingle_cluster::{
@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use crate::cluster::{self, Asked};
 use crate::config::Config;
 use crate::settings::Settings;
+use crate::summary::summary;
 use crate::{machine, master, submit};
 
 /// A configuration larger than this comes from no worker.
@@ -424,6 +425,7 @@ pub fn run_driver() -> Done {
     let settings = submission.settings.into_iter().map(|v| (v.name, v.value)).collect();
     let settings = Settings::from_map(settings);
     let asked = Asked::of(&settings, &submission.name).map_err(|failure| failure.text)?;
+    let (started, capacity) = (Instant::now(), asked.executor_memory);
     let access = AccessSpec::from_message(submission.access.unwrap_or_default());
     let opened = access.open(Path::new(&config.spill_dir))?;
     let hash = <[u8; 32]>::try_from(config.component.as_slice())
@@ -443,10 +445,9 @@ pub fn run_driver() -> Done {
         driver: config.driver,
         attempt: config.attempt,
         driver_host: config.host,
-        notes: Arc::new(|note| {
-            if !matches!(note, Note::StageStarted { .. } | Note::StageFinished { .. }) {
-                tracing::info!("{note}");
-            }
+        notes: Arc::new(|note| match note {
+            Note::StageStarted { .. } | Note::StageFinished { .. } => tracing::debug!("{note}"),
+            _ => tracing::info!("{note}"),
         }),
         ..cluster::standalone(
             asked,
@@ -458,7 +459,8 @@ pub fn run_driver() -> Done {
         )
     };
     let standalone = Standalone::start(job, opened, standalone).map_err(|e| e.to_string())?;
-    end_when_told(standalone.remote())?;
+    let remote = standalone.remote();
+    end_when_told(remote.clone())?;
     let drive = move || standalone.drive();
     let thread = std::thread::Builder::new()
         .name("driver".into())
@@ -468,6 +470,8 @@ pub fn run_driver() -> Done {
     let ended = thread
         .join()
         .map_err(|_| "the driver's thread ended without a word; this is a bug of Ingle's")?;
+    let told = summary(&submission.name, started.elapsed(), &remote.totals(), capacity);
+    told.lines().for_each(|line| tracing::info!("{line}"));
     match ended? {
         Ok(Finished::Ok | Finished::Exit(0)) => Ok(()),
         Ok(Finished::Exit(_)) => Err("the driver ended itself by exit, with a failure".into()),

@@ -12,6 +12,7 @@ mod master;
 mod options;
 mod settings;
 mod submit;
+mod summary;
 pub mod verbs;
 
 pub use exit::{Code, Failure};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ingle_cluster::{Access, Local, LocalOptions, Note, Remote, Totals};
+use ingle_cluster::{Access, Local, LocalOptions, Note, Remote};
 use ingle_core::size::ByteSize;
 use ingle_sandbox::{CodeCache, Finished, GuestFailure};
 use tokio::runtime::Runtime;
@@ -16,6 +16,7 @@ use crate::console::{Console, DriverLog, TaskLog};
 use crate::exit::{Code, Failure};
 use crate::options::Options;
 use crate::settings::{self, Settings};
+use crate::summary::summary;
 use crate::{cluster, job_file, machine, master};
 
 /// How often progress lines are drawn.
@@ -369,22 +370,6 @@ fn hinted(text: String) -> String {
     format!(
         "{text}\nhint: std::fs reaches folders (not single files) that are granted: --allow-read=DIR, and \
          --allow-write=DIR to change what is in it"
-    )
-}
-
-fn summary(name: &str, wall: Duration, totals: &Totals, capacity: ByteSize) -> String {
-    let Totals { tasks, failed, bytes_read, bytes_shuffled, bytes_spilled, peak_memory } = *totals;
-    let failed = match failed {
-        0 => String::new(),
-        1 => " (1 try failed)".to_owned(),
-        n => format!(" ({n} tries failed)"),
-    };
-    format!(
-        "{name}: {:.2} s, {tasks} tasks{failed}, {} read, {} shuffled, {} spilled, peak memory {peak_memory} of {capacity}",
-        wall.as_secs_f64(),
-        ByteSize(bytes_read),
-        ByteSize(bytes_shuffled),
-        ByteSize(bytes_spilled),
     )
 }
 

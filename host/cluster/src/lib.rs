@@ -30,7 +30,7 @@ mod web;
 mod worker;
 
 pub use access::{Access, AccessSpec};
-pub use driver::Note;
+pub use driver::{LargestTask, Note, PeakMemory};
 pub use executor::{load_job, run_process as run_executor};
 pub use ingle_blocks::S3Options;
 pub use ingle_core::dynamic::DynamicPolicy;

@@ -13,7 +13,9 @@ use ingle_core::scheduler::{Policy, StageProgress};
 use ingle_core::size::ByteSize;
 use ingle_sandbox::{Capabilities, Finished, GuestFailure, Job, LogSink, Stream};
 
-use crate::driver::{Application, Counts, Driver, Note, Opened, Parallelism, Reports};
+use crate::driver::{
+    Application, Counts, Driver, LargestTask, Note, Opened, Parallelism, PeakMemory, Reports,
+};
 use crate::executor::{ExecutorOptions, Slots};
 
 /// The one executor of local mode.
@@ -48,7 +50,7 @@ pub struct LocalOptions {
 }
 
 /// What an application did and took.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Totals {
     /// Tasks that succeeded.
     pub tasks: u64,
@@ -60,8 +62,10 @@ pub struct Totals {
     pub bytes_shuffled: u64,
     /// Blocks that went to disk, of any kind.
     pub bytes_spilled: u64,
-    /// The most that was charged to one executor's memory at once.
-    pub peak_memory: ByteSize,
+    /// The most that was charged to one executor's memory at once; none if there never was one.
+    pub peak: Option<PeakMemory>,
+    /// The task whose guest took most.
+    pub largest: Option<LargestTask>,
 }
 
 /// A local application, ready to run its driver.
@@ -193,19 +197,23 @@ impl Remote {
 
     /// What was done so far.
     pub fn totals(&self) -> Totals {
-        let counts = self.application.counts();
-        let Counts { tasks, failed, bytes_read, bytes_shuffled, .. } = counts;
-        Totals {
-            tasks,
-            failed,
-            bytes_read,
-            bytes_shuffled,
-            bytes_spilled: self.store.stats().spilled + counts.bytes_spilled,
-            peak_memory: match &self.executor_pool {
-                Some(pool) => pool.peak(),
-                None => ByteSize(counts.peak_memory),
-            },
-        }
+        let here = self.executor_pool.as_ref().map(|pool| PeakMemory {
+            executor: EXECUTOR,
+            executors: 1,
+            usage: pool.charged().at_peak,
+        });
+        self.application.metrics(|metrics| {
+            let Counts { tasks, failed, bytes_read, bytes_shuffled } = metrics.counts;
+            Totals {
+                tasks,
+                failed,
+                bytes_read,
+                bytes_shuffled,
+                bytes_spilled: self.store.stats().spilled.saturating_add(metrics.bytes_spilled()),
+                peak: here.or_else(|| metrics.peak()),
+                largest: metrics.largest().cloned(),
+            }
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ingle_blocks::{FileCompression, Framing, Parts, Source, SourceParts, StorageLevel};
 use ingle_core::ids::{CacheId, ExecutorId, JobId, SourceId, StageId, TaskId, WorkerId};
+use ingle_core::memory::{Charged, MemoryPool, MemoryUse, Usage};
 use ingle_core::scheduler::{Outcome, TaskEnd, TaskFailure, TaskLaunch};
 use ingle_proto::v1;
 
@@ -151,6 +152,41 @@ const MAX_STORED: usize = 1024;
 pub fn stored_messages(stored: &[(u32, u32)]) -> Vec<v1::CachedPartition> {
     let message = |&(cache, partition): &(u32, u32)| v1::CachedPartition { cache, partition };
     stored.iter().map(message).collect()
+}
+
+/// What an executor took.
+pub fn executor_use(pool: &MemoryPool, spilled: u64) -> v1::ExecutorUse {
+    let Charged { now, most, at_peak } = pool.charged();
+    v1::ExecutorUse {
+        capacity: pool.capacity().0,
+        now: Some(usage_message(&now)),
+        most: Some(usage_message(&most)),
+        at_peak: Some(usage_message(&at_peak)),
+        spilled,
+        cached: None,
+    }
+}
+
+fn usage_message(usage: &Usage) -> v1::MemoryUsage {
+    v1::MemoryUsage {
+        guests: usage.of(MemoryUse::Guest),
+        images: usage.of(MemoryUse::Image),
+        shuffle: usage.of(MemoryUse::Shuffle),
+        cache: usage.of(MemoryUse::Cache),
+        input: usage.of(MemoryUse::Input),
+    }
+}
+
+/// Bytes by use, from a message.
+pub fn usage(message: Option<v1::MemoryUsage>) -> Usage {
+    let message = message.unwrap_or_default();
+    Usage::by(|what| match what {
+        MemoryUse::Guest => message.guests,
+        MemoryUse::Image => message.images,
+        MemoryUse::Shuffle => message.shuffle,
+        MemoryUse::Cache => message.cache,
+        MemoryUse::Input => message.input,
+    })
 }
 
 /// Any command.

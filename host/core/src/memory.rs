@@ -3,70 +3,16 @@
 //! A charge is a [`Reservation`], credited when it is dropped. When the pool is short, it first asks those who hold what
 //! can be moved to disk ([`Evict`]), outside of its own lock, and only then refuses.
 
-use std::fmt;
+mod account;
+mod usage;
+
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
 use crate::size::ByteSize;
-
-/// What a reservation is for: the words of a refusal, and of the report at the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MemoryUse {
-    /// Linear memories and tables of tasks.
-    Guest,
-    /// Images of the driver that tasks start from.
-    Image,
-    /// Shuffle output and results held by the host.
-    Shuffle,
-    /// Cached partitions.
-    Cache,
-    /// Input buffers of the host.
-    Input,
-}
-
-const USES: [MemoryUse; 5] =
-    [MemoryUse::Guest, MemoryUse::Image, MemoryUse::Shuffle, MemoryUse::Cache, MemoryUse::Input];
-
-impl MemoryUse {
-    fn words(self) -> &'static str {
-        match self {
-            Self::Guest => "guests",
-            Self::Image => "driver images",
-            Self::Shuffle => "shuffle and results",
-            Self::Cache => "cached partitions",
-            Self::Input => "input buffers",
-        }
-    }
-}
-
-/// Bytes by use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage([u64; USES.len()]);
-
-impl Usage {
-    /// Bytes charged for one use.
-    pub fn of(&self, what: MemoryUse) -> u64 {
-        self.0[what as usize]
-    }
-
-    /// Bytes charged in all.
-    pub fn total(&self) -> u64 {
-        self.0.iter().sum()
-    }
-}
-
-impl fmt::Display for Usage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut used: Vec<_> = USES.into_iter().filter(|u| self.of(*u) > 0).collect();
-        used.sort_by_key(|u| std::cmp::Reverse(self.of(*u)));
-        for (i, u) in used.into_iter().enumerate() {
-            let comma = if i == 0 { "" } else { ", " };
-            write!(f, "{comma}{} {}", u.words(), ByteSize(self.of(u)))?;
-        }
-        Ok(())
-    }
-}
+pub use account::Account;
+pub use usage::{MemoryUse, Usage};
 
 /// The pool can't give what was asked, even after eviction.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -89,14 +35,20 @@ pub trait Evict: Send + Sync {
     fn evict(&self, want: u64) -> u64;
 }
 
-struct State {
-    usage: Usage,
-    peak: u64,
+/// What was charged on a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Charged {
+    /// Now.
+    pub now: Usage,
+    /// The most of each use, whenever that was.
+    pub most: Usage,
+    /// When the most was charged at once.
+    pub at_peak: Usage,
 }
 
 struct Inner {
     capacity: u64,
-    state: Mutex<State>,
+    charged: Mutex<Charged>,
     evictors: Mutex<Vec<Weak<dyn Evict>>>,
 }
 
@@ -107,8 +59,8 @@ pub struct MemoryPool(Arc<Inner>);
 impl MemoryPool {
     /// A pool of `capacity` bytes.
     pub fn new(capacity: ByteSize) -> Self {
-        let state = Mutex::new(State { usage: Usage::default(), peak: 0 });
-        Self(Arc::new(Inner { capacity: capacity.0, state, evictors: Mutex::default() }))
+        let (charged, evictors) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { capacity: capacity.0, charged, evictors }))
     }
 
     /// Asks `evictor` from now on when memory is short, after those registered before.
@@ -118,7 +70,7 @@ impl MemoryPool {
 
     /// An empty reservation, to be grown.
     pub fn reservation(&self, what: MemoryUse) -> Reservation {
-        Reservation { pool: self.clone(), what, bytes: 0 }
+        Reservation { pool: self.clone(), what, bytes: 0, account: None }
     }
 
     /// Charges `bytes`, evicting others if it must.
@@ -135,29 +87,39 @@ impl MemoryPool {
 
     /// Who holds what now.
     pub fn usage(&self) -> Usage {
-        self.0.state.lock().usage
+        self.charged().now
+    }
+
+    /// Who holds what, and held.
+    pub fn charged(&self) -> Charged {
+        *self.0.charged.lock()
     }
 
     /// The most that was ever charged at once.
     pub fn peak(&self) -> ByteSize {
-        ByteSize(self.0.state.lock().peak)
+        ByteSize(self.charged().at_peak.total())
     }
 
     /// Charges if it fits; else says how much is missing.
     fn charge(&self, what: MemoryUse, bytes: u64) -> Result<(), u64> {
-        let mut state = self.0.state.lock();
-        let total = state.usage.total();
+        let mut charged = self.0.charged.lock();
+        let Charged { now, most, at_peak } = &mut *charged;
+        let total = now.total();
         let free = self.0.capacity - total;
         if bytes > free {
             return Err(bytes - free);
         }
-        state.usage.0[what as usize] += bytes;
-        state.peak = state.peak.max(total + bytes);
+        let of = what as usize;
+        now.0[of] += bytes;
+        most.0[of] = most.0[of].max(now.0[of]);
+        if total + bytes > at_peak.total() {
+            *at_peak = *now;
+        }
         Ok(())
     }
 
     fn credit(&self, what: MemoryUse, bytes: u64) {
-        self.0.state.lock().usage.0[what as usize] -= bytes;
+        self.0.charged.lock().now.0[what as usize] -= bytes;
     }
 
     /// Asks the evictors for `missing` bytes; says whether any gave something.
@@ -180,9 +142,24 @@ pub struct Reservation {
     pool: MemoryPool,
     what: MemoryUse,
     bytes: u64,
+    account: Option<Arc<Account>>,
 }
 
 impl Reservation {
+    /// Counts it on an account from now on, with what is charged already. Once only.
+    pub fn count_on(&mut self, account: &Arc<Account>) {
+        debug_assert!(self.account.is_none(), "it is counted on another");
+        account.add(self.what, self.bytes);
+        self.account = Some(account.clone());
+    }
+
+    /// So many bytes of what it is for went to disk.
+    pub fn spilled(&self, bytes: u64) {
+        if let Some(account) = &self.account {
+            account.add_spilled(bytes);
+        }
+    }
+
     /// Bytes charged.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -197,7 +174,7 @@ impl Reservation {
                 return Err(OutOfMemory { asked: more, capacity, usage });
             }
         }
-        self.bytes += more;
+        self.grown(more);
         Ok(())
     }
 
@@ -205,22 +182,36 @@ impl Reservation {
     pub fn try_grow(&mut self, more: u64) -> bool {
         let fits = self.pool.charge(self.what, more).is_ok();
         if fits {
-            self.bytes += more;
+            self.grown(more);
         }
         fits
+    }
+
+    fn grown(&mut self, more: u64) {
+        self.bytes += more;
+        if let Some(account) = &self.account {
+            account.add(self.what, more);
+        }
     }
 
     /// Credits `less` bytes, at most what is charged.
     pub fn shrink(&mut self, less: u64) {
         let less = less.min(self.bytes);
         self.bytes -= less;
+        self.credit(less);
+    }
+
+    fn credit(&self, less: u64) {
         self.pool.credit(self.what, less);
+        if let Some(account) = &self.account {
+            account.sub(self.what, less);
+        }
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.pool.credit(self.what, self.bytes);
+        self.credit(self.bytes);
     }
 }
 
@@ -245,6 +236,53 @@ mod tests {
         let pool = MemoryPool::new(ByteSize(100));
         drop(pool.reserve(MemoryUse::Guest, 60).unwrap());
         assert_eq!((pool.usage().total(), pool.peak()), (0, ByteSize(60)));
+    }
+
+    #[test]
+    fn each_use_has_a_peak_and_the_highest_total_its_parts() {
+        let pool = MemoryPool::new(ByteSize(100));
+        drop(pool.reserve(MemoryUse::Cache, 50).unwrap());
+        drop(pool.reserve(MemoryUse::Cache, 20).unwrap());
+        let mut guest = pool.reserve(MemoryUse::Guest, 40).unwrap();
+        let shuffle = pool.reserve(MemoryUse::Shuffle, 30).unwrap();
+        guest.shrink(25);
+        assert!(!guest.try_grow(71), "refused, and not counted");
+        let Charged { now, most, at_peak } = pool.charged();
+        let of = |usage: Usage| {
+            [MemoryUse::Guest, MemoryUse::Shuffle, MemoryUse::Cache].map(|u| usage.of(u))
+        };
+        assert_eq!((of(now), of(most), of(at_peak)), ([15, 30, 0], [40, 30, 50], [40, 30, 0]));
+        assert_eq!((now.total(), pool.peak()), (45, ByteSize(70)));
+        drop(shuffle);
+        assert!(guest.try_grow(50));
+        assert_eq!(pool.charged().at_peak, at_peak, "65 are fewer");
+        assert!(guest.try_grow(10));
+        assert_eq!(of(pool.charged().at_peak), [75, 0, 0]);
+    }
+
+    #[test]
+    fn an_account_has_what_its_reservations_have_whoever_takes_it_from_them() {
+        let pool = MemoryPool::new(ByteSize(100));
+        let (task, other) = (Arc::new(Account::default()), Arc::new(Account::default()));
+        let mut early = pool.reserve(MemoryUse::Shuffle, 10).unwrap();
+        early.count_on(&task);
+        let mut held = pool.reservation(MemoryUse::Shuffle);
+        held.count_on(&task);
+        held.grow(70).unwrap();
+        assert!(held.try_grow(10) && !held.try_grow(11));
+        let hoard: Arc<dyn Evict> = Arc::new(Hoard(Mutex::new(Some(held))));
+        pool.register(Arc::downgrade(&hoard));
+        let mut others = pool.reservation(MemoryUse::Guest);
+        others.count_on(&other);
+        others.grow(40).unwrap();
+        let of = |account: &Account| (account.now(), account.most());
+        let (now, most) = of(&task);
+        assert_eq!((now.of(MemoryUse::Shuffle), now.total()), (60, 60), "30 were evicted");
+        assert_eq!((most.of(MemoryUse::Shuffle), most.total()), (90, 90));
+        early.spilled(7);
+        drop((early, hoard));
+        assert_eq!((task.now().total(), task.most(), task.spilled()), (0, most, 7));
+        assert_eq!((other.now().total(), other.spilled()), (40, 0));
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub struct Dirtied {
     /// How often the image was put back: what was counted before is of no task after.
     round: AtomicU64,
     reservation: Mutex<Reservation>,
+    /// What that is of, for whoever doesn't want to wait.
+    charged: AtomicU64,
     /// Why the task of a round may not go on.
     refused: Mutex<Option<(u64, String)>>,
 }
@@ -48,6 +50,7 @@ impl Dirtied {
                 running: AtomicBool::new(true),
                 round: AtomicU64::new(0),
                 reservation: Mutex::new(pool.reservation(MemoryUse::Guest)),
+                charged: AtomicU64::new(0),
                 refused: Mutex::default(),
             })
         })
@@ -68,8 +71,19 @@ impl Dirtied {
         self.round.fetch_add(1, Ordering::SeqCst);
         // Whoever grows it now, which may take long, gives it back.
         if let Some(mut reservation) = self.reservation.try_lock() {
-            give_back(&mut reservation);
+            self.give_back(&mut reservation);
         }
+    }
+
+    /// Bytes that are charged now, beyond what was in advance. Until its image is put back, a task's only grow.
+    pub fn charged(&self) -> u64 {
+        self.charged.load(Ordering::Relaxed)
+    }
+
+    fn give_back(&self, reservation: &mut Reservation) {
+        let all = reservation.bytes();
+        reservation.shrink(all);
+        self.charged.store(0, Ordering::Relaxed);
     }
 
     /// Why the task may not go on, if it may not.
@@ -107,18 +121,14 @@ impl Dirtied {
                 );
                 *self.refused.lock() = Some((round, words));
             }
+            self.charged.store(reservation.bytes(), Ordering::Relaxed);
         }
         // What was counted is gone, and `put_back` may have found the reservation locked.
         if put_back() {
-            give_back(&mut self.reservation.lock());
+            self.give_back(&mut self.reservation.lock());
         }
         counted
     }
-}
-
-fn give_back(reservation: &mut Reservation) {
-    let all = reservation.bytes();
-    reservation.shrink(all);
 }
 
 /// Looks at instances for as long as there are any.
@@ -194,7 +204,7 @@ mod tests {
         assert_eq!(charged(), 0, "paid in advance");
         bytes(&*memory)[16 * MIB..26 * MIB].fill(2);
         dirtied.look();
-        assert_eq!(charged(), 10 * MIB);
+        assert_eq!((charged(), dirtied.charged()), (10 * MIB, 10 << 20));
         dirtied.look();
         assert_eq!(charged(), 10 * MIB);
         dirtied.end();
@@ -202,7 +212,7 @@ mod tests {
         dirtied.look();
         assert_eq!(charged(), 10 * MIB, "no task runs, but the pages are there");
         dirtied.put_back();
-        assert_eq!(charged(), 0);
+        assert_eq!((charged(), dirtied.charged()), (0, 0));
 
         dirtied.begin();
         assert_eq!(dirtied.refused(), None);

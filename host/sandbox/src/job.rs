@@ -259,6 +259,15 @@ pub struct TaskInstance {
     _charge: Charge,
 }
 
+/// Bytes that an instance is charged for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GuestMemory {
+    /// Memories and tables, with as much of an image as is charged in advance.
+    pub own: u64,
+    /// Pages of a large image that it changed beyond that, as far as the sampler saw them.
+    pub own_pages: u64,
+}
+
 /// Whether writes to an instance's image are noted.
 enum Watched {
     /// It ran no task before.
@@ -295,6 +304,13 @@ impl TaskInstance {
             Role::Task(host) => (Some(host), ended),
             _ => (None, ended),
         }
+    }
+
+    /// What it holds, since it was made: after a task and before its reset, what the task had.
+    pub fn memory(&self) -> GuestMemory {
+        let state = self.store.data();
+        let own_pages = state.dirtied.as_ref().map_or(0, |dirtied| dirtied.charged());
+        GuestMemory { own: state.limiter.charged(), own_pages }
     }
 
     /// After a task that succeeded: puts the driver's exact state back, so that the next task of the stage finds what a

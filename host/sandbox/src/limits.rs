@@ -42,11 +42,13 @@ pub struct Limiter {
     prepaid: u64,
     /// Bytes of the image that it pays for itself.
     paid: u64,
+    /// What the budget was charged: it only grows.
+    charged: u64,
 }
 
 impl Limiter {
     pub fn new(charge: Charge) -> Self {
-        Self { charge, memories: 0, bytes: 0, prepaid: 0, paid: 0 }
+        Self { charge, memories: 0, bytes: 0, prepaid: 0, paid: 0, charged: 0 }
     }
 
     /// From now on, growth to the end of an image that is about to be laid at `base` is charged to that, but for a part that the
@@ -69,7 +71,7 @@ impl Limiter {
 
     /// What the budget is charged for the instance now.
     pub fn charged(&self) -> u64 {
-        self.charge.0.lock().bytes()
+        self.charged
     }
 
     /// Bytes of linear memory now.
@@ -84,8 +86,14 @@ impl Limiter {
 
     fn grow(&mut self, more: u64) -> Result<(), GuestOutOfMemory> {
         let prepaid = more.min(self.prepaid);
-        self.charge.0.lock().grow(more - prepaid)?;
+        self.charge(more - prepaid)?;
         self.prepaid -= prepaid;
+        Ok(())
+    }
+
+    fn charge(&mut self, more: u64) -> Result<(), GuestOutOfMemory> {
+        self.charge.0.lock().grow(more)?;
+        self.charged += more;
         Ok(())
     }
 }
@@ -120,7 +128,7 @@ impl ResourceLimiter for Limiter {
             return Ok(false);
         }
         let more = desired.saturating_sub(current) as u64;
-        self.charge.0.lock().grow(more * TABLE_ELEMENT_BYTES).map_err(GuestOutOfMemory)?;
+        self.charge(more * TABLE_ELEMENT_BYTES)?;
         Ok(true)
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ingle_core::memory::{MemoryPool, MemoryUse, Reservation};
+use ingle_core::memory::{Account, MemoryPool, MemoryUse, Reservation};
 use object_store::path::Path as Key;
 use object_store::{ObjectStoreExt, PutPayload};
 
@@ -120,6 +120,11 @@ pub(crate) struct ObjectFile {
 }
 
 impl ObjectFile {
+    /// What it holds is counted on an account.
+    pub fn count_on(&mut self, account: &Arc<Account>) {
+        self.charge.count_on(account);
+    }
+
     pub fn path(&self) -> PathBuf {
         self.place.location.at(self.key.clone()).as_path()
     }

@@ -74,6 +74,7 @@ impl World {
 
     fn read(&self, source: &Source, split: u32) -> Result<String> {
         let options = ReadOptions {
+            account: None,
             pool: self.pool.clone(),
             block: 64,
             max_line: 1000,

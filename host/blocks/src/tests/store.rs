@@ -3,12 +3,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ingle_core::ids::{CacheId, StageId};
-use ingle_core::memory::{MemoryPool, MemoryUse};
+use ingle_core::memory::{Account, MemoryPool, MemoryUse};
 use ingle_core::size::ByteSize;
 use tempfile::TempDir;
 
 use super::{drain_shuffle, outputs};
-use crate::{BlockReader, BlockStore, Error, MapOutput, Place, ShuffleReader, StorageLevel};
+use crate::{
+    BlockReader, BlockStore, CachedStats, Error, MapOutput, Place, ShuffleReader, StorageLevel,
+};
 
 const STAGE: StageId = StageId(1);
 const CACHE: CacheId = CacheId(1);
@@ -380,4 +382,64 @@ fn a_cached_partition_that_was_not_committed_is_not_there() {
     f.store.cache_writer(CACHE, 0, StorageLevel::MemoryAndDisk).write(b"x").unwrap();
     assert!(cached(&f.store, 0).is_none());
     assert_eq!(f.pool.usage().total(), 0);
+}
+
+#[test]
+fn a_task_is_told_what_it_held_and_what_of_it_went_to_disk() {
+    let f = fixture(1 << 20);
+    let (task, other) = (Arc::new(Account::default()), Arc::new(Account::default()));
+    let mut output = f.store.task_output(STAGE, 0, 0, 4).on(&task);
+    let mut runs = f.store.runs().on(&task);
+    let mut result = f.store.result().on(&other);
+    let mut cached = f.store.cache_writer(CACHE, 0, StorageLevel::MemoryAndDisk).on(&task);
+    let run = runs.create().unwrap();
+    runs.write(run, &[1; 50_000]).unwrap();
+    output.write(1, &[2; 100_000]).unwrap();
+    cached.write(&[3; 70_000]).unwrap();
+    result.emit(&[4; 10_000]).unwrap();
+    let mut reader = runs.open(run).unwrap().on(&task);
+    assert_eq!(reader.next_block().unwrap().map(<[u8]>::len), Some(50_000));
+    drop((reader, runs));
+    let near = |bytes: u64, payload: u64| (payload..payload + 40_000).contains(&bytes);
+    let (now, most) = (task.now(), task.most());
+    assert!(near(now.of(MemoryUse::Shuffle), 100_000), "the run is gone: {now:?}");
+    assert!(
+        near(most.of(MemoryUse::Shuffle), 150_000) && most.of(MemoryUse::Input) > 0,
+        "{most:?}"
+    );
+    assert!(near(now.of(MemoryUse::Cache), 70_000), "{now:?}");
+    assert_eq!((now.of(MemoryUse::Input), task.spilled()), (0, 0));
+    output.commit().unwrap();
+    cached.finish();
+    cached.commit().unwrap();
+    let whole = f.store.cached();
+    assert_eq!((whole.partitions, whole.in_memory, whole.on_disk), (1, 70_000, 0));
+
+    // For whoever wants it. What is open stays.
+    drop(f.pool.reserve(MemoryUse::Guest, (1 << 20) - 50_000).unwrap());
+    let now = task.now();
+    assert!(now.of(MemoryUse::Shuffle) < 2000 && now.of(MemoryUse::Cache) < 2000, "{now:?}");
+    assert_eq!((task.spilled(), other.spilled()), (170_000, 0));
+    let whole = f.store.cached();
+    assert_eq!((whole.partitions, whole.in_memory, whole.on_disk), (1, 0, 70_000));
+    let mut reader = f.store.open_cached(CACHE, 0).unwrap().unwrap().on(&other);
+    reader.next_block().unwrap();
+    assert!(other.now().of(MemoryUse::Input) >= 70_000, "what is read from disk has a buffer");
+    f.store.drop_cache(CACHE);
+    f.store.drop_stage(STAGE);
+    drop(reader);
+    assert_eq!((task.now().total(), task.most()), (0, most));
+    assert_eq!(f.store.cached().partitions, 0);
+}
+
+#[test]
+fn a_partition_of_which_something_is_lost_is_not_cached() {
+    let f = fixture(1 << 20);
+    let mut writer = f.store.cache_writer(CACHE, 0, StorageLevel::MemoryOnly);
+    writer.write(&[1; 70_000]).unwrap();
+    writer.finish();
+    assert!(writer.commit().unwrap());
+    assert_eq!(f.store.cached().partitions, 1);
+    squeeze(&f.pool);
+    assert_eq!(f.store.cached(), CachedStats::default());
 }

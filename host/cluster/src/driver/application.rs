@@ -4,6 +4,7 @@
 //! to take commands: in local mode, one that forgets a stage removes what was spilled of it. The scheduler decides, this room
 //! translates.
 
+mod metrics;
 mod telling;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 use ingle_blocks::TaskResult;
 use ingle_core::ids::{CacheId, ExecutorId, ImageId, JobId, OutputId, StageId, TaskId, WorkerId};
 use ingle_core::memory::MemoryPool;
-use ingle_core::scheduler::{Action, Event, Outcome, Policy, Scheduler, StageProgress};
+use ingle_core::scheduler::{Action, Event, Policy, Scheduler, StageProgress};
 use ingle_proto::v1;
 use ingle_proto::v1::executor_command::{Command, DropCache, WorkerLost};
 use ingle_sandbox::Image;
@@ -29,28 +30,13 @@ use super::stages::{self, Problem, Stage};
 use super::tables::Tables;
 use super::{ExecutorLink, Note, Reports};
 use crate::protocol::{self, Home};
+use metrics::Metrics;
+pub use metrics::{Counts, LargestTask, PeakMemory, StageTook};
 
 /// Jobs whose results the driver hasn't taken.
 const MAX_QUEUES: usize = 4096;
 /// How long the driver waits for more results once there is one, so that many small ones don't wake it one by one.
 const LINGER: Duration = Duration::from_millis(1);
-
-/// What was done so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Tasks that succeeded.
-    pub tasks: u64,
-    /// Tries that failed.
-    pub failed: u64,
-    /// Bytes read from files, before decompression.
-    pub bytes_read: u64,
-    /// Shuffle output of tasks that succeeded.
-    pub bytes_shuffled: u64,
-    /// What executors elsewhere spilled, and the most memory that one of them charged at once.
-    pub bytes_spilled: u64,
-    /// The latter.
-    pub peak_memory: u64,
-}
 
 /// One driver's application.
 pub struct Application {
@@ -69,8 +55,6 @@ struct Core {
     executors: BTreeMap<ExecutorId, Executor>,
     /// Where what an executor made is: of all that there ever were.
     homes: BTreeMap<ExecutorId, Home>,
-    /// What executors said last that they took: bytes spilled, and the most memory charged at once.
-    used: BTreeMap<ExecutorId, (u64, u64)>,
     stages: HashMap<StageId, Stage>,
     tables: Tables,
     /// Stages that are to be forgotten, of which there may be output on a worker without executors.
@@ -88,7 +72,7 @@ struct Core {
     next_job: u32,
     /// Whether the driver waits for results.
     waiting: bool,
-    counts: Counts,
+    metrics: Metrics,
     /// Reused for each event.
     actions: Vec<Action>,
     notes: Vec<Note>,
@@ -130,14 +114,13 @@ impl Application {
             jobs: HashMap::new(),
             made: VecDeque::new(),
             homes: BTreeMap::new(),
-            used: BTreeMap::new(),
             unwanted: Vec::new(),
             counted: HashSet::new(),
             updates_of_ended: Vec::new(),
             next_stage: 0,
             next_job: 0,
             waiting: false,
-            counts: Counts::default(),
+            metrics: Metrics::default(),
             actions: Vec::new(),
             notes: Vec::new(),
         };
@@ -156,19 +139,14 @@ impl Application {
         &self.opened
     }
 
-    pub fn counts(&self) -> Counts {
-        let core = self.core.lock();
-        let used = core.used.values();
-        Counts {
-            bytes_spilled: used.clone().map(|(spilled, _)| spilled).sum(),
-            peak_memory: used.map(|(_, peak)| *peak).max().unwrap_or(0),
-            ..core.counts
-        }
+    /// Looks at what was done and taken so far.
+    pub fn metrics<R>(&self, look: impl FnOnce(&Metrics) -> R) -> R {
+        look(&self.core.lock().metrics)
     }
 
-    /// An executor says what it took since its start: bytes spilled, and the most memory charged at once.
-    pub fn used(&self, executor: ExecutorId, spilled: u64, peak: u64) {
-        self.core.lock().used.insert(executor, (spilled, peak));
+    /// An executor says what it takes.
+    pub fn used(&self, executor: ExecutorId, used: &v1::ExecutorUse) {
+        self.core.lock().metrics.used(executor, used);
     }
 
     /// An image that a stage starts from.
@@ -436,7 +414,7 @@ impl Reports for Application {
         let mut ended = Vec::with_capacity(reports.len());
         let mut core = self.core.lock();
         for (end, made) in reports {
-            let metrics = end.metrics.unwrap_or_default();
+            let took = end.metrics.unwrap_or_default();
             let end = match protocol::task_end(end) {
                 Ok(end) => end,
                 Err(error) => {
@@ -445,12 +423,8 @@ impl Reports for Application {
                     continue;
                 }
             };
-            core.counts.bytes_read += metrics.bytes_read;
-            match &end.outcome {
-                Outcome::Succeeded => core.counts.bytes_shuffled += metrics.bytes_shuffled,
-                Outcome::Failed(_) => core.counts.failed += 1,
-                _ => {}
-            }
+            let Core { metrics, stages, .. } = &mut *core;
+            metrics.ended(end.task, &end.outcome, &took, || name_in(stages, end.task.stage));
             core.made.push_back((end.task, made));
             ended.push(end);
         }
@@ -488,6 +462,7 @@ impl Core {
                 self.forget_at_executors(stage);
                 self.stages.remove(&stage);
                 self.counted.retain(|(of, _)| *of != stage);
+                self.metrics.take(stage);
             }
             Action::StageStarted { job, stage, tasks } => {
                 if let Some(Stage { name, operators, .. }) = self.stages.get(&stage) {
@@ -497,7 +472,8 @@ impl Core {
             }
             Action::StageFinished { job, stage, elapsed } => {
                 let name = self.name(stage);
-                self.notes.push(Note::StageFinished { job, stage, name, elapsed });
+                let took = self.metrics.take(stage);
+                self.notes.push(Note::StageFinished { job, stage, name, elapsed, took });
             }
             Action::TaskRetried { task, executor, failure } => {
                 let (name, message) = (self.name(task.stage), failure.message);
@@ -531,7 +507,7 @@ impl Core {
     }
 
     fn name(&self, stage: StageId) -> String {
-        self.stages.get(&stage).map(|s| s.name.clone()).unwrap_or_default()
+        name_in(&self.stages, stage)
     }
 
     fn end(&mut self, job: JobId, over: Over) -> bool {
@@ -544,7 +520,7 @@ impl Core {
 
     /// Hands what a task made to the driver. True if that is news to a driver that waits.
     fn accept(&mut self, job: JobId, task: TaskId) -> bool {
-        self.counts.tasks += 1;
+        self.metrics.counts.tasks += 1;
         // They are accepted in the order of the report, mostly.
         let place = self.made.iter().position(|(of, _)| *of == task);
         let made = place.and_then(|at| self.made.remove(at)).map(|(_, made)| made);
@@ -569,4 +545,8 @@ impl Core {
         queue.push(task.partition, made);
         was_empty || queue.is_full()
     }
+}
+
+fn name_in(stages: &HashMap<StageId, Stage>, stage: StageId) -> String {
+    stages.get(&stage).map(|s| s.name.clone()).unwrap_or_default()
 }

@@ -15,7 +15,7 @@ use ingle_core::ids::{ExecutorId, JobId, StageId, TaskId};
 use ingle_proto::v1;
 use ingle_sandbox::Image;
 
-pub use application::{Application, Counts};
+pub use application::{Application, Counts, LargestTask, PeakMemory, StageTook};
 pub use host::{Driver, Parallelism};
 pub use opened::{Opened, OutputPlace};
 pub use results::{Made, Updates};
@@ -65,6 +65,8 @@ pub enum Note {
         name: String,
         /// Since it started.
         elapsed: Duration,
+        /// What its tasks took; none if none ran.
+        took: Option<StageTook>,
     },
     /// A task failed and is tried again.
     TaskRetried {
@@ -89,8 +91,10 @@ impl fmt::Display for Note {
                 write!(f, "{job}, {stage} ({name}) starts, {tasks} tasks: {operators}")
             }
             Self::Cluster(text) => f.write_str(text),
-            Self::StageFinished { job, stage, name, elapsed } => {
-                write!(f, "{job}, {stage} ({name}) is done after {:.3} s", elapsed.as_secs_f64())
+            Self::StageFinished { job, stage, name, elapsed, took } => {
+                let seconds = elapsed.as_secs_f64();
+                write!(f, "{job}, {stage} ({name}) is done after {seconds:.3} s")?;
+                took.iter().try_for_each(|took| write!(f, ": {took}"))
             }
             Self::TaskRetried { task, name, executor, message } => {
                 let TaskId { stage, partition, attempt } = task;

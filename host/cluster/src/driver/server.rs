@@ -177,7 +177,9 @@ impl Hub {
             };
             match batch {
                 Ok(Some(batch)) => {
-                    self.application.used(executor, batch.spilled, batch.peak_memory);
+                    if let Some(used) = &batch.used {
+                        self.application.used(executor, used);
+                    }
                     let taken = self.take(executor, &grant, &link, batch.reports, &mut partial);
                     if let Err(why) = taken {
                         break why;

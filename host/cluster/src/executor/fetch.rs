@@ -321,6 +321,13 @@ mod tests {
         ) -> Result<Response<Self::ReadLogStream>, Status> {
             Err(Status::unimplemented("it has none"))
         }
+
+        async fn report_use(
+            &self,
+            _: Request<v1::ReportUseRequest>,
+        ) -> Result<Response<v1::ReportUseReply>, Status> {
+            Err(Status::unimplemented("it isn't interested"))
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use ingle_blocks::{
     CacheWriter, Error, Fetch, Framing, OutputFile, ReadOptions, ResultBuffer, RunSet, TaskOutput,
 };
 use ingle_core::ids::{CacheId, OutputId, SourceId, StageId};
-use ingle_core::memory::MemoryUse;
+use ingle_core::memory::{Account, MemoryUse};
 use ingle_core::scheduler::TaskLaunch;
 use ingle_proto::v1;
 use ingle_sandbox::host::{
@@ -46,17 +46,20 @@ pub struct Guest {
     runs: Option<RunSet>,
     caches: BTreeMap<(u32, u32), CacheWriter>,
     updates: Updates,
-    bytes_read: Arc<AtomicU64>,
+    account: Arc<Account>,
+    /// None as long as it opened no source.
+    bytes_read: Option<Arc<AtomicU64>>,
     bytes_shuffled: u64,
 }
 
 impl Guest {
-    /// Fails with a text for the user if the task's output can't be made.
+    /// Fails with a text for the user if the task's output can't be made. What it takes of the executor's memory is counted on `account`.
     pub fn new(
         executor: &Arc<Executor>,
         stage: &Arc<Stage>,
         launch: TaskLaunch,
         cancelled: Cancelled,
+        account: &Arc<Account>,
     ) -> Result<Self, String> {
         use v1::stage_output::Output as Message;
 
@@ -64,11 +67,11 @@ impl Guest {
         let task = launch.task;
         let message = stage.description.output.as_ref().and_then(|o| o.output.as_ref());
         let output = match message {
-            Some(Message::Results(_)) => Output::Results(store.result()),
+            Some(Message::Results(_)) => Output::Results(store.result().on(account)),
             Some(Message::Shuffle(partitions)) => {
                 let output =
                     store.task_output(task.stage, task.partition, task.attempt, *partitions);
-                Output::Shuffle(output)
+                Output::Shuffle(output.on(account))
             }
             Some(Message::Files(id)) => {
                 let opened = &executor.options.opened;
@@ -76,11 +79,13 @@ impl Guest {
                 let file = file.ok_or_else(|| {
                     format!("output {id} isn't open on this machine: every worker must reach its folder by the same path")
                 })?;
-                Output::File(file.map_err(|e| e.to_string())?)
+                Output::File(file.map_err(|e| e.to_string())?.on(account))
             }
             None => return Err(format!("{} has no output", task.stage)),
         };
-        let readers = Readers::new(executor.options.pool.reservation(MemoryUse::Input));
+        let mut block = executor.options.pool.reservation(MemoryUse::Input);
+        block.count_on(account);
+        let readers = Readers::new(block);
         Ok(Self {
             executor: executor.clone(),
             stage: stage.clone(),
@@ -91,18 +96,19 @@ impl Guest {
             runs: None,
             caches: BTreeMap::new(),
             updates: Updates::default(),
-            bytes_read: Arc::default(),
+            account: account.clone(),
+            bytes_read: None,
             bytes_shuffled: 0,
         })
     }
 
-    /// What it took, but for the time.
-    pub fn metrics(&self) -> v1::TaskMetrics {
-        v1::TaskMetrics {
-            run_nanos: 0,
-            bytes_read: self.bytes_read.load(Ordering::Relaxed),
-            bytes_shuffled: self.bytes_shuffled,
-        }
+    /// From files, before decompression.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read.as_ref().map_or(0, |bytes| bytes.load(Ordering::Relaxed))
+    }
+
+    pub fn bytes_shuffled(&self) -> u64 {
+        self.bytes_shuffled
     }
 
     /// The task succeeded: commits what stays here, and gives what is for the driver. Where another attempt was first, its
@@ -145,13 +151,15 @@ impl Guest {
                     return Ok(None);
                 }
                 let store = &self.executor.options.store;
-                Ok(Some(place.insert(store.cache_writer(CacheId(cache), partition, level))))
+                let writer = store.cache_writer(CacheId(cache), partition, level);
+                Ok(Some(place.insert(writer.on(&self.account))))
             }
         }
     }
 
     fn runs(&mut self) -> &mut RunSet {
-        self.runs.get_or_insert_with(|| self.executor.options.store.runs())
+        let new = || self.executor.options.store.runs().on(&self.account);
+        self.runs.get_or_insert_with(new)
     }
 }
 
@@ -210,7 +218,8 @@ impl TaskHost for Guest {
             return Err(Stop::Misuse(format!("source {source}, which is no input of its stage")));
         };
         let mut options = ReadOptions::new(self.executor.options.pool.clone());
-        options.bytes_read = self.bytes_read.clone();
+        options.account = Some(self.account.clone());
+        options.bytes_read = self.bytes_read.get_or_insert_default().clone();
         let grants = opened.grants();
         let reader = match found.framing() {
             Framing::Ranges => found
@@ -253,7 +262,7 @@ impl TaskHost for Guest {
             outputs.fetcher.as_ref().map(|fetcher| fetcher as &dyn Fetch),
         );
         match opened {
-            Ok(reader) => Ok(Ok(self.readers.add(Reader::Shuffle(reader))?)),
+            Ok(reader) => Ok(Ok(self.readers.add(Reader::Shuffle(reader.on(&self.account)))?)),
             Err(error) => Ok(Err(told(error)?)),
         }
     }
@@ -263,7 +272,9 @@ impl TaskHost for Guest {
             return Err(Stop::Misuse(format!("cache {cache}, which was never made")));
         }
         match self.executor.options.store.open_cached(CacheId(cache), partition) {
-            Ok(Some(reader)) => Ok(Ok(Some(self.readers.add(Reader::Blocks(reader))?))),
+            Ok(Some(reader)) => {
+                Ok(Ok(Some(self.readers.add(Reader::Blocks(reader.on(&self.account)))?)))
+            }
             Ok(None) => Ok(Ok(None)),
             Err(error) => Ok(Err(told(error)?)),
         }
@@ -342,7 +353,7 @@ impl TaskHost for Guest {
 
     fn open_run(&mut self, run: u32) -> Answer<u32> {
         let reader = self.runs().open(run).map_err(stopped)?;
-        self.readers.add(Reader::Blocks(reader))
+        self.readers.add(Reader::Blocks(reader.on(&self.account)))
     }
 
     fn drop_run(&mut self, run: u32) -> Answer<()> {
@@ -355,9 +366,11 @@ impl TaskHost for Guest {
                 "more than {MAX_UPDATES} changes to accumulators by one task"
             )));
         }
-        let pool = &self.executor.options.pool;
-        let charge =
-            self.updates.charge.get_or_insert_with(|| pool.reservation(MemoryUse::Shuffle));
+        let charge = self.updates.charge.get_or_insert_with(|| {
+            let mut charge = self.executor.options.pool.reservation(MemoryUse::Shuffle);
+            charge.count_on(&self.account);
+            charge
+        });
         charge.grow(update.len() as u64 + UPDATE).map_err(|e| stopped(e.into()))?;
         self.updates.list.push((accumulator, update.to_vec()));
         Ok(())

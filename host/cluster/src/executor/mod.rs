@@ -13,6 +13,7 @@ mod queue;
 mod readers;
 mod reports;
 mod slot;
+mod usage;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};

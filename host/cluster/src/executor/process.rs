@@ -26,7 +26,7 @@ use tonic::transport::Channel;
 use super::fetch::Workers;
 use super::images::{self, Found, Images, NoImage};
 use super::reports::{RemoteLog, Reporter};
-use super::{ExecutorOptions, Slots};
+use super::{ExecutorOptions, Slots, usage};
 use crate::access::AccessSpec;
 use crate::driver::{ExecutorLink, Opened, Reports};
 use crate::rpc::{self, Backoff, Secret, SendSecret};
@@ -167,12 +167,13 @@ async fn start(
         here: config.worker_address.clone(),
         workers: Some(Arc::new(Workers::new(
             config.application.clone(),
-            secret,
+            secret.clone(),
             Handle::current(),
         ))),
     })
     .map_err(|e| format!("starting the task slots: {e}"))?;
     reporter.watch(store.clone(), pool.clone());
+    tokio::spawn(usage::tell(config.clone(), secret, store.clone()));
     let link = slots.link();
     let images = Images::new(images::dir(dir), hash, pool, config.executor);
     Ok(Executor { slots, store, images, driver: driver.clone(), link })

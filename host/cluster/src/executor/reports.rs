@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ingle_blocks::BlockStore;
@@ -12,9 +13,11 @@ use ingle_proto::v1::executor_report::Report;
 use ingle_sandbox::{LogSink, Stream};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::driver::{Made, Reports};
+use crate::protocol;
 use crate::rpc::PIECE;
 
 /// Reports that wait to be sent; whoever has more to say waits.
@@ -24,6 +27,8 @@ const BATCH: usize = 512;
 const BATCH_BYTES: usize = 4 << 20;
 /// Results up to this go with the report of their task's end.
 const INLINE: usize = 256 << 10;
+/// How often the driver hears what the executor takes, if tasks don't end more often.
+const EVERY: Duration = Duration::from_secs(1);
 
 /// Gathers reports and sends them in batches.
 pub struct Reporter {
@@ -42,10 +47,19 @@ impl Reporter {
             Arc::new(Self { queue, watched: Mutex::default(), dropped_lines: AtomicU64::new(0) });
         let this = Arc::downgrade(&reporter);
         tokio::spawn(async move {
-            let mut batch = Vec::new();
-            while let Some(first) = reports.recv().await {
-                let mut bytes = size(&first);
-                batch.push(first);
+            let (mut batch, mut told) = (Vec::new(), None);
+            let mut tick = tokio::time::interval(EVERY);
+            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                let first = tokio::select! {
+                    first = reports.recv() => match first {
+                        Some(first) => Some(first),
+                        None => break,
+                    },
+                    _ = tick.tick() => None,
+                };
+                let mut bytes = first.as_ref().map_or(0, size);
+                batch.extend(first);
                 while batch.len() < BATCH
                     && bytes < BATCH_BYTES
                     && let Ok(next) = reports.try_recv()
@@ -56,7 +70,9 @@ impl Reporter {
                 let Some(reporter) = this.upgrade() else { break };
                 let message = reporter.message(std::mem::take(&mut batch));
                 drop(reporter);
-                if send.send(message).await.is_err() {
+                let is_news = !message.reports.is_empty() || message.used != told;
+                told = message.used;
+                if is_news && send.send(message).await.is_err() {
                     break;
                 }
             }
@@ -76,11 +92,13 @@ impl Reporter {
         if dropped > 0 {
             reports.push(v1::ExecutorReport { report: Some(Report::DroppedLines(dropped)) });
         }
-        let (spilled, peak_memory) = match &*self.watched.lock() {
-            Some((store, pool)) => (store.stats().spilled, pool.peak().0),
-            None => (0, 0),
-        };
-        v1::ExecutorReports { reports, spilled, peak_memory }
+        v1::ExecutorReports { reports, used: self.used() }
+    }
+
+    fn used(&self) -> Option<v1::ExecutorUse> {
+        let watched = self.watched.lock();
+        let (store, pool) = watched.as_ref()?;
+        Some(protocol::executor_use(pool, store.stats().spilled))
     }
 
     /// Sends a report, from a thread of the runtime.

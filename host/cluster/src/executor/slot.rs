@@ -7,11 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use ingle_core::ids::{StageId, TaskId};
+use ingle_core::memory::{Account, MemoryUse};
 use ingle_core::scheduler::TaskLaunch;
 use ingle_proto::v1;
 use ingle_proto::v1::task_end::Outcome;
 use ingle_sandbox::host::TaskHost;
-use ingle_sandbox::{FailureKind, GuestFailure, LogSink, TaskInstance};
+use ingle_sandbox::{FailureKind, GuestFailure, GuestMemory, LogSink, TaskInstance};
 
 use super::guest::Guest;
 use super::images::NoImage;
@@ -85,9 +86,11 @@ impl Slot<'_> {
         let started = Instant::now();
         self.log.begin(launch.task, cancelled.clone());
         let mut metrics = v1::TaskMetrics::default();
+        let account = Arc::default();
         // A bug of the host's must not leave the driver waiting for ever.
-        let ended =
-            catch_unwind(AssertUnwindSafe(|| self.execute(launch, &cancelled, &mut metrics)));
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            self.execute(launch, &cancelled, &account, &mut metrics)
+        }));
         let mut ended = ended.unwrap_or_else(|panic| {
             self.kept = None;
             Ended::failed(format!("the executor itself failed: {}", words(&*panic)))
@@ -98,6 +101,7 @@ impl Slot<'_> {
             ended = Ended::killed();
         }
         drop(cancelled);
+        add_memory(&mut metrics, &account);
         metrics.run_nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         report(self.executor, launch.task, metrics, ended);
     }
@@ -106,6 +110,7 @@ impl Slot<'_> {
         &mut self,
         launch: TaskLaunch,
         cancelled: &Cancelled,
+        account: &Arc<Account>,
         metrics: &mut v1::TaskMetrics,
     ) -> Ended {
         let Some(stage) = self.executor.stage(launch.task.stage) else {
@@ -116,14 +121,19 @@ impl Slot<'_> {
             Ok(instance) => instance,
             Err(failure) => return Ended::failed(failure.to_string()),
         };
-        let guest = match Guest::new(self.executor, &stage, launch, cancelled.clone()) {
+        let guest = Guest::new(self.executor, &stage, launch, cancelled.clone(), account);
+        let guest = match guest {
             Ok(guest) => guest,
             Err(message) => return Ended::failed(message),
         };
         let (host, ended) = instance.run(stage.description.entry, Box::new(guest));
-        let guest = host.and_then(own);
+        // Before it is kept, and put back.
+        let GuestMemory { own, own_pages } = instance.memory();
+        (metrics.peak_guest, metrics.peak_own_pages) = (own, own_pages);
+        let guest = host.and_then(own_guest);
         if let Some(guest) = &guest {
-            *metrics = guest.metrics();
+            metrics.bytes_read = guest.bytes_read();
+            metrics.bytes_shuffled = guest.bytes_shuffled();
         }
         match (ended, guest) {
             (Ok(()), Some(_)) if cancelled.load(Ordering::Relaxed) => Ended::killed(),
@@ -191,8 +201,19 @@ impl Slot<'_> {
 }
 
 /// The guest's host as what it is.
-fn own(host: Box<dyn TaskHost>) -> Option<Box<Guest>> {
+fn own_guest(host: Box<dyn TaskHost>) -> Option<Box<Guest>> {
     (host as Box<dyn Any>).downcast().ok()
+}
+
+/// What the host held for a task, and holds still.
+fn add_memory(metrics: &mut v1::TaskMetrics, account: &Account) {
+    let (now, most) = (account.now(), account.most());
+    metrics.bytes_spilled = account.spilled();
+    metrics.peak_shuffle = most.of(MemoryUse::Shuffle);
+    metrics.peak_cache = most.of(MemoryUse::Cache);
+    metrics.peak_input = most.of(MemoryUse::Input);
+    metrics.held_shuffle = now.of(MemoryUse::Shuffle);
+    metrics.held_cache = now.of(MemoryUse::Cache);
 }
 
 fn report(executor: &Executor, task: TaskId, metrics: v1::TaskMetrics, ended: Ended) {

@@ -18,6 +18,7 @@ mod guard;
 mod html;
 mod logs;
 mod master;
+mod memory;
 mod port;
 mod server;
 mod worker;

@@ -9,7 +9,6 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::get;
 use ingle_core::ids::WorkerId;
-use ingle_core::size::ByteSize;
 use maud::{Markup, html};
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -17,6 +16,7 @@ use tokio::sync::mpsc;
 use super::answer::{Asked, Paged, missing, view};
 use super::html::{self, Column, cores, facts, heading, memory, state, table, time};
 use super::logs::{self, Readers};
+use super::memory::{Used, brief, by_use};
 use crate::worker::WorkerOptions;
 use crate::worker::folders::Folders;
 use crate::worker::logs::Tail;
@@ -96,7 +96,10 @@ struct Process {
     /// None until it is started.
     pid: Option<u32>,
     cores: u32,
+    /// Its room, in bytes.
     memory: u64,
+    /// None of a driver, nor before an executor said so.
+    used: Option<Used>,
     seconds: u64,
     /// Where its log is, on this page.
     log: String,
@@ -123,7 +126,8 @@ fn overview(site: &WorkerSite, asked: &Asked) -> Option<Overview> {
         let log = format!("/logs/{id}/{source}");
         let (cores, memory) = (process.room.cores, process.room.memory);
         let seconds = process.since.elapsed().as_secs();
-        Process { what, id, pid: process.pid, cores, memory, seconds, log }
+        let used = process.used.map(Used::from);
+        Process { what, id, pid: process.pid, cores, memory, used, seconds, log }
     });
     let state = match (site.processes.is_connected(), site.processes.is_draining()) {
         (_, true) => "DRAINING",
@@ -155,12 +159,13 @@ fn page(title: &str, body: &Markup) -> Markup {
 }
 
 fn show_overview(view: &Overview) -> Markup {
-    let columns: [Column; 7] = [
+    let columns: [Column; 8] = [
         ("What", false),
         ("Of", false),
         ("Process", true),
         ("Cores", true),
         ("Memory", true),
+        ("Used for", false),
         ("Time", true),
         ("Log", false),
     ];
@@ -182,7 +187,8 @@ fn show_overview(view: &Overview) -> Markup {
             html! { (row.id) },
             html! { @match row.pid { Some(pid) => (pid), None => "is started" } },
             html! { (row.cores) },
-            html! { (ByteSize(row.memory)) },
+            brief(row.used.as_ref(), row.memory),
+            html! { @if let Some(used) = &row.used { (by_use(used)) } },
             html! { (time(row.seconds)) },
             html! { a href=(row.log) { "its end" } },
         ]))
@@ -214,7 +220,24 @@ fn logs_of(site: &WorkerSite, id: String, only: Option<String>) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use ingle_proto::v1;
+
     use super::*;
+
+    fn executor_use() -> v1::ExecutorUse {
+        const MIB: u64 = 1 << 20;
+        let usage = |guests, cache| {
+            Some(v1::MemoryUsage { guests: guests * MIB, cache: cache * MIB, ..Default::default() })
+        };
+        v1::ExecutorUse {
+            capacity: 3 << 30,
+            now: usage(100, 300),
+            most: usage(700, 400),
+            at_peak: usage(600, 350),
+            spilled: 5 * MIB,
+            cached: Some(v1::CachedUse { partitions: 7, in_memory: 290 * MIB, on_disk: 4 * MIB }),
+        }
+    }
 
     #[test]
     fn a_worker_shows_what_runs_on_it() {
@@ -225,6 +248,7 @@ mod tests {
             pid: Some(4711),
             cores: 2,
             memory: 3 << 30,
+            used: Some(executor_use().into()),
             seconds: 61,
             log: "/logs/app-1/executor-7".into(),
         };
@@ -246,7 +270,29 @@ mod tests {
         for text in ["worker-3 at", "executor 7", "4711", "3.0 GiB of 8.0 GiB", "1 min 1 s"] {
             assert!(page.contains(text), "{text} is missing: {page}");
         }
+        for text in [
+            "400.0 MiB of 3.0 GiB",
+            "peak 950.0 MiB",
+            "guests 100.0 MiB, peak 700.0 MiB",
+            "cached partitions 300.0 MiB, peak 400.0 MiB",
+            "7 partitions cached: 290.0 MiB in memory, 4.0 MiB on disk",
+            "5.0 MiB spilled",
+        ] {
+            assert!(page.contains(text), "{text} is missing: {page}");
+        }
+        assert!(!page.contains("driver images"), "there never were any: {page}");
+        let json = serde_json::to_value(&view).unwrap();
+        let used = &json["processes"]["rows"][0]["used"];
+        assert_eq!(used["peak"], 950u64 << 20, "{used}");
+        assert_eq!(used["now"]["total"], 400u64 << 20, "{used}");
+        assert_eq!(used["now"]["guests"], 100u64 << 20, "{used}");
+        assert_eq!(used["at_peak"]["cache"], 350u64 << 20, "{used}");
+        assert_eq!(used["most"]["guests"], 700u64 << 20, "{used}");
+        assert_eq!(used["cached"]["partitions"], 7, "{used}");
+        assert_eq!(used["cached"]["on_disk"], 4u64 << 20, "{used}");
+        assert_eq!(used["spilled"], 5u64 << 20, "{used}");
         assert!(page.contains("href=\"/logs/app-1/executor-7\""));
         assert!(page.contains("&lt;script&gt;") && !page.contains("<script"), "{page}");
     }
 }
+

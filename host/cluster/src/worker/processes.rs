@@ -59,6 +59,8 @@ struct Running {
     /// Once it is started.
     pid: Option<u32>,
     since: Instant,
+    /// What it said last that it takes.
+    used: Option<v1::ExecutorUse>,
 }
 
 /// A process as people see it.
@@ -69,6 +71,8 @@ pub struct Shown {
     /// None as long as it is only going to be started.
     pub pid: Option<u32>,
     pub since: Instant,
+    /// What it said last that it takes, if it is an executor.
+    pub used: Option<v1::ExecutorUse>,
 }
 
 /// What a process is started with: its configuration, where its logs go, and their names.
@@ -172,10 +176,17 @@ impl Processes {
     pub fn shown(&self) -> Vec<Shown> {
         let running = self.running.lock();
         let shown = running.iter().map(|(name, process)| {
-            let Running { room, pid, since, .. } = *process;
-            Shown { name: name.clone(), room, pid, since }
+            let Running { room, pid, since, used, .. } = *process;
+            Shown { name: name.clone(), room, pid, since, used }
         });
         shown.collect()
+    }
+
+    /// A process says what it takes.
+    pub fn set_used(&self, name: &Name, used: v1::ExecutorUse) {
+        if let Some(process) = self.running.lock().get_mut(name) {
+            process.used = Some(used);
+        }
     }
 
     /// Whether anything of an application or a driver runs here.
@@ -269,7 +280,8 @@ impl Processes {
         if running.contains_key(&name) {
             return;
         }
-        running.insert(name.clone(), Running { kill, room, pid: None, since: Instant::now() });
+        let new = Running { kill, room, pid: None, since: Instant::now(), used: None };
+        running.insert(name.clone(), new);
         drop(running);
         let this = self.clone();
         tokio::spawn(async move {

@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 
 use super::folders::Folders;
 use super::logs::Tail;
-use super::processes::Processes;
+use super::processes::{Name, Processes};
 use crate::rpc::{self, PIECE};
 
 /// Pieces that wait for a reader who is slow.
@@ -43,6 +43,17 @@ impl Service {
     }
 }
 
+impl Service {
+    fn check<T>(&self, request: &Request<T>, application: &str) -> Result<(), Status> {
+        let known = self.processes.secret(application);
+        if known.is_some_and(|secret| secret.is_in(request)) {
+            Ok(())
+        } else {
+            Err(rpc::wrong_secret())
+        }
+    }
+}
+
 #[tonic::async_trait]
 impl v1::worker_server::Worker for Service {
     type FetchBlocksStream = Streams<v1::BlockPart>;
@@ -53,10 +64,7 @@ impl v1::worker_server::Worker for Service {
         request: Request<v1::FetchBlocksRequest>,
     ) -> Result<Response<Self::FetchBlocksStream>, Status> {
         let application = request.get_ref().application.clone();
-        let known = self.processes.secret(&application);
-        if !known.is_some_and(|secret| secret.is_in(&request)) {
-            return Err(rpc::wrong_secret());
-        }
+        self.check(&request, &application)?;
         let Some(dir) = self.folders.shuffle(&application) else {
             return Err(Status::not_found("this worker has nothing of that application"));
         };
@@ -67,6 +75,18 @@ impl v1::worker_server::Worker for Service {
         let (send, parts) = mpsc::channel(AHEAD);
         tokio::task::spawn_blocking(move || serve(dir, request, &send));
         Ok(Response::new(Box::pin(ReceiverStream::new(parts))))
+    }
+
+    async fn report_use(
+        &self,
+        request: Request<v1::ReportUseRequest>,
+    ) -> Result<Response<v1::ReportUseReply>, Status> {
+        self.check(&request, &request.get_ref().application)?;
+        let v1::ReportUseRequest { application, executor, used } = request.into_inner();
+        if let Some(used) = used {
+            self.processes.set_used(&Name::Executor { application, executor }, used);
+        }
+        Ok(Response::new(v1::ReportUseReply {}))
     }
 
     async fn read_log(

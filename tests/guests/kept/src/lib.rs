@@ -1,6 +1,7 @@
 //! `kept`: datasets that are kept, and how much was computed all the same.
 
 use std::collections::BTreeSet;
+use std::hint::black_box;
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,12 +25,15 @@ fn main(ctx: &Context) -> Result<()> {
             bytes.parse()?,
             go.first().copied(),
         ),
+        ["memory", records, bytes, held, go @ ..] => {
+            memory(ctx, records.parse()?, bytes.parse()?, held.parse()?, go.first().copied())
+        }
         ["together", partitions] => together(ctx, partitions.parse()?),
         ["checkpoint", dir, records, partitions, go] => {
             checkpoint(ctx, dir, records.parse()?, partitions.parse()?, go)
         }
         _ => bail!(
-            "usage: kept rounds LEVEL RECORDS PARTITIONS ROUNDS BYTES [GO], together PARTITIONS, or checkpoint DIR RECORDS PARTITIONS GO"
+            "usage: kept rounds LEVEL RECORDS PARTITIONS ROUNDS BYTES [GO], memory RECORDS BYTES MIB [GO], together PARTITIONS, or checkpoint DIR RECORDS PARTITIONS GO"
         ),
     }
 }
@@ -79,6 +83,25 @@ fn rounds_of(
     kept.unpersist();
     ensure!(kept.count()? == records);
     println!("unpersisted: {} computed", computed.value());
+    Ok(())
+}
+
+/// Takes so many MiB in the second of three tasks. Keeps so many records of so many bytes in 4 partitions, waits for a file to appear, and
+/// shuffles them all.
+fn memory(ctx: &Context, records: u64, bytes: usize, held: usize, go: Option<&str>) -> Result<()> {
+    let lengths = ctx.run_tasks(0..3u64, move |n| {
+        let taken = if n == 1 { black_box(vec![1u8; held << 20]) } else { Vec::new() };
+        taken.len() as u64
+    })?;
+    ensure!(lengths == [0, (held as u64) << 20, 0]);
+    let kept = ctx.range(0..records, 4).map(move |n| (n, vec![n as u8; bytes]));
+    let kept = kept.persist(StorageLevel::MemoryAndDisk);
+    ensure!(kept.count()? == records);
+    if let Some(go) = go {
+        wait_for(go);
+    }
+    ensure!(kept.repartition(3).count()? == records);
+    println!("{records} kept and shuffled");
     Ok(())
 }
 

@@ -106,7 +106,7 @@ fn changes_by_a_stage_whose_job_failed_come_with_the_next_job_that_uses_it() {
     ends(&application, &told, true, changed(9));
     let batch = application.next(job).unwrap().unwrap();
     assert_eq!(changes(&batch), [7, 9], "not those of the task that failed");
-    assert_eq!(application.counts().failed, 1);
+    assert_eq!(application.metrics(|m| m.counts.failed), 1);
 }
 
 #[test]
