@@ -84,6 +84,11 @@ impl<C> Entry<C> {
     }
 }
 
+/// How many places a table has that may hold so many entries: at most seven of eight are taken, and each has a byte beside it.
+fn buckets(entries: usize) -> usize {
+    entries + entries / 7
+}
+
 /// Values by key, in memory.
 pub(crate) struct Table<K, C> {
     entries: HashTable<Entry<C>>,
@@ -99,16 +104,15 @@ const FIRST_ARENA: usize = 256;
 /// Blocks of runs: as many are in memory as there are runs, when they are merged.
 const RUN_BLOCK: usize = 64 << 10;
 
-/// Tells a key's entry from others; its encoding lies at the arena's end.
+/// Tells a key's entry from others, by its encoding.
 #[inline(always)]
 fn is_key<K: Key, C>(
     key: &K,
     hash: u64,
     keys: &[u8],
-    start: usize,
+    bytes: &[u8],
     place: Place,
 ) -> impl Fn(&Entry<C>) -> bool {
-    let bytes = &keys[start..];
     let (len, is_short) = (bytes.len(), bytes.len() <= SHORT);
     move |entry| {
         if entry.hash != hash {
@@ -155,8 +159,7 @@ impl<K: Key, C> Table<K, C> {
         let (len, keys) = (self.entries.len(), self.keys.len());
         let mut more = 0;
         if len == self.entries.capacity() {
-            // At most seven of eight places are taken, and each has a byte beside it.
-            more += 2 * (len + len / 7) * (size_of::<Entry<C>>() + 1);
+            more += 2 * buckets(len) * (size_of::<Entry<C>>() + 1);
         }
         if self.keys.capacity() - keys < SHORT {
             more += 2 * keys;
@@ -174,7 +177,12 @@ impl<K: Key, C> Table<K, C> {
 
     /// As `upsert`, of a key whose encoding is known.
     #[inline]
-    fn upsert_encoded(&mut self, key: &K, bytes: &[u8], change: impl FnOnce(Option<C>) -> C) {
+    pub(crate) fn upsert_encoded(
+        &mut self,
+        key: &K,
+        bytes: &[u8],
+        change: impl FnOnce(Option<C>) -> C,
+    ) {
         let start = self.keys.len();
         self.keys.extend_from_slice(bytes);
         self.upsert_last(key, start, change);
@@ -188,7 +196,7 @@ impl<K: Key, C> Table<K, C> {
         let bytes = &keys[start..];
         let (len, is_short) = (bytes.len(), bytes.len() <= SHORT);
         let place = place_of(bytes, start);
-        match entries.entry(hash, is_key(key, hash, keys, start, place), |entry| entry.hash) {
+        match entries.entry(hash, is_key(key, hash, keys, bytes, place), |entry| entry.hash) {
             Slot::Occupied(mut slot) => {
                 let entry = slot.get_mut();
                 entry.value = Some(change(entry.value.take()));
@@ -208,10 +216,36 @@ impl<K: Key, C> Table<K, C> {
     pub(crate) fn find(&mut self, key: &K) -> Option<&mut C> {
         let start = self.keys.len();
         done(codec::encode(key, &mut self.keys));
-        let (hash, place) = (hash_of(key), place_of(&self.keys[start..], start));
-        let found = self.entries.find_mut(hash, is_key(key, hash, &self.keys, start, place));
+        let bytes = &self.keys[start..];
+        let (hash, place) = (hash_of(key), place_of(bytes, start));
+        let found = self.entries.find_mut(hash, is_key(key, hash, &self.keys, bytes, place));
         self.keys.truncate(start);
         found.and_then(|entry| entry.value.as_mut())
+    }
+
+    /// Where a key is, for [`Table::at`]. Of the table nothing is changed: `scratch` is room for the key's encoding.
+    #[inline]
+    pub(crate) fn locate(&self, key: &K, scratch: &mut Vec<u8>) -> Option<usize> {
+        scratch.clear();
+        done(codec::encode(key, scratch));
+        let (hash, place) = (hash_of(key), place_of(scratch, 0));
+        self.entries.find_bucket_index(hash, is_key(key, hash, &self.keys, scratch, place))
+    }
+
+    /// The value of a key that was located.
+    #[inline]
+    pub(crate) fn at(&self, place: usize) -> Option<&C> {
+        self.entries.get_bucket(place)?.value.as_ref()
+    }
+
+    /// What the table itself takes in memory, without what values point at.
+    pub(crate) fn bytes(&self) -> usize {
+        buckets(self.entries.capacity()) * (size_of::<Entry<C>>() + 1) + self.keys.capacity()
+    }
+
+    /// Whether it can't be sure that one more key has room.
+    pub(crate) fn is_at_bound(&self) -> bool {
+        self.keys.len() >= ARENA
     }
 
     /// Adds a key; says whether it is new.

@@ -1,7 +1,7 @@
 //! The plan of `join` and its kin.
 //!
 //! The right dataset's partition is held in a hash table, and the left one's streams past it. Where the table doesn't fit in memory,
-//! both go to runs, which are merged key by key.
+//! both go to runs, which are merged key by key. Where one dataset is known to be small, it may be broadcast instead.
 
 use std::marker::PhantomData;
 use std::rc::Rc;
@@ -9,7 +9,9 @@ use std::rc::Rc;
 use crate::codec::Record;
 use crate::context::Context;
 use crate::error::Result;
+use crate::join::broadcast::Chosen;
 use crate::join::side::Side;
+use crate::join::small::Pair;
 use crate::join::values::{Both, Values};
 use crate::partitioning::Partitioning;
 use crate::plan::{Lineage, Plan};
@@ -20,6 +22,9 @@ use crate::task::TaskScope;
 pub trait Kind<V, W>: 'static {
     /// What a key comes out with.
     type Out: 'static;
+
+    /// Whether values of the left dataset that have no partner come out.
+    const KEEPS_LEFT: bool;
 
     /// Whether values of the right dataset that have no partner come out.
     const KEEPS_RIGHT: bool;
@@ -36,6 +41,7 @@ pub enum Inner {}
 
 impl<V: 'static, W: 'static> Kind<V, W> for Inner {
     type Out = (V, W);
+    const KEEPS_LEFT: bool = false;
     const KEEPS_RIGHT: bool = false;
 
     fn out(left: Option<V>, right: Option<W>) -> Option<(V, W)> {
@@ -48,6 +54,7 @@ pub enum LeftOuter {}
 
 impl<V: 'static, W: 'static> Kind<V, W> for LeftOuter {
     type Out = (V, Option<W>);
+    const KEEPS_LEFT: bool = true;
     const KEEPS_RIGHT: bool = false;
 
     fn out(left: Option<V>, right: Option<W>) -> Option<Self::Out> {
@@ -60,6 +67,7 @@ pub enum RightOuter {}
 
 impl<V: 'static, W: 'static> Kind<V, W> for RightOuter {
     type Out = (Option<V>, W);
+    const KEEPS_LEFT: bool = false;
     const KEEPS_RIGHT: bool = true;
 
     fn out(left: Option<V>, right: Option<W>) -> Option<Self::Out> {
@@ -72,6 +80,7 @@ pub enum FullOuter {}
 
 impl<V: 'static, W: 'static> Kind<V, W> for FullOuter {
     type Out = (Option<V>, Option<W>);
+    const KEEPS_LEFT: bool = true;
     const KEEPS_RIGHT: bool = true;
 
     fn out(left: Option<V>, right: Option<W>) -> Option<Self::Out> {
@@ -84,6 +93,7 @@ pub enum Without {}
 
 impl<V: 'static, W: 'static> Kind<V, W> for Without {
     type Out = V;
+    const KEEPS_LEFT: bool = true;
     const KEEPS_RIGHT: bool = false;
     const IS_KEYS: bool = true;
 
@@ -93,19 +103,21 @@ impl<V: 'static, W: 'static> Kind<V, W> for Without {
 }
 
 /// Two datasets joined by key, in a way that `J` says.
-pub struct Joined<P, Q, J> {
+pub struct Joined<P: Plan<Item: Pair>, Q: Plan<Item: Pair>, J> {
     name: &'static str,
     left: Side<P>,
     right: Side<Q>,
     partitioning: Partitioning,
+    /// What is tried before the sides are shuffled.
+    chosen: Option<Chosen<P, Q>>,
     kind: PhantomData<J>,
 }
 
 impl<K, V, W, P, Q, J> Joined<P, Q, J>
 where
     K: Key,
-    V: Record,
-    W: Record,
+    V: Record + Clone,
+    W: Record + Clone,
     P: Plan<Item = (K, V)>,
     Q: Plan<Item = (K, W)>,
     J: Kind<V, W>,
@@ -117,12 +129,46 @@ where
         right: &Rc<Q>,
         partitioning: Partitioning,
     ) -> Self {
+        Joined::with(ctx, name, left, right, partitioning, None)
+    }
+
+    /// As `new`, into as many partitions as are found to be right; broadcasts a side if that seems to be.
+    pub(crate) fn choosing(
+        ctx: &Context,
+        name: &'static str,
+        left: &Rc<P>,
+        right: &Rc<Q>,
+        partitioning: Partitioning,
+    ) -> Self {
+        let to = Some(&partitioning);
+        // Then at most the small side is shuffled.
+        let is_in_place = left.partitioning().as_ref() == to || right.partitioning().as_ref() == to;
+        let chosen = if is_in_place { None } else { Chosen::of::<J>(ctx, left, right) };
+        // A shuffle, if there must be one after all, makes as many partitions: others may have counted them.
+        let partitioning =
+            chosen.as_ref().map_or(partitioning, |chosen| Partitioning::hash(chosen.partitions()));
+        Joined::with(ctx, name, left, right, partitioning, chosen)
+    }
+
+    fn with(
+        ctx: &Context,
+        name: &'static str,
+        left: &Rc<P>,
+        right: &Rc<Q>,
+        partitioning: Partitioning,
+        chosen: Option<Chosen<P, Q>>,
+    ) -> Self {
         let right = match J::IS_KEYS {
             true => Side::of_keys(ctx, name, right, &partitioning),
             false => Side::of_pairs(ctx, name, right, &partitioning),
         };
         let left = Side::of_pairs(ctx, name, left, &partitioning);
-        Joined { name, left, right, partitioning, kind: PhantomData }
+        Joined { name, left, right, partitioning, chosen, kind: PhantomData }
+    }
+
+    /// What is broadcast, as far as is known.
+    fn broadcast(&self) -> Option<&Chosen<P, Q>> {
+        self.chosen.as_ref().filter(|chosen| !chosen.is_too_large())
     }
 }
 
@@ -146,6 +192,19 @@ where
         partition: usize,
         task: Rc<TaskScope>,
     ) -> impl Iterator<Item = Self::Item> + 'static {
+        match self.broadcast() {
+            Some(Chosen::Right(stream, small)) => {
+                let pairs = Rc::clone(stream).compute(partition, task);
+                return Found::PastRight(
+                    small.meet(pairs, |left, right| J::out(Some(left), right)),
+                );
+            }
+            Some(Chosen::Left(small, stream)) => {
+                let pairs = Rc::clone(stream).compute(partition, task);
+                return Found::PastLeft(small.meet(pairs, |right, left| J::out(left, Some(right))));
+            }
+            None => {}
+        }
         let mut gather: Gather<K, Both<V, W>> = Gather::new(&task);
         self.right.gather(&mut gather, partition, &task, |known, value| {
             let mut both = known.unwrap_or_default();
@@ -165,22 +224,67 @@ where
                 (None, Some(gather.finish(Rc::new(Both::merge))))
             }
         };
-        Matches::<_, _, _, _, J> { stream, keys, at_hand: AtHand::nothing(), kind: PhantomData }
+        let at_hand = AtHand::nothing();
+        Found::Shuffled(Matches::<_, _, _, _, J> { stream, keys, at_hand, kind: PhantomData })
     }
 
     fn lineage(&self, lineage: &mut Lineage) {
+        if let Some(chosen) = self.broadcast() {
+            chosen.lineage(lineage);
+            return lineage.operator(format!("broadcast_{}", self.name));
+        }
         self.left.lineage(lineage);
         self.right.lineage(lineage);
         lineage.operator(self.name);
     }
 
     fn prepare(&self, ctx: &Context) -> Result<()> {
-        self.left.prepare(ctx)?;
-        self.right.prepare(ctx)
+        if let Some(chosen) = self.broadcast() {
+            chosen.prepare(ctx, J::IS_KEYS)?;
+        }
+        if self.broadcast().is_none() {
+            self.left.prepare(ctx)?;
+            self.right.prepare(ctx)?;
+        }
+        Ok(())
     }
 
     fn partitioning(&self) -> Option<Partitioning> {
-        Some(self.partitioning.clone())
+        // That must not depend on what is found later.
+        self.chosen.is_none().then(|| self.partitioning.clone())
+    }
+}
+
+/// The records of a partition, however they are found.
+enum Found<R, L, M> {
+    PastRight(R),
+    PastLeft(L),
+    Shuffled(M),
+}
+
+impl<T, R, L, M> Iterator for Found<R, L, M>
+where
+    R: Iterator<Item = T>,
+    L: Iterator<Item = T>,
+    M: Iterator<Item = T>,
+{
+    type Item = T;
+
+    #[inline]
+    fn next(&mut self) -> Option<T> {
+        match self {
+            Found::PastRight(records) => records.next(),
+            Found::PastLeft(records) => records.next(),
+            Found::Shuffled(records) => records.next(),
+        }
+    }
+
+    fn fold<A, F: FnMut(A, T) -> A>(self, init: A, f: F) -> A {
+        match self {
+            Found::PastRight(records) => records.fold(init, f),
+            Found::PastLeft(records) => records.fold(init, f),
+            Found::Shuffled(records) => records.fold(init, f),
+        }
     }
 }
 
