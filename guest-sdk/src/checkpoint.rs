@@ -192,6 +192,10 @@ impl<T: Record> Plan for Checkpointed<T> {
     fn is_ordered(&self) -> bool {
         true
     }
+
+    fn bytes_hint(&self) -> Option<u64> {
+        self.files.as_ref().map_or(Some(0), Files::bytes_hint)
+    }
 }
 
 /// The records of a stored partition.

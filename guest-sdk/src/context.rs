@@ -14,6 +14,7 @@ use crate::codec::Record;
 use crate::dataset::Dataset;
 use crate::error::{Result, told};
 use crate::host;
+use crate::join;
 #[cfg(feature = "parquet")]
 use crate::parquet::{ParquetFile, Predicate};
 use crate::sources::{CsvFile, JsonLines, Parallelized, RangeOf, TextFile, WholeFiles};
@@ -28,6 +29,7 @@ pub struct Context {
 struct Shared {
     numbers: Cell<u32>,
     parallelism: usize,
+    broadcast_threshold: u64,
     ledger: Ledger,
     checkpoints: RefCell<Option<Checkpoints>>,
 }
@@ -49,6 +51,7 @@ impl Context {
         let shared = Shared {
             numbers: Cell::new(0),
             parallelism: parallelism.max(1),
+            broadcast_threshold: join::threshold()?,
             ledger: Ledger::default(),
             checkpoints: RefCell::default(),
         };
@@ -162,6 +165,11 @@ impl Context {
     /// ```
     pub fn default_parallelism(&self) -> usize {
         self.shared.parallelism
+    }
+
+    /// Up to how many bytes a side of a join is broadcast though nobody asked for it.
+    pub(crate) fn broadcast_threshold(&self) -> u64 {
+        self.shared.broadcast_threshold
     }
 
     /// A dataset of the driver's own values, cut into partitions of about the same size. Tasks find them in the driver's image, and clone

@@ -86,7 +86,7 @@ pub mod plans {
     pub use crate::cartesian::Cartesian;
     pub use crate::checkpoint::Checkpointed;
     pub use crate::join::{
-        CoGrouped, FullOuter, Inner, Joined, Kind, LeftOuter, RightOuter, Without,
+        BroadcastJoined, CoGrouped, FullOuter, Inner, Joined, Kind, LeftOuter, RightOuter, Without,
     };
     pub use crate::narrow::*;
     #[cfg(feature = "parquet")]

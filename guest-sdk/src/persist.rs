@@ -204,6 +204,10 @@ impl<P: Plan<Item: Record>> Plan for Cached<P> {
     fn is_ordered(&self) -> bool {
         self.parent.is_ordered()
     }
+
+    fn bytes_hint(&self) -> Option<u64> {
+        self.parent.bytes_hint()
+    }
 }
 
 /// The records of a partition that is kept, or is to be.

@@ -48,6 +48,12 @@ pub trait Plan: 'static {
     fn is_ordered(&self) -> bool {
         false
     }
+
+    /// About how many bytes its records take, as a file's or encoded, if that is known before anything runs. What `filter` leaves out
+    /// isn't known; `map` is taken not to make them much larger.
+    fn bytes_hint(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// What a stage reads and does, gathered by walking its plan from the end to the inputs.
@@ -144,6 +150,7 @@ trait Erased<T> {
     fn partitioning(&self) -> Option<Partitioning>;
     fn persisted(&self) -> Option<&Persisted>;
     fn is_ordered(&self) -> bool;
+    fn bytes_hint(&self) -> Option<u64>;
 }
 
 impl<P: Plan> Erased<P::Item> for P {
@@ -177,6 +184,10 @@ impl<P: Plan> Erased<P::Item> for P {
 
     fn is_ordered(&self) -> bool {
         Plan::is_ordered(self)
+    }
+
+    fn bytes_hint(&self) -> Option<u64> {
+        Plan::bytes_hint(self)
     }
 }
 
@@ -213,5 +224,9 @@ impl<T: 'static> Plan for Boxed<T> {
 
     fn is_ordered(&self) -> bool {
         self.0.is_ordered()
+    }
+
+    fn bytes_hint(&self) -> Option<u64> {
+        self.0.bytes_hint()
     }
 }

@@ -52,6 +52,11 @@ impl<C> Entry<C> {
     }
 }
 
+/// How many places a table has that may hold so many entries: at most seven of eight are taken, and each has a byte beside it.
+fn buckets(entries: usize) -> usize {
+    entries + entries / 7
+}
+
 /// Values by key, in memory.
 pub(crate) struct Table<K, C> {
     entries: HashTable<Entry<C>>,
@@ -144,8 +149,7 @@ impl<K: Key, C> Table<K, C> {
         let (len, keys) = (self.entries.len(), self.keys.len());
         let mut more = 0;
         if self.is_at_capacity() {
-            // At most seven of eight places are taken, and each has a byte beside it.
-            more += 2 * (len + len / 7) * (size_of::<Entry<C>>() + 1);
+            more += 2 * buckets(len) * (size_of::<Entry<C>>() + 1);
         }
         if self.are_keys_at_capacity() {
             more += 2 * keys;
@@ -206,6 +210,16 @@ impl<K: Key, C> Table<K, C> {
     #[inline]
     pub(crate) fn at_mut(&mut self, place: usize) -> Option<&mut C> {
         self.entries.get_bucket_mut(place)?.value.as_mut()
+    }
+
+    /// What the table itself takes in memory, without what values point at.
+    pub(crate) fn bytes(&self) -> usize {
+        buckets(self.entries.capacity()) * (size_of::<Entry<C>>() + 1) + self.keys.capacity()
+    }
+
+    /// Whether it can't be sure that one more key has room.
+    pub(crate) fn is_at_bound(&self) -> bool {
+        self.keys.len() >= ARENA
     }
 
     /// Adds a key; says whether it is new.

@@ -245,17 +245,32 @@ pub(crate) const BLOCK: usize = 256 * 1024;
 /// The task's result: encoded records, one after the other.
 pub(crate) struct Emitter {
     buffer: Vec<u8>,
+    /// How much the host has already.
+    flushed: u64,
 }
 
 impl Emitter {
     pub(crate) fn new() -> Emitter {
-        Emitter { buffer: Vec::new() }
+        Emitter { buffer: Vec::new(), flushed: 0 }
     }
 
     #[inline]
     pub(crate) fn push<T: Serialize + ?Sized>(&mut self, record: &T) {
         done(codec::encode(record, &mut self.buffer));
         self.flush_if_full();
+    }
+
+    /// Adds a pair whose parts are read one after the other.
+    #[inline]
+    pub(crate) fn push_pair<K: Serialize, V: Serialize>(&mut self, key: &K, value: &V) {
+        done(codec::encode(key, &mut self.buffer));
+        done(codec::encode(value, &mut self.buffer));
+        self.flush_if_full();
+    }
+
+    /// How many bytes were emitted.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.flushed + self.buffer.len() as u64
     }
 
     /// The buffer itself, for text; `flush_if_full` is then the caller's to call.
@@ -267,6 +282,7 @@ impl Emitter {
     pub(crate) fn flush_if_full(&mut self) {
         if self.buffer.len() >= BLOCK {
             host::emit(&self.buffer);
+            self.flushed += self.buffer.len() as u64;
             self.buffer.clear();
         }
     }

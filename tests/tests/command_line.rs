@@ -87,6 +87,10 @@ fn settings_that_do_nothing_are_refused() {
         &["--conf", "ingle.default.parallelism=0"],
         &["ingle.default.parallelism", "at least 1"],
     );
+    refused(
+        &["--conf", "ingle.join.broadcast.threshold=10"],
+        &["ingle.join.broadcast.threshold", "or 0", "10m for MiB"],
+    );
     refused(&["--no-such-flag"], &["--no-such-flag"]);
 }
 

@@ -31,6 +31,17 @@ pub enum Compression {
 /// exist; nothing shows in it before the end.
 impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     /// Writes text files, a record a line.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("out").to_str().unwrap().to_owned();
+    /// # let ctx = Context::local();
+    /// ctx.range(0..4, 2).save_as_text_file(&path)?;
+    /// assert_eq!(std::fs::read_to_string(format!("{path}/part-00001"))?, "2\n3\n");
+    /// assert_eq!(ctx.text_file(&path)?.collect()?, ["0", "1", "2", "3"]);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn save_as_text_file(&self, path: impl AsRef<str>) -> Result<()>
     where
         T: Display,
@@ -82,7 +93,24 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         })
     }
 
-    /// Writes JSON files, a record a line.
+    /// Writes JSON files, a record a line, which [`json_lines`](crate::Context::json_lines) reads again.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// #[derive(Clone, serde::Serialize)]
+    /// struct City {
+    ///     name: String,
+    ///     people: u32,
+    /// }
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("out").to_str().unwrap().to_owned();
+    /// # let ctx = Context::local();
+    /// ctx.parallelize([City { name: "Ulm".into(), people: 126_000 }], 1).save_as_json(&path)?;
+    /// let written = std::fs::read_to_string(format!("{path}/part-00000"))?;
+    /// assert_eq!(written, "{\"name\":\"Ulm\",\"people\":126000}\n");
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn save_as_json(&self, path: impl AsRef<str>) -> Result<()>
     where
         T: Serialize,
@@ -127,6 +155,25 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     }
 
     /// Writes CSV files. A struct's field names head each file; tuples have no header.
+    ///
+    /// ```
+    /// # use ingle::prelude::*;
+    /// #[derive(Clone, serde::Serialize)]
+    /// struct City {
+    ///     name: String,
+    ///     people: u32,
+    /// }
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("out").to_str().unwrap().to_owned();
+    /// # let ctx = Context::local();
+    /// let cities = [("Ulm", 126_000), ("Halle, Saale", 242_000)];
+    /// let cities = cities.map(|(name, people)| City { name: name.into(), people });
+    /// ctx.parallelize(cities, 1).save_as_csv(&path)?;
+    /// let written = std::fs::read_to_string(format!("{path}/part-00000"))?;
+    /// assert_eq!(written, "name,people\nUlm,126000\n\"Halle, Saale\",242000\n");
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn save_as_csv(&self, path: impl AsRef<str>) -> Result<()>
     where
         T: Serialize,

@@ -20,7 +20,7 @@ pub(crate) fn open_source(path: &str, framing: Framing, min_splits: u32) -> Resu
     };
     let spec = driver::SourceSpec { path: path.to_owned(), framing, min_splits };
     let source = driver::open_source(&spec)?;
-    Ok(Source { id: source.id, splits: source.splits })
+    Ok(Source { id: source.id, splits: source.splits, bytes: source.bytes })
 }
 
 pub(crate) fn open_output(spec: OutputSpec<'_>) -> Result<u32, String> {

@@ -42,6 +42,8 @@ pub(crate) enum Framing {
 pub(crate) struct Source {
     pub id: u32,
     pub splits: u32,
+    /// On disk; natively those that were read.
+    pub bytes: u64,
 }
 
 /// How an output's files are written.

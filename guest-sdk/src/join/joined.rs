@@ -1,7 +1,7 @@
 //! The plan of `join` and its kin.
 //!
-//! The right dataset's partition is held in a hash table, and the left one's streams past it. Where the table would be too large, both are
-//! cut into parts by their keys, and joined part by part.
+//! The right dataset's partition is held in a hash table, and the left one's streams past it (`matches.rs`). Where one dataset is known to be
+//! small, it may be broadcast instead.
 
 use std::marker::PhantomData;
 use std::rc::Rc;
@@ -9,17 +9,22 @@ use std::rc::Rc;
 use crate::codec::Record;
 use crate::context::Context;
 use crate::error::Result;
-use crate::join::side::{PairReader, Side, cut_pairs};
-use crate::join::values::{Rights, Values};
+use crate::join::broadcast::Chosen;
+use crate::join::matches::Matches;
+use crate::join::side::Side;
+use crate::join::small::Pair;
 use crate::partitioning::Partitioning;
 use crate::plan::{Lineage, Plan};
-use crate::table::{Cut, Drained, Gather, Key, Part, Parts, Passing, Table};
+use crate::table::Key;
 use crate::task::TaskScope;
 
 /// What becomes of a value and one of the other dataset that has the same key, or of a value for which there is none.
 pub trait Kind<V, W>: 'static {
     /// What a key comes out with.
     type Out: 'static;
+
+    /// Whether values of the left dataset that have no partner come out.
+    const KEEPS_LEFT: bool;
 
     /// Whether values of the right dataset that have no partner come out.
     const KEEPS_RIGHT: bool;
@@ -36,6 +41,7 @@ pub enum Inner {}
 
 impl<V: 'static, W: 'static> Kind<V, W> for Inner {
     type Out = (V, W);
+    const KEEPS_LEFT: bool = false;
     const KEEPS_RIGHT: bool = false;
 
     fn out(left: Option<V>, right: Option<W>) -> Option<(V, W)> {
@@ -48,6 +54,7 @@ pub enum LeftOuter {}
 
 impl<V: 'static, W: 'static> Kind<V, W> for LeftOuter {
     type Out = (V, Option<W>);
+    const KEEPS_LEFT: bool = true;
     const KEEPS_RIGHT: bool = false;
 
     fn out(left: Option<V>, right: Option<W>) -> Option<Self::Out> {
@@ -60,6 +67,7 @@ pub enum RightOuter {}
 
 impl<V: 'static, W: 'static> Kind<V, W> for RightOuter {
     type Out = (Option<V>, W);
+    const KEEPS_LEFT: bool = false;
     const KEEPS_RIGHT: bool = true;
 
     fn out(left: Option<V>, right: Option<W>) -> Option<Self::Out> {
@@ -72,6 +80,7 @@ pub enum FullOuter {}
 
 impl<V: 'static, W: 'static> Kind<V, W> for FullOuter {
     type Out = (Option<V>, Option<W>);
+    const KEEPS_LEFT: bool = true;
     const KEEPS_RIGHT: bool = true;
 
     fn out(left: Option<V>, right: Option<W>) -> Option<Self::Out> {
@@ -84,6 +93,7 @@ pub enum Without {}
 
 impl<V: 'static, W: 'static> Kind<V, W> for Without {
     type Out = V;
+    const KEEPS_LEFT: bool = true;
     const KEEPS_RIGHT: bool = false;
     const IS_KEYS: bool = true;
 
@@ -93,19 +103,21 @@ impl<V: 'static, W: 'static> Kind<V, W> for Without {
 }
 
 /// Two datasets joined by key, in a way that `J` says.
-pub struct Joined<P, Q, J> {
+pub struct Joined<P: Plan<Item: Pair>, Q: Plan<Item: Pair>, J> {
     name: &'static str,
     left: Side<P>,
     right: Side<Q>,
     partitioning: Partitioning,
+    /// What is tried before the sides are shuffled.
+    chosen: Option<Chosen<P, Q>>,
     kind: PhantomData<J>,
 }
 
 impl<K, V, W, P, Q, J> Joined<P, Q, J>
 where
     K: Key,
-    V: Record,
-    W: Record,
+    V: Record + Clone,
+    W: Record + Clone,
     P: Plan<Item = (K, V)>,
     Q: Plan<Item = (K, W)>,
     J: Kind<V, W>,
@@ -117,12 +129,46 @@ where
         right: &Rc<Q>,
         partitioning: Partitioning,
     ) -> Self {
+        Joined::with(ctx, name, left, right, partitioning, None)
+    }
+
+    /// As `new`, into as many partitions as are found to be right; broadcasts a side if that seems to be.
+    pub(crate) fn choosing(
+        ctx: &Context,
+        name: &'static str,
+        left: &Rc<P>,
+        right: &Rc<Q>,
+        partitioning: Partitioning,
+    ) -> Self {
+        let to = Some(&partitioning);
+        // Then at most the small side is shuffled.
+        let is_in_place = left.partitioning().as_ref() == to || right.partitioning().as_ref() == to;
+        let chosen = if is_in_place { None } else { Chosen::of::<J>(ctx, left, right) };
+        // A shuffle, if there must be one after all, makes as many partitions: others may have counted them.
+        let partitioning =
+            chosen.as_ref().map_or(partitioning, |chosen| Partitioning::hash(chosen.partitions()));
+        Joined::with(ctx, name, left, right, partitioning, chosen)
+    }
+
+    fn with(
+        ctx: &Context,
+        name: &'static str,
+        left: &Rc<P>,
+        right: &Rc<Q>,
+        partitioning: Partitioning,
+        chosen: Option<Chosen<P, Q>>,
+    ) -> Self {
         let right = match J::IS_KEYS {
             true => Side::of_keys(ctx, name, right, &partitioning),
             false => Side::of_pairs(ctx, name, right, &partitioning),
         };
         let left = Side::of_pairs(ctx, name, left, &partitioning);
-        Joined { name, left, right, partitioning, kind: PhantomData }
+        Joined { name, left, right, partitioning, chosen, kind: PhantomData }
+    }
+
+    /// What is broadcast, as far as is known.
+    fn broadcast(&self) -> Option<&Chosen<P, Q>> {
+        self.chosen.as_ref().filter(|chosen| !chosen.is_too_large())
     }
 }
 
@@ -146,215 +192,84 @@ where
         partition: usize,
         task: Rc<TaskScope>,
     ) -> impl Iterator<Item = Self::Item> + 'static {
-        let mut gather: Gather<K, Rights<W>> = Gather::new(&task);
-        self.right.gather(&mut gather, partition, &task, |known, value| {
-            let mut rights = known.unwrap_or_default();
-            if !J::IS_KEYS || rights.values.len() == 0 {
-                rights.values.add(value);
+        match self.broadcast() {
+            Some(Chosen::Right(stream, small)) => {
+                let pairs = Rc::clone(stream).compute(partition, task);
+                return Found::PastRight(
+                    small.meet(pairs, |left, right| J::out(Some(left), right)),
+                );
             }
-            rights
-        });
-        let mut matches = Matches::<_, _, _, _, J>::nothing(&task);
-        match gather.into_table() {
-            Ok(table) => {
-                matches.stream = Some((Lefts::All(self.left.pairs(partition, &task)), table));
+            Some(Chosen::Left(small, stream)) => {
+                let pairs = Rc::clone(stream).compute(partition, task);
+                return Found::PastLeft(small.meet(pairs, |right, left| J::out(left, Some(right))));
             }
-            Err((rights, cut)) => {
-                matches.add(rights, cut, || self.left.cut(partition, &task, cut));
-            }
+            None => {}
         }
-        matches
+        Found::Shuffled(Matches::<_, _, _, _, J>::of(
+            &self.left,
+            &self.right,
+            partition,
+            &task,
+            || self.left.pairs(partition, &task),
+        ))
     }
 
     fn lineage(&self, lineage: &mut Lineage) {
+        if let Some(chosen) = self.broadcast() {
+            chosen.lineage(lineage);
+            return lineage.operator(format!("broadcast_{}", self.name));
+        }
         self.left.lineage(lineage);
         self.right.lineage(lineage);
         lineage.operator(self.name);
     }
 
     fn prepare(&self, ctx: &Context) -> Result<()> {
-        self.left.prepare(ctx)?;
-        self.right.prepare(ctx)
+        if let Some(chosen) = self.broadcast() {
+            chosen.prepare(ctx, J::IS_KEYS)?;
+        }
+        if self.broadcast().is_none() {
+            self.left.prepare(ctx)?;
+            self.right.prepare(ctx)?;
+        }
+        Ok(())
     }
 
     fn partitioning(&self) -> Option<Partitioning> {
-        Some(self.partitioning.clone())
+        // That must not depend on what is found later.
+        self.chosen.is_none().then(|| self.partitioning.clone())
     }
 }
 
-/// Left pairs that are still to come: the partition's, or those of a part.
-enum Lefts<K, V, L> {
-    All(L),
-    Part(PairReader<K, V, Part>),
+/// The records of a partition, however they are found.
+enum Found<R, L, M> {
+    PastRight(R),
+    PastLeft(L),
+    Shuffled(M),
 }
 
-impl<K: Record, V: Record, L: Iterator<Item = (K, V)>> Iterator for Lefts<K, V, L> {
-    type Item = (K, V);
+impl<T, R, L, M> Iterator for Found<R, L, M>
+where
+    R: Iterator<Item = T>,
+    L: Iterator<Item = T>,
+    M: Iterator<Item = T>,
+{
+    type Item = T;
 
     #[inline]
-    fn next(&mut self) -> Option<(K, V)> {
+    fn next(&mut self) -> Option<T> {
         match self {
-            Lefts::All(pairs) => pairs.next(),
-            Lefts::Part(pairs) => pairs.next(),
-        }
-    }
-}
-
-/// Left pairs, and the table that they pass.
-type Stream<K, V, W, L> = (Lefts<K, V, L>, Table<K, Rights<W>>);
-
-/// A part of both datasets that is still to come, and how it is cut if it must be.
-struct Pending {
-    left: Part,
-    right: Part,
-    cut: Option<Cut>,
-}
-
-/// The records of a partition.
-struct Matches<K, V, W, L, J> {
-    task: Rc<TaskScope>,
-    stream: Option<Stream<K, V, W, L>>,
-    passing: Passing<K, V>,
-    /// Then, what there is of keys that none of them had.
-    rights: Option<Drained<K, Rights<W>>>,
-    /// Last first.
-    parts: Vec<Pending>,
-    at_hand: AtHand<K, V, W>,
-    kind: PhantomData<J>,
-}
-
-impl<K: Key, V: Record, W: Record + Clone, L, J: Kind<V, W>> Matches<K, V, W, L, J> {
-    fn nothing(task: &Rc<TaskScope>) -> Self {
-        Matches {
-            task: Rc::clone(task),
-            stream: None,
-            passing: Passing::new(),
-            rights: None,
-            parts: Vec::new(),
-            at_hand: AtHand { key: None, left: None, right: Values::None, at: 0 },
-            kind: PhantomData,
+            Found::PastRight(records) => records.next(),
+            Found::PastLeft(records) => records.next(),
+            Found::Shuffled(records) => records.next(),
         }
     }
 
-    /// Adds parts of both datasets.
-    fn add(&mut self, rights: Parts, cut: Cut, lefts: impl FnOnce() -> Parts) {
-        // What is written by now may leave memory while the others are.
-        let rights: Vec<Part> = rights.finish().collect();
-        let pairs = lefts().finish().zip(rights);
-        let pending = pairs.map(|(left, right)| Pending { left, right, cut: cut.next() });
-        let mut pending: Vec<Pending> = pending.collect();
-        pending.reverse();
-        self.parts.append(&mut pending);
-    }
-
-    /// Makes a table of the next part; false if there is none.
-    fn begin_part(&mut self) -> bool {
-        let Some(Pending { left, right, cut }) = self.parts.pop() else { return false };
-        if left.is_empty() && !J::KEEPS_RIGHT {
-            return true;
+    fn fold<A, F: FnMut(A, T) -> A>(self, init: A, f: F) -> A {
+        match self {
+            Found::PastRight(records) => records.fold(init, f),
+            Found::PastLeft(records) => records.fold(init, f),
+            Found::Shuffled(records) => records.fold(init, f),
         }
-        let mut gather: Gather<K, Rights<W>> = Gather::of_part(&self.task, cut);
-        gather.read(right, |known: Option<Rights<W>>, more: Rights<W>| {
-            let mut rights = known.unwrap_or_default();
-            rights.values.append(more.values);
-            rights
-        });
-        match gather.into_table() {
-            Ok(table) => self.stream = Some((Lefts::Part(PairReader::new(left)), table)),
-            Err((rights, cut)) => self.add(rights, cut, || {
-                let mut parts = Parts::new(cut);
-                cut_pairs::<K, V>(left, &mut parts);
-                parts
-            }),
-        }
-        true
-    }
-}
-
-impl<K, V, W, L, J> Iterator for Matches<K, V, W, L, J>
-where
-    K: Key + Clone,
-    V: Record + Clone,
-    W: Record + Clone,
-    L: Iterator<Item = (K, V)>,
-    J: Kind<V, W>,
-{
-    type Item = (K, J::Out);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(found) = self.at_hand.next::<J>() {
-                return Some(found);
-            }
-            if let Some((lefts, table)) = &mut self.stream {
-                let Some((key, value, place)) = self.passing.next(lefts, table) else {
-                    let passed = self.stream.take().filter(|_| J::KEEPS_RIGHT);
-                    self.rights = passed.map(|(_, table)| table.drain());
-                    continue;
-                };
-                let out = match place.and_then(|place| table.at_mut(place)) {
-                    None => J::out(Some(value), None),
-                    Some(rights) => {
-                        if J::KEEPS_RIGHT {
-                            rights.is_met = true;
-                        }
-                        match &rights.values {
-                            Values::One(right) => J::out(Some(value), Some(right.clone())),
-                            many => {
-                                self.at_hand.put(key, Some(value), many.clone());
-                                continue;
-                            }
-                        }
-                    }
-                };
-                match out {
-                    Some(out) => return Some((key, out)),
-                    None => continue,
-                }
-            }
-            match self.rights.as_mut().and_then(Iterator::next) {
-                Some((key, rights)) if !rights.is_met => {
-                    self.at_hand.put(key, None, rights.values);
-                }
-                Some(_) => {}
-                None => {
-                    self.rights = None;
-                    if !self.begin_part() {
-                        return None;
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// What is left to give of a key: a left value, or none, with each of several right ones.
-struct AtHand<K, V, W> {
-    key: Option<K>,
-    left: Option<V>,
-    right: Values<W>,
-    /// Which of the right values is next.
-    at: usize,
-}
-
-impl<K: Clone, V: Clone, W: Clone> AtHand<K, V, W> {
-    fn put(&mut self, key: K, left: Option<V>, right: Values<W>) {
-        (self.key, self.left, self.right, self.at) = (Some(key), left, right, 0);
-    }
-
-    /// Clones nothing for the last time that it is needed, but for right values: other left ones may meet them.
-    fn next<J: Kind<V, W>>(&mut self) -> Option<(K, J::Out)> {
-        while self.key.is_some() {
-            let right = self.right.get(self.at).cloned();
-            self.at += 1;
-            let is_last = self.at >= self.right.len();
-            let left = if is_last { self.left.take() } else { self.left.clone() };
-            let out = J::out(left, right);
-            let key = if is_last { self.key.take() } else { self.key.clone() };
-            if let (Some(key), Some(out)) = (key, out) {
-                return Some((key, out));
-            }
-        }
-        None
     }
 }

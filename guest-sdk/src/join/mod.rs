@@ -1,10 +1,15 @@
 //! Two datasets of pairs brought together by key.
 
+mod broadcast;
 mod cogroup;
 mod joined;
+mod matches;
 mod side;
+mod small;
 mod values;
 
+pub use broadcast::BroadcastJoined;
+pub(crate) use broadcast::threshold;
 pub use cogroup::CoGrouped;
 pub use joined::{FullOuter, Inner, Joined, Kind, LeftOuter, RightOuter, Without};
 pub(crate) use side::Side;
@@ -23,6 +28,15 @@ use crate::table::Key;
 ///
 /// Tasks hold one partition of `other` in memory while this dataset's streams past it, so the smaller one should be `other`. What doesn't fit
 /// is spilled; one key's values must fit.
+///
+/// Without a number, [`join`](Dataset::join), `left_outer_join`, `right_outer_join` and `subtract_by_key` shuffle nothing where a side is known
+/// to be small before anything runs: they broadcast it, as [`broadcast_join`](Dataset::broadcast_join) does. Small is up to
+/// `ingle.join.broadcast.threshold` (10m if that isn't set; 0: nothing is). Known is how large files are that aren't compressed, and the
+/// driver's own values without what they point at; `map`, `filter` and their kin, `union`, `coalesce` and `persist` are taken to keep it.
+/// Of the other side at least four times as much must be known, or nothing; it must have no fewer partitions than the context's default;
+/// and neither may lie in place. It can't be a side whose pairs come out without a partner. What comes out has the other side's partitions,
+/// and it isn't known where its keys lie. A side that turns out to be much larger than it seemed is shuffled after all, into as many
+/// partitions.
 #[allow(clippy::type_complexity, reason = "what comes out is best read where it is returned")]
 impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
     /// How this dataset and another one are brought together.
@@ -89,12 +103,16 @@ impl<K: Key + Clone, V: Record + Clone, P: Plan<Item = (K, V)>> Dataset<(K, V), 
         other: &Dataset<(K, W), Q>,
         partitions: Option<usize>,
     ) -> Dataset<(K, J::Out), Joined<P, Q, J>> {
-        let partitioning = self.meet(other, partitions);
-        self.then(|left| Joined::new(&self.ctx, name, &left, &other.plan, partitioning))
+        let (ctx, right) = (&self.ctx, &other.plan);
+        let to = self.meet(other, partitions);
+        self.then(|left| match partitions {
+            Some(_) => Joined::new(ctx, name, &left, right, to),
+            None => Joined::choosing(ctx, name, &left, right, to),
+        })
     }
 
-    /// Each pair of values that a key has in both datasets. Shuffles what doesn't lie in place already; tasks hold a partition of `other`,
-    /// or spill both, and one key's values must fit in memory.
+    /// Each pair of values that a key has in both datasets. Shuffles what doesn't lie in place already, or broadcasts a small side; tasks hold
+    /// a partition of `other`, or spill both, and one key's values must fit in memory.
     ///
     /// ```
     /// # use ingle::prelude::*;

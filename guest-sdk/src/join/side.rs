@@ -80,14 +80,10 @@ where
         Side::new(ctx, name, plan, to, move |plan, task, writer| {
             let Some(placer) = &placer else { fail(OTHER_KEYS) };
             let records = plan.compute(task.context().partition as usize, Rc::clone(task));
-            let (mut known, mut room): (Table<K, ()>, _) = (Table::new(), Room::new(task));
+            let mut seen = Seen::new(task);
             records.for_each(|(key, value)| {
-                if known.insert(&key) {
+                if seen.is_new(&key) {
                     writer.push_pair(placer.place(&key), &key, &value);
-                }
-                if known.is_full(&room) {
-                    known.clear();
-                    room.renew();
                 }
             });
         })
@@ -167,6 +163,29 @@ pub(crate) fn cut_pairs<K: Key, V: Record>(
             let pair = cursor.bytes(start..cursor.position());
             parts.push_with(hash_of(&key), |buffer| buffer.extend_from_slice(pair));
         }
+    }
+}
+
+/// The keys that a task has come to, as far as it can remember.
+pub(crate) struct Seen<K> {
+    keys: Table<K, ()>,
+    room: Room,
+}
+
+impl<K: Key> Seen<K> {
+    pub(crate) fn new(task: &Rc<TaskScope>) -> Self {
+        Seen { keys: Table::new(), room: Room::new(task) }
+    }
+
+    /// Adds a key; says whether it is new, as far as is known.
+    #[inline]
+    pub(crate) fn is_new(&mut self, key: &K) -> bool {
+        let is_new = self.keys.insert(key);
+        if self.keys.is_full(&self.room) {
+            self.keys.clear();
+            self.room.renew();
+        }
+        is_new
     }
 }
 

@@ -54,6 +54,10 @@ impl<P: Plan, Q: Plan<Item = P::Item>> Plan for Union<P, Q> {
     fn is_ordered(&self) -> bool {
         self.first.is_ordered() && self.second.is_ordered()
     }
+
+    fn bytes_hint(&self) -> Option<u64> {
+        Some(self.first.bytes_hint()?.saturating_add(self.second.bytes_hint()?))
+    }
 }
 
 /// Neighbouring partitions as one.
@@ -98,6 +102,10 @@ impl<P: Plan> Plan for Coalesced<P> {
 
     fn is_ordered(&self) -> bool {
         self.parent.is_ordered()
+    }
+
+    fn bytes_hint(&self) -> Option<u64> {
+        self.parent.bytes_hint()
     }
 }
 

@@ -24,6 +24,9 @@ pub trait Operator<T>: 'static {
     /// Whether the keys of records stay as they are.
     const KEEPS_KEYS: bool = false;
 
+    /// Whether what comes out takes about as many bytes as what went in, or fewer.
+    const KEEPS_SIZE: bool = false;
+
     /// What the plan view calls it.
     fn name(&self) -> &'static str;
 
@@ -78,5 +81,9 @@ impl<P: Plan, O: Operator<P::Item>> Plan for Narrow<P, O> {
 
     fn is_ordered(&self) -> bool {
         self.parent.is_ordered()
+    }
+
+    fn bytes_hint(&self) -> Option<u64> {
+        if O::KEEPS_SIZE { self.parent.bytes_hint() } else { None }
     }
 }

@@ -19,6 +19,7 @@ impl<F> Map<F> {
 
 impl<T: 'static, U: 'static, F: Fn(T) -> U + 'static> Operator<T> for Map<F> {
     type Out = U;
+    const KEEPS_SIZE: bool = true;
 
     fn name(&self) -> &'static str {
         self.name
@@ -39,6 +40,7 @@ pub struct Filter<F>(pub(crate) F);
 impl<T: 'static, F: Fn(&T) -> bool + 'static> Operator<T> for Filter<F> {
     type Out = T;
     const KEEPS_KEYS: bool = true;
+    const KEEPS_SIZE: bool = true;
 
     fn name(&self) -> &'static str {
         "filter"
@@ -85,6 +87,7 @@ impl<K: 'static, V: 'static, W: 'static, F: Fn(V) -> W + 'static> Operator<(K, V
 {
     type Out = (K, W);
     const KEEPS_KEYS: bool = true;
+    const KEEPS_SIZE: bool = true;
 
     fn name(&self) -> &'static str {
         "map_values"

@@ -60,6 +60,10 @@ impl<T: DeserializeOwned + 'static> Plan for CsvFile<T> {
     fn is_ordered(&self) -> bool {
         true
     }
+
+    fn bytes_hint(&self) -> Option<u64> {
+        self.files.bytes_hint()
+    }
 }
 
 /// The rows of one block of whole lines, which lies `start` bytes into the split. Empty lines are no rows.

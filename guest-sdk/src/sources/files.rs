@@ -56,4 +56,8 @@ impl Plan for WholeFiles {
     fn is_ordered(&self) -> bool {
         true
     }
+
+    fn bytes_hint(&self) -> Option<u64> {
+        self.files.bytes_hint()
+    }
 }

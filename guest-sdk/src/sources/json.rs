@@ -58,6 +58,10 @@ impl<T: DeserializeOwned + 'static> Plan for JsonLines<T> {
     fn is_ordered(&self) -> bool {
         true
     }
+
+    fn bytes_hint(&self) -> Option<u64> {
+        self.files.bytes_hint()
+    }
 }
 
 /// The records of one block of whole lines, which lies `start` bytes into the split. Blank lines are none.

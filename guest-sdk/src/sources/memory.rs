@@ -53,6 +53,10 @@ impl<T: Clone + 'static> Plan for Parallelized<T> {
     fn is_ordered(&self) -> bool {
         true
     }
+
+    fn bytes_hint(&self) -> Option<u64> {
+        Some((self.items.len() * size_of::<T>()) as u64)
+    }
 }
 
 /// The plan of [`Context::range`].
@@ -94,5 +98,10 @@ impl Plan for RangeOf {
 
     fn is_ordered(&self) -> bool {
         true
+    }
+
+    fn bytes_hint(&self) -> Option<u64> {
+        let len = self.range.end.saturating_sub(self.range.start);
+        Some(len.saturating_mul(size_of::<u64>() as u64))
     }
 }

@@ -22,6 +22,8 @@ use crate::task::done;
 pub(crate) struct Files {
     source: host::Source,
     name: String,
+    /// Whether files are compressed, as far as their path tells.
+    is_compressed: bool,
 }
 
 impl Files {
@@ -34,7 +36,8 @@ impl Files {
     ) -> Result<Files> {
         ctx.check_role(operator)?;
         let source = host::open_source(path, framing, u32::try_from(min_splits)?).map_err(told)?;
-        Ok(Files { source, name: format!("{operator} {path}") })
+        let is_compressed = [".gz", ".zst"].iter().any(|extension| path.ends_with(extension));
+        Ok(Files { source, name: format!("{operator} {path}"), is_compressed })
     }
 
     pub(crate) fn splits(&self) -> usize {
@@ -43,6 +46,11 @@ impl Files {
 
     pub(crate) fn open_split(&self, split: usize) -> u32 {
         done(host::open_split(self.source.id, split as u32))
+    }
+
+    /// Of a folder some files may be compressed all the same: it is but a hint.
+    pub(crate) fn bytes_hint(&self) -> Option<u64> {
+        (!self.is_compressed).then_some(self.source.bytes)
     }
 
     pub(crate) fn lineage(&self, lineage: &mut Lineage) {

@@ -83,6 +83,10 @@ impl Plan for TextFile {
     fn is_ordered(&self) -> bool {
         true
     }
+
+    fn bytes_hint(&self) -> Option<u64> {
+        self.files.bytes_hint()
+    }
 }
 
 /// Ends the task for bytes that aren't UTF-8, so far into its split.

@@ -130,7 +130,7 @@ impl Asked {
                 )));
             }
         };
-        settings.count("ingle.default.parallelism")?;
+        settings.check_for_job()?;
         Ok(Self {
             name: settings.get(settings::NAME).unwrap_or(stem).to_owned(),
             executor_cores: settings.count(settings::EXECUTOR_CORES)?,

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ingle_core::size::ByteSize;
+
 use crate::exit::Failure;
 
 /// A properties file larger than this is some other file.
@@ -20,6 +22,8 @@ pub const DRIVER_CORES: &str = "ingle.driver.cores";
 pub const DRIVER_HOST: &str = "ingle.driver.host";
 pub const DRIVER_PORT: &str = "ingle.driver.port";
 pub const SPREAD_OUT: &str = "ingle.deploy.spreadOut";
+pub const BROADCAST: &str = "ingle.join.broadcast.threshold";
+pub const PARALLELISM: &str = "ingle.default.parallelism";
 pub const COMPRESSION: &str = "ingle.shuffle.compression";
 pub const LOCALITY_WAIT: &str = "ingle.locality.wait";
 pub const SPECULATION: &str = "ingle.speculation";
@@ -89,9 +93,10 @@ const KNOWN: &[(&str, &str)] = &[
         COMPRESSION,
         "how shuffle output is compressed on a cluster: none, lz4 or zstd [default: lz4]",
     ),
+    (PARALLELISM, "partitions of wide operators where a job doesn't say [default: the task slots]"),
     (
-        "ingle.default.parallelism",
-        "partitions of wide operators where a job doesn't say [default: the task slots]",
+        BROADCAST,
+        "up to what size a join's side is sent to all tasks, so that nothing is shuffled; 0: none is [default: 10m]",
     ),
     (
         "ingle.text.invalid-utf8",
@@ -216,6 +221,20 @@ impl Settings {
             _ => Err(Failure::usage(format!(
                 "{key} is `{text}`; it is a number of at least {least}"
             ))),
+        }
+    }
+
+    /// Checks those that the job reads: the words are better here than in the middle of its run.
+    pub fn check_for_job(&self) -> Result<(), Failure> {
+        self.count(PARALLELISM)?;
+        let Some(text) = self.get(BROADCAST).filter(|text| text.trim() != "0") else {
+            return Ok(());
+        };
+        match text.parse::<ByteSize>() {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                Err(Failure::usage(format!("{BROADCAST} is `{text}`; it is a size, or 0: {error}")))
+            }
         }
     }
 

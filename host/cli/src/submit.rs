@@ -60,7 +60,7 @@ impl Plan {
             memory(&settings, settings::EXECUTOR_MEMORY, "--executor-memory", available)?;
         let driver_memory =
             memory(&settings, settings::DRIVER_MEMORY, "--driver-memory", available)?;
-        settings.count("ingle.default.parallelism")?;
+        settings.check_for_job()?;
         let stem = options.job().file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Self {
             name: settings.get(settings::NAME).map_or(stem, str::to_owned),

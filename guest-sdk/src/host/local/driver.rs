@@ -50,9 +50,10 @@ pub(crate) fn open_source(path: &str, framing: Framing, min_splits: u32) -> Resu
     let splits: Vec<Rc<SplitData>> =
         files::open(path, framing, min_splits as usize)?.into_iter().map(Rc::new).collect();
     let count = splits.len() as u32;
+    let bytes = splits.iter().flat_map(|split| &split.blocks).map(|block| block.len() as u64).sum();
     with(|local| {
         local.sources.push(splits);
-        Ok(Source { id: local.sources.len() as u32 - 1, splits: count })
+        Ok(Source { id: local.sources.len() as u32 - 1, splits: count, bytes })
     })
 }
 

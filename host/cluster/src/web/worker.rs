@@ -295,4 +295,3 @@ mod tests {
         assert!(page.contains("&lt;script&gt;") && !page.contains("<script"), "{page}");
     }
 }
-
