@@ -328,6 +328,12 @@ fn joins_broadcast_what_is_known_to_be_small() {
     assert!(is_broadcast(&small.right_outer_join(&large).explanation()));
     assert!(is_broadcast(&large.subtract_by_key(&small).explanation()));
 
+    // What comes out lies as the large side did, and that isn't by key.
+    let doubled = numbers(512, 2).union(&numbers(512, 2));
+    let counts = doubled.join(&small).map_values(|_| 1).reduce_by_key(|a, b| a + b);
+    assert_eq!(shuffles(&counts.explanation()), 1);
+    assert_eq!(counts.filter(|(_, count)| *count == 2).count().unwrap(), 100);
+
     let off = [("ingle.default.parallelism", "2"), ("ingle.join.broadcast.threshold", "0")];
     let ctx = Context::local_with(off);
     let unknown = ctx.range(0..100, 2).flat_map(|n| Some((n, n)));

@@ -59,6 +59,31 @@ fn operators_agree_with_plain_programs_where_they_spill() {
 }
 
 #[test]
+fn joins_with_a_small_side_shuffle_nothing() {
+    let (place, seed) = (Place::new(), Chance::seed());
+    println!("SEED={seed}");
+    for size in [0, 1, 20, 200_000].map(|size| size.to_string()) {
+        let run = place.rsubmit("operators").flag("--master=local[2]");
+        let run = run.args(["broadcast", &seed.to_string(), &size]).run().succeeds();
+        assert_eq!(run.stdout.lines().count(), 7, "\n{run}");
+        assert_eq!(run.summary(" shuffled"), "0 B", "\n{run}");
+    }
+}
+
+#[test]
+fn a_side_that_is_not_as_small_as_it_seemed_is_shuffled() {
+    let (place, seed) = (Place::new(), Chance::seed());
+    println!("SEED={seed}");
+    // 10,000 records are hinted at with 80,000 bytes, and have 80,000,000.
+    let run = place.rsubmit("operators").flags(["--master=local[2]", "--driver-memory=64m"]);
+    let run =
+        run.conf("ingle.join.broadcast.threshold", "1m").conf("ingle.local.oversubscribe", "true");
+    let run = run.args(["grown", &seed.to_string(), "20000"]).run().succeeds();
+    assert!(run.stdout.starts_with("before: true\nafter: false\n"), "\n{run}");
+    assert_eq!(run.stdout.lines().count(), 4, "\n{run}");
+}
+
+#[test]
 fn what_a_task_holds_beside_an_operator_does_not_keep_it_from_combining() {
     let place = Place::new();
     // More than half of what the task may have.

@@ -1,5 +1,6 @@
 //! `operators WHAT ARGS`: jobs of one operator each, on records that a seed decides, against a plain program in the driver.
 
+mod broadcast;
 mod concurrent;
 mod held;
 mod models;
@@ -17,12 +18,14 @@ fn main(ctx: &Context) -> Result<()> {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["agree", seed, size] => agree(ctx, seed.parse()?, size.parse()?),
+        ["broadcast", seed, size] => broadcast::agree(ctx, seed.parse()?, size.parse()?),
+        ["grown", seed, size] => broadcast::grown(ctx, seed.parse()?, size.parse()?),
         ["held", ballast] => held::combine(ctx, ballast.parse()?),
         ["keys"] => held::keys(ctx),
         ["concurrent", size] => concurrent::run(ctx, size.parse()?),
         ["json", path] => sources::json(ctx, path),
         _ => bail!(
-            "usage: operators agree SEED SIZE | held BYTES | keys | concurrent SIZE | json PATH"
+            "usage: operators agree|broadcast|grown SEED SIZE | held BYTES | keys | concurrent SIZE | json PATH"
         ),
     }
 }
