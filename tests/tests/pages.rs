@@ -164,7 +164,8 @@ fn a_workers_page_shows_what_its_executors_take_while_they_run() {
     place.write("go", "");
     let run = job.wait().succeeds();
     assert!((40.0..44.0).contains(&run.memory("largest task")), "{run}");
-    assert!(run.memory("cached partitions") > 19.0, "{run}");
+    // Most was held while that ran, before anything was cached.
+    assert!(run.memory("guests") > 40.0, "{run}");
 }
 
 #[test]
