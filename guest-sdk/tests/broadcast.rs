@@ -41,10 +41,10 @@ fn rights() -> impl Strategy<Value = Pairs<String>> {
 }
 
 fn is_broadcast(explanation: &str) -> bool {
-    explanation.contains("-> broadcast_")
+    explanation.contains("broadcast_")
 }
 
-/// The names of what is shuffled.
+/// How many shuffles there are.
 fn shuffles(explanation: &str) -> usize {
     explanation.matches("stage ").count() - explanation.matches("reads stage ").count() - 1
 }
