@@ -45,20 +45,16 @@ impl<T: Record, K: Record + Ord> Sorted<T, K> {
     ) -> Self {
         let partitions = partitions.max(1);
         let key = Rc::new(key);
-        let bounds: Rc<OnceCell<Vec<K>>> = Rc::new(OnceCell::new());
+        let bounds: Rc<OnceCell<Bounds<K>>> = Rc::new(OnceCell::new());
 
         let (known, keys) = (Rc::clone(&bounds), Rc::clone(&key));
         let dependency =
             Dependency::new(ctx, name, parent, partitions, move |parent, task, writer| {
-                let bounds = known.get().map(Vec::as_slice).unwrap_or_default();
-                // Of few different keys there are fewer ranges than were wanted: they are dealt out over all partitions.
-                let (wanted, last) = (writer.partitions(), bounds.len());
-                let written = |range: usize| range * wanted / (last + 1);
+                let (bounds, last) = (known.get(), writer.partitions() - 1);
                 parent.compute(task.context().partition as usize, Rc::clone(task)).for_each(
                     |record| {
-                        let key = keys(&record);
-                        let range = bounds.partition_point(|bound| *bound <= key);
-                        writer.push(written(if ascending { range } else { last - range }), &record);
+                        let range = bounds.map_or(0, |bounds| bounds.range(&keys(&record)));
+                        writer.push(if ascending { range } else { last - range }, &record);
                     },
                 );
             });
@@ -75,6 +71,22 @@ impl<T: Record, K: Record + Ord> Sorted<T, K> {
             Ok(())
         };
         Sorted { dependency, key, ascending, prepare_bounds: Box::new(prepare_bounds) }
+    }
+}
+
+/// Keys that cut all into ranges.
+struct Bounds<K> {
+    /// In their order.
+    keys: Vec<K>,
+    /// The number of the range that begins with each. Numbers are left out behind a key of more records than a range should have, so that
+    /// ranges next to each other are a partition of about the right size.
+    ranges: Vec<usize>,
+}
+
+impl<K: Ord> Bounds<K> {
+    fn range(&self, key: &K) -> usize {
+        let bounds = self.keys.partition_point(|bound| bound <= key);
+        bounds.checked_sub(1).and_then(|last| self.ranges.get(last)).copied().unwrap_or(0)
     }
 }
 
@@ -131,16 +143,18 @@ impl<K: Record + Ord> Sample<K> {
         Ok(Sample { keys: all, bytes: bytes as u64 })
     }
 
-    /// Keys that cut all into so many ranges of about the same size, or fewer.
-    fn bounds(self, ranges: usize) -> Vec<K> {
+    /// Keys that cut all into so many ranges of about the same size.
+    fn bounds(self, ranges: usize) -> Bounds<K> {
         let total: f64 = self.keys.iter().map(|(_, weight)| weight).sum();
-        let mut bounds: Vec<K> = Vec::new();
+        let mut bounds = Bounds { keys: Vec::new(), ranges: Vec::new() };
         let mut below = 0.0;
         for (key, weight) in self.keys {
-            let due = total * (bounds.len() + 1) as f64 / ranges as f64;
+            let range = ((below * ranges as f64 / total) as usize).min(ranges - 1);
             // A key that is already a bound must not be one again: no record would lie between them.
-            if below >= due && bounds.len() + 1 < ranges && bounds.last() != Some(&key) {
-                bounds.push(key);
+            let is_next = bounds.ranges.last().copied().unwrap_or(0) < range;
+            if is_next && bounds.keys.last() != Some(&key) {
+                bounds.keys.push(key);
+                bounds.ranges.push(range);
             }
             below += weight;
         }

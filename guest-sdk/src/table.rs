@@ -123,7 +123,9 @@ impl<K: Key, C> Table<K, C> {
     }
 
     fn are_keys_at_capacity(&self) -> bool {
-        !self.keys.is_empty() && self.keys.capacity() - self.keys.len() < SHORT
+        // As many keys as may come before this is asked again, of their usual length.
+        let more = || AT_ONCE * (self.keys.len() / self.entries.len().max(1) + SHORT);
+        !self.keys.is_empty() && self.keys.capacity() - self.keys.len() < more()
     }
 
     /// Whether its next room would be much larger than the processor's caches: to cut up what comes is faster then. What values hold

@@ -160,7 +160,7 @@ const FLOOR: u64 = 16;
 #[derive(Debug)]
 pub(crate) struct Room {
     task: Rc<TaskScope>,
-    /// The task's own; asked for with each record.
+    /// The task's own; asked for with each record, or a few.
     spill_every: Option<u32>,
     /// Live bytes.
     full_at: u64,
@@ -183,7 +183,7 @@ impl Room {
         self.spill_every.is_some()
     }
 
-    /// Whether what it holds should be put away now. Asked once a record.
+    /// Whether what it holds should be put away now. Asked once a record, or a few.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
         if let Some(every) = self.spill_every {

@@ -391,3 +391,20 @@ fn a_table_that_takes_much_more_than_its_source_is_given_up() {
 fn a_threshold_that_is_no_size_is_refused() {
     Context::local_with([("ingle.join.broadcast.threshold", "much")]);
 }
+
+#[test]
+fn an_iterator_that_ended_is_not_asked_again() {
+    let ctx = Context::local();
+    for pairs in [0, 1, 31, 32, 33, 64] {
+        let once = ctx.parallelize([()], 1).map_partitions(move |_| {
+            let mut next = 0;
+            std::iter::from_fn(move || {
+                assert!(next <= pairs, "asked again");
+                next += 1;
+                (next <= pairs).then_some((next % 3, next))
+            })
+        });
+        let names = ctx.parallelize([(0, 'a'), (1, 'b'), (2, 'c')], 1);
+        assert_eq!(once.broadcast_join(&names).count().unwrap(), pairs as u64);
+    }
+}

@@ -199,3 +199,17 @@ fn large_partitions_are_sorted_range_by_range() {
     });
     assert_eq!(keys.glom().collect().unwrap(), [[3], [2], [1], [0]]);
 }
+
+#[test]
+fn heavy_keys_beside_light_ones_lie_in_partitions_of_about_the_same_size() {
+    // 16 MiB, so that each of four partitions is about two ranges: keys 0 to 3 have a fifth of it each, the rest have the last one.
+    let payload = "x".repeat(400);
+    let records: Vec<(u64, String)> =
+        (0..40_000).map(|n| (if n % 5 < 4 { n % 5 } else { n }, payload.clone())).collect();
+    let dataset = Context::local().parallelize(records, 8);
+    for ascending in [true, false] {
+        let sizes = sizes(&dataset.sort_by_key_with_partitions(ascending, 4));
+        assert_eq!(sizes.iter().sum::<usize>(), 40_000);
+        assert!(sizes.iter().all(|size| *size < 18_000), "ascending: {ascending}: {sizes:?}");
+    }
+}

@@ -100,6 +100,14 @@ fn shuffled_little(run: &Run) {
 }
 
 #[test]
+fn few_keys_that_have_more_than_memory_holds_are_grouped_one_by_one() {
+    // 80 MB of values, in a task that may have 72 MiB; each key's need 8 to 16.
+    let place = Place::new();
+    let run = place.rsubmit("operators").flags(["--master=local[1]", "--executor-memory=72m"]);
+    run.arg("few").run().succeeds().prints("all alike\n");
+}
+
+#[test]
 fn keys_that_are_taken_away_travel_once() {
     let run = Place::new().rsubmit("operators").arg("keys").run().succeeds().prints("all alike\n");
     shuffled_little(&run);

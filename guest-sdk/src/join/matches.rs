@@ -114,7 +114,9 @@ impl<K: Key, V: Record, W: Record + Clone, L, J: Kind<V, W>> Matches<K, V, W, L,
         let mut gather: Gather<K, Rights<W>> = Gather::of_part(&self.task, cut);
         gather.read(right, |known: Option<Rights<W>>, more: Rights<W>| {
             let mut rights = known.unwrap_or_default();
-            rights.values.append(more.values);
+            if !J::IS_KEYS || rights.values.len() == 0 {
+                rights.values.append(more.values);
+            }
             rights
         });
         match gather.into_table() {

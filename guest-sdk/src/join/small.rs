@@ -33,9 +33,9 @@ impl<K, T> Pair for (K, T) {
 type Known<R> = Table<<R as Pair>::Key, Values<<R as Pair>::Value>>;
 
 /// By how much a dataset may be larger, encoded, than what was taken for small.
-const ENCODED: u64 = 4;
+const ENCODED: u64 = 2;
 /// And in memory, where a record of a few bytes takes some fifty.
-const HELD: u64 = 16;
+const HELD: u64 = 4;
 
 /// A dataset that the driver holds by key.
 pub(crate) struct Small<P: Plan<Item: Pair>> {

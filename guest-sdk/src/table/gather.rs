@@ -7,9 +7,6 @@ use super::{Drained, Key, Table, Waiting, hash_of};
 use crate::codec::{self, Cursor, Record};
 use crate::task::{Room, TaskScope, done};
 
-/// Of so few keys no parts are made: what is large then is what they have, or one of them.
-const FEW_KEYS: usize = 32;
-
 /// Joins what two parts of a key's records came to.
 pub(crate) type Merge<C> = Rc<dyn Fn(C, C) -> C>;
 
@@ -67,7 +64,9 @@ impl<K: Key, C: Record> Gather<K, C> {
     /// Puts what waits into the table, and that into parts if it is too large.
     fn put<V>(&mut self, waiting: &mut Waiting<K, V>, change: impl Fn(Option<C>, V) -> C) {
         self.table.upsert_all(waiting, change);
-        let is_full = || self.table.is_full(&self.room) && self.table.entries.len() > self.few();
+        // One key alone is in one part, however it is cut. Where records are counted, parts are to be made all the same.
+        let few = usize::from(!self.room.is_by_records());
+        let is_full = || self.table.is_full(&self.room) && self.table.entries.len() > few;
         if let Some(cut) = self.cut
             && (self.table.is_large() || is_full())
         {
@@ -75,11 +74,6 @@ impl<K: Key, C: Record> Gather<K, C> {
             self.table.put_away(&mut parts);
             self.parts = Some(parts);
         }
-    }
-
-    fn few(&self) -> usize {
-        // Where records are counted, parts are to be made.
-        if self.room.is_by_records() { 0 } else { FEW_KEYS }
     }
 
     /// One table, or the parts that it was cut into, of records `(K, C)`.

@@ -73,6 +73,8 @@ impl Writing {
         let run = *self.run.get_or_insert_with(host::create_run);
         host::write_run(run, &self.buffer);
         self.buffer.clear();
+        // One large record doesn't keep its room.
+        self.buffer.shrink_to(4 * BLOCK);
     }
 
     fn finish(mut self) -> Part {

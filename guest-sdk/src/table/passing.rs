@@ -15,15 +15,23 @@ pub(crate) struct Passing<K, V> {
     names: Vec<(u32, Name)>,
     keys: Vec<u8>,
     scratch: Vec<u8>,
+    /// There are no more: an iterator is not asked again.
+    is_over: bool,
 }
 
 impl<K: Key, V> Passing<K, V> {
     pub(crate) fn new() -> Self {
-        Passing { pairs: VecDeque::new(), names: Vec::new(), keys: Vec::new(), scratch: Vec::new() }
+        Passing {
+            pairs: VecDeque::new(),
+            names: Vec::new(),
+            keys: Vec::new(),
+            scratch: Vec::new(),
+            is_over: false,
+        }
     }
 
     /// The next pair, and where in the table its key is: for [`Table::at`]. It must be the same table, with the same keys, until there are no
-    /// more.
+    /// more; then it may be another one.
     #[inline]
     pub(crate) fn next<C>(
         &mut self,
@@ -31,9 +39,15 @@ impl<K: Key, V> Passing<K, V> {
         table: &Table<K, C>,
     ) -> Option<(K, V, Option<usize>)> {
         if self.pairs.is_empty() {
+            if std::mem::take(&mut self.is_over) {
+                return None;
+            }
             self.look(pairs, table);
         }
-        let (key, value, at) = self.pairs.pop_front()?;
+        let Some((key, value, at)) = self.pairs.pop_front() else {
+            self.is_over = false;
+            return None;
+        };
         Some((key, value, (at != NOWHERE).then_some(at)))
     }
 
@@ -44,6 +58,7 @@ impl<K: Key, V> Passing<K, V> {
             self.names.push(Name::of_key(&key, keys, |keys| done(codec::encode(&key, keys))));
             self.pairs.push_back((key, value, NOWHERE));
         }
+        self.is_over = self.pairs.len() < most;
         for ((.., at), (hash, _)) in self.pairs.iter_mut().zip(&self.names) {
             let is_same = |entry: &Entry<C>| entry.hash == *hash;
             *at = table.entries.find_bucket_index(spread(*hash), is_same).unwrap_or(NOWHERE);

@@ -15,6 +15,8 @@ const SEGMENT: usize = 1 << 20;
 const FIRST_SEGMENT: usize = 16 << 10;
 /// Segments that are being filled can't be evicted, so each may take only so small a part of the memory.
 const PART_OF_MEMORY: u64 = 256;
+/// A task may fill as many runs in turn, so each of theirs takes only this part of that.
+const RUNS_IN_TURN: usize = 16;
 
 /// Segments of one output, in the order written.
 pub(crate) type Segments = Arc<[Arc<Segment>]>;
@@ -86,6 +88,8 @@ pub(crate) struct Packer {
     open: Option<Packed>,
     sealed: Vec<Arc<Segment>>,
     next_capacity: usize,
+    /// What a segment of small blocks comes to.
+    most: usize,
     bytes: u64,
     /// Of the task that writes.
     account: Option<Arc<Account>>,
@@ -113,10 +117,17 @@ impl Packer {
             open: None,
             sealed: Vec::new(),
             next_capacity: FIRST_SEGMENT,
+            most: shared.segment,
             bytes: 0,
             account: None,
             lost: false,
         }
+    }
+
+    /// One of a task's runs, of which others may be filled at the same time.
+    pub fn of_run(shared: &Arc<Shared>, file: Arc<SpillFile>) -> Self {
+        let most = (shared.segment / RUNS_IN_TURN).max(FIRST_SEGMENT);
+        Self { most, ..Self::with_file(shared, MemoryUse::Shuffle, Keep::Spill, file) }
     }
 
     /// What is written from now on is counted on an account.
@@ -193,7 +204,7 @@ impl Packer {
     /// Room for a block and what may follow it, or just for the block; none if memory is short even for that.
     fn new_segment(&mut self, block: usize) -> Option<Packed> {
         let preferred = block.max(self.next_capacity);
-        self.next_capacity = (2 * self.next_capacity).min(self.shared.segment);
+        self.next_capacity = (2 * self.next_capacity).min(self.most);
         [preferred, block.max(FIRST_SEGMENT)].into_iter().find_map(|capacity| {
             let room = || Packed::new(self.charge(), capacity).ok();
             sparing(self.dataset, room)

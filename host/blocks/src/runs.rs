@@ -11,7 +11,7 @@ use crate::packer::{Keep, Packer, Segments, Shared};
 use crate::segment::{Packed, Place};
 use crate::spill::SpillFile;
 
-/// More than any sane merge needs; each costs the host some memory even when it is empty.
+/// More at a time than any sane task needs; each costs the host some memory even when it is empty.
 const MAX_RUNS: usize = 1 << 16;
 
 /// The runs of one attempt of a task. They go when it does.
@@ -20,6 +20,10 @@ pub struct RunSet {
     /// All runs spill to one file.
     file: Arc<SpillFile>,
     runs: Vec<Run>,
+    /// The one that was made last.
+    last: usize,
+    /// Dropped ones, whose numbers may be given out again.
+    free: Vec<u32>,
     account: Option<Arc<Account>>,
 }
 
@@ -32,7 +36,14 @@ enum Run {
 impl RunSet {
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
         let file = SpillFile::new(&shared.folder);
-        Self { shared: shared.clone(), file, runs: Vec::new(), account: None }
+        Self {
+            shared: shared.clone(),
+            file,
+            runs: Vec::new(),
+            last: 0,
+            free: Vec::new(),
+            account: None,
+        }
     }
 
     /// What it holds is counted on an account.
@@ -42,20 +53,28 @@ impl RunSet {
 
     /// A new, empty run.
     pub fn create(&mut self) -> Result<u32> {
-        if self.runs.len() >= MAX_RUNS {
+        let free = self.free.pop();
+        if free.is_none() && self.runs.len() >= MAX_RUNS {
             return Err(Error::Invalid(format!("a task may have {MAX_RUNS} runs, not more")));
         }
-        // Most tasks fill one run after the other.
-        if let Some(Run::Writing(packer)) = self.runs.last_mut() {
+        // Many tasks fill one run after the other.
+        if let Some(Run::Writing(packer)) = self.runs.get_mut(self.last) {
             packer.seal()?;
         }
-        let mut packer =
-            Packer::with_file(&self.shared, MemoryUse::Shuffle, Keep::Spill, self.file.clone());
+        let mut packer = Packer::of_run(&self.shared, self.file.clone());
         if let Some(account) = &self.account {
             packer.count_on(account);
         }
-        self.runs.push(Run::Writing(packer));
-        Ok((self.runs.len() - 1) as u32)
+        let place = free.and_then(|free| Some((free, self.runs.get_mut(free as usize)?)));
+        let run = if let Some((free, place)) = place {
+            *place = Run::Writing(packer);
+            free
+        } else {
+            self.runs.push(Run::Writing(packer));
+            (self.runs.len() - 1) as u32
+        };
+        self.last = run as usize;
+        Ok(run)
     }
 
     /// Adds a block to a run that wasn't opened yet; an empty block is left out.
@@ -83,7 +102,11 @@ impl RunSet {
 
     /// Forgets a run. Those who read it now may go on.
     pub fn drop_run(&mut self, run: u32) -> Result<()> {
-        *self.runs.get_mut(run as usize).ok_or_else(|| no_run(run))? = Run::Dropped;
+        match self.runs.get_mut(run as usize) {
+            Some(Run::Dropped) | None => return Err(no_run(run)),
+            Some(place) => *place = Run::Dropped,
+        }
+        self.free.push(run);
         Ok(())
     }
 }

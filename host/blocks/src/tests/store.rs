@@ -225,6 +225,50 @@ fn a_run_is_read_from_its_start_as_often_as_one_likes() {
 }
 
 #[test]
+fn a_run_that_is_dropped_gives_its_memory_and_its_number_back() {
+    let f = fixture(4 << 20);
+    let mut runs = f.store.runs();
+    let (kept, dropped) = (runs.create().unwrap(), runs.create().unwrap());
+    runs.write(kept, b"kept").unwrap();
+    for block in [[1; 100_000], [2; 100_000]] {
+        runs.write(dropped, &block).unwrap();
+    }
+    let held = f.pool.usage().total();
+    let mut reader = runs.open(dropped).unwrap();
+    assert_eq!(reader.next_block().unwrap().map(<[u8]>::len), Some(100_000));
+    runs.drop_run(dropped).unwrap();
+    assert!(runs.drop_run(dropped).is_err() && runs.drop_run(7).is_err());
+    assert!(runs.open(dropped).is_err() && runs.write(dropped, b"late").is_err());
+    // Who reads it goes on.
+    assert_eq!(reader.next_block().unwrap().map(<[u8]>::len), Some(100_000));
+    drop(reader);
+    assert!(f.pool.usage().total() + 200_000 <= held, "{}", f.pool.usage());
+    let again = runs.create().unwrap();
+    assert_eq!((again, runs.create().unwrap()), (dropped, dropped + 1));
+    runs.write(again, b"again").unwrap();
+    assert_eq!(read_all(runs.open(again).unwrap()), [b"again"]);
+    assert_eq!(read_all(runs.open(kept).unwrap()), [b"kept"]);
+}
+
+#[test]
+fn runs_that_are_filled_in_turn_leave_memory_to_be_had() {
+    let f = fixture(4 << 20);
+    let mut runs = f.store.runs();
+    let all: Vec<u32> = (0..16).map(|_| runs.create().unwrap()).collect();
+    for round in 0..20u8 {
+        all.iter().for_each(|run| runs.write(*run, &[round; 10_000]).unwrap());
+    }
+    // What isn't full can't be evicted: not more of it than a sixteenth for each of so many runs together.
+    let free = f.pool.reserve(MemoryUse::Guest, (4 << 20) - (512 << 10));
+    assert!(free.is_ok(), "{}", f.pool.usage());
+    drop(free);
+    for run in all {
+        let expected: Vec<_> = (0..20u8).map(|round| [round; 10_000]).collect();
+        assert_eq!(read_all(runs.open(run).unwrap()), expected);
+    }
+}
+
+#[test]
 fn a_result_is_one_value_wherever_it_was() {
     let f = fixture(16 << 20);
     for size in [10, 3 << 20] {

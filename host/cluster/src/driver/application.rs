@@ -424,7 +424,8 @@ impl Reports for Application {
                 }
             };
             let Core { metrics, stages, .. } = &mut *core;
-            metrics.ended(end.task, &end.outcome, &took, || name_in(stages, end.task.stage));
+            let name = stages.get(&end.task.stage).map(|stage| stage.name.as_str());
+            metrics.ended(end.task, &end.outcome, &took, name);
             core.made.push_back((end.task, made));
             ended.push(end);
         }

@@ -7,7 +7,7 @@ use ingle_blocks::{BlockReader, RangeReader, ShuffleReader, SplitReader};
 use ingle_core::memory::Reservation;
 use ingle_sandbox::host::{Block, Extent, SplitDescription, Stop};
 
-/// More than a merge of all runs that a task may have.
+/// More than all runs that a task may have.
 const MAX_READERS: usize = 1 << 17;
 
 pub enum Reader {

@@ -31,3 +31,20 @@ pub fn keys(ctx: &Context) -> Result<()> {
     println!("all alike");
     Ok(())
 }
+
+/// Groups few keys, each of which has much, in one partition.
+pub fn few(ctx: &Context) -> Result<()> {
+    const KEYS: u64 = 10;
+    const VALUES: u64 = 1_000_000;
+    let groups = ctx
+        .range(0..KEYS * VALUES, 8)
+        .map(|n| (n % KEYS, n / KEYS))
+        .group_by_key_with_partitions(1)
+        .map_values(|values| (values.len() as u64, values.into_iter().sum::<u64>()));
+    let mut groups = groups.collect()?;
+    groups.sort_unstable();
+    let each = (VALUES, VALUES * (VALUES - 1) / 2);
+    ensure!(groups == (0..KEYS).map(|key| (key, each)).collect::<Vec<_>>(), "{groups:?}");
+    println!("all alike");
+    Ok(())
+}

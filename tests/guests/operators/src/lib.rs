@@ -22,10 +22,11 @@ fn main(ctx: &Context) -> Result<()> {
         ["grown", seed, size] => broadcast::grown(ctx, seed.parse()?, size.parse()?),
         ["held", ballast] => held::combine(ctx, ballast.parse()?),
         ["keys"] => held::keys(ctx),
+        ["few"] => held::few(ctx),
         ["concurrent", size] => concurrent::run(ctx, size.parse()?),
         ["json", path] => sources::json(ctx, path),
         _ => bail!(
-            "usage: operators agree|broadcast|grown SEED SIZE | held BYTES | keys | concurrent SIZE | json PATH"
+            "usage: operators agree|broadcast|grown SEED SIZE | held BYTES | keys | few | concurrent SIZE | json PATH"
         ),
     }
 }

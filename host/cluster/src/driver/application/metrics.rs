@@ -104,24 +104,26 @@ struct Used {
 }
 
 impl Metrics {
-    /// A try at a task ended. `name` is asked for the name of its stage if it is the largest so far.
+    /// A try at a task ended. `name`: its stage's, or none if that is over or never was; then it counts as little as it may.
     pub fn ended(
         &mut self,
         task: TaskId,
         outcome: &Outcome,
         metrics: &v1::TaskMetrics,
-        name: impl FnOnce() -> String,
+        name: Option<&str>,
     ) {
         let succeeded = matches!(outcome, Outcome::Succeeded);
         let shuffled = if succeeded { metrics.bytes_shuffled } else { 0 };
-        self.counts.bytes_read += metrics.bytes_read;
-        self.counts.bytes_shuffled += shuffled;
+        let Counts { bytes_read, bytes_shuffled, .. } = &mut self.counts;
+        *bytes_read = bytes_read.saturating_add(metrics.bytes_read);
+        *bytes_shuffled = bytes_shuffled.saturating_add(shuffled);
         self.counts.failed += u64::from(matches!(outcome, Outcome::Failed(_)));
         let guest = metrics.peak_guest.saturating_add(metrics.peak_own_pages);
         // It never ran.
         if guest == 0 {
             return;
         }
+        let Some(name) = name else { return };
         let stage = self.stage(task.stage);
         *stage
             .guests
@@ -132,7 +134,7 @@ impl Metrics {
         stage.spilled = stage.spilled.saturating_add(metrics.bytes_spilled);
         if self.largest.as_ref().is_none_or(|largest| guest > largest.guest) {
             let TaskId { stage, partition, .. } = task;
-            self.largest = Some(LargestTask { stage, name: name(), partition, guest });
+            self.largest = Some(LargestTask { stage, name: name.to_owned(), partition, guest });
         }
     }
 
@@ -230,8 +232,8 @@ mod tests {
     fn a_stage_says_what_its_tasks_took_and_the_largest_of_all_is_known() {
         let mut metrics = Metrics::default();
         let mut ends = |task: TaskId, outcome, took: v1::TaskMetrics| {
-            let name = || format!("of {}", task.stage);
-            metrics.ended(task, &outcome, &took, name);
+            let name = format!("of {}", task.stage);
+            metrics.ended(task, &outcome, &took, (task.stage != StageId(7)).then_some(&name));
         };
         for (partition, guest) in [(0, 5), (1, 1), (2, 2), (3, 1), (4, 4)] {
             ends(task(2, partition), Outcome::Succeeded, took(guest * MIB, 0));
@@ -240,6 +242,8 @@ mod tests {
         // One that failed held memory as any; one that was killed in the queue held none.
         ends(task(2, 5), failed(), took(3 * MIB, 6 * MIB + 1));
         ends(task(2, 6), Outcome::Killed, v1::TaskMetrics::default());
+        // A stage that nobody knows any more.
+        ends(task(7, 0), Outcome::Killed, took(100 * MIB, 0));
         let largest = LargestTask {
             stage: StageId(2),
             name: "of stage 2".into(),
@@ -260,6 +264,7 @@ mod tests {
             "its tasks' guests took 2.0 MiB (median) to 9.0 MiB, 50 B shuffled, 18 B spilled";
         assert_eq!(took.to_string(), words);
         assert_eq!(metrics.take(StageId(2)), None);
+        assert_eq!(metrics.take(StageId(7)), None);
         assert_eq!(metrics.take(StageId(1)).map(|took| took.guest_median), Some(MIB));
     }
 
