@@ -69,6 +69,7 @@ pub(crate) struct Table<K, C> {
 
 /// Arenas are addressed by `u32`; far below, so that it never matters how much a last key adds.
 const ARENA: usize = 1 << 30;
+
 /// Tells a key's entry from others. The key lies among `long` if it isn't short, and so do entries' among `keys`.
 #[inline(always)]
 fn is_key<K: Key, C>(

@@ -22,8 +22,7 @@ use crate::task::TaskScope;
 /// stream past it in their own partitions, in their order. An executor has one copy for all its tasks.
 ///
 /// The driver's memory must hold `other`, encoded and as a table: of small records some 100 bytes each (`--driver-memory`).
-/// [`join`](Dataset::join), [`left_outer_join`](Dataset::left_outer_join) and [`subtract_by_key`](Dataset::subtract_by_key) do the same on their
-/// own where it is known that the other side is small.
+/// [`join`](Dataset::join) and some of its kin do the same on their own where it is known that a side is small.
 ///
 /// # Errors
 ///

@@ -122,42 +122,25 @@ where
     Q: Plan<Item = (K, W)>,
     J: Kind<V, W>,
 {
+    /// Into as many partitions as are found to be right, if `may_choose`: a side is broadcast then if that seems to be.
     pub(crate) fn new(
         ctx: &Context,
         name: &'static str,
         left: &Rc<P>,
         right: &Rc<Q>,
         partitioning: Partitioning,
-    ) -> Self {
-        Joined::with(ctx, name, left, right, partitioning, None)
-    }
-
-    /// As `new`, into as many partitions as are found to be right; broadcasts a side if that seems to be.
-    pub(crate) fn choosing(
-        ctx: &Context,
-        name: &'static str,
-        left: &Rc<P>,
-        right: &Rc<Q>,
-        partitioning: Partitioning,
+        may_choose: bool,
     ) -> Self {
         let to = Some(&partitioning);
         // Then at most the small side is shuffled.
         let is_in_place = left.partitioning().as_ref() == to || right.partitioning().as_ref() == to;
-        let chosen = if is_in_place { None } else { Chosen::of::<J>(ctx, left, right) };
+        let chosen = match may_choose && !is_in_place {
+            true => Chosen::of::<J>(ctx, left, right),
+            false => None,
+        };
         // A shuffle, if there must be one after all, makes as many partitions: others may have counted them.
         let partitioning =
             chosen.as_ref().map_or(partitioning, |chosen| Partitioning::hash(chosen.partitions()));
-        Joined::with(ctx, name, left, right, partitioning, chosen)
-    }
-
-    fn with(
-        ctx: &Context,
-        name: &'static str,
-        left: &Rc<P>,
-        right: &Rc<Q>,
-        partitioning: Partitioning,
-        chosen: Option<Chosen<P, Q>>,
-    ) -> Self {
         let right = match J::IS_KEYS {
             true => Side::of_keys(ctx, name, right, &partitioning),
             false => Side::of_pairs(ctx, name, right, &partitioning),

@@ -36,7 +36,7 @@ use crate::table::Key;
 /// Of the other side at least four times as much must be known, or nothing; it must have no fewer partitions than the context's default;
 /// and neither may lie in place. It can't be a side whose pairs come out without a partner. What comes out has the other side's partitions,
 /// and it isn't known where its keys lie. A side that turns out to be much larger than it seemed is shuffled after all, into as many
-/// partitions.
+/// partitions; what was computed of it by then is computed again, so its closures run twice.
 #[allow(clippy::type_complexity, reason = "what comes out is best read where it is returned")]
 impl<K: Key, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
     /// How this dataset and another one are brought together.
@@ -105,10 +105,7 @@ impl<K: Key + Clone, V: Record + Clone, P: Plan<Item = (K, V)>> Dataset<(K, V), 
     ) -> Dataset<(K, J::Out), Joined<P, Q, J>> {
         let (ctx, right) = (&self.ctx, &other.plan);
         let to = self.meet(other, partitions);
-        self.then(|left| match partitions {
-            Some(_) => Joined::new(ctx, name, &left, right, to),
-            None => Joined::choosing(ctx, name, &left, right, to),
-        })
+        self.then(|left| Joined::new(ctx, name, &left, right, to, partitions.is_none()))
     }
 
     /// Each pair of values that a key has in both datasets. Shuffles what doesn't lie in place already, or broadcasts a small side; tasks hold

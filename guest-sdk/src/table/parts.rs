@@ -91,7 +91,6 @@ impl Writing {
 }
 
 /// The blocks of a part. Its memory is given back when it is dropped.
-#[derive(Default)]
 pub(crate) struct Part {
     /// All of it, if it is small.
     buffer: Vec<u8>,

@@ -508,7 +508,7 @@ impl Core {
     }
 
     fn name(&self, stage: StageId) -> String {
-        name_in(&self.stages, stage)
+        self.stages.get(&stage).map(|s| s.name.clone()).unwrap_or_default()
     }
 
     fn end(&mut self, job: JobId, over: Over) -> bool {
@@ -546,8 +546,4 @@ impl Core {
         queue.push(task.partition, made);
         was_empty || queue.is_full()
     }
-}
-
-fn name_in(stages: &HashMap<StageId, Stage>, stage: StageId) -> String {
-    stages.get(&stage).map(|s| s.name.clone()).unwrap_or_default()
 }

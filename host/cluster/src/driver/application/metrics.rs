@@ -13,6 +13,8 @@ use crate::protocol;
 
 /// Tasks' memory is told apart in steps of a page of WebAssembly.
 const STEP: u64 = 64 << 10;
+/// No guest takes more: whatever executors say, a stage keeps no more numbers than this.
+const MAX_STEPS: u64 = (8 << 30) / STEP;
 
 /// What was done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,10 +127,8 @@ impl Metrics {
         }
         let Some(name) = name else { return };
         let stage = self.stage(task.stage);
-        *stage
-            .guests
-            .entry(u32::try_from(guest.div_ceil(STEP)).unwrap_or(u32::MAX))
-            .or_default() += 1;
+        let steps = guest.div_ceil(STEP).min(MAX_STEPS) as u32;
+        *stage.guests.entry(steps).or_default() += 1;
         stage.most = stage.most.max(guest);
         stage.shuffled = stage.shuffled.saturating_add(shuffled);
         stage.spilled = stage.spilled.saturating_add(metrics.bytes_spilled);
@@ -266,6 +266,18 @@ mod tests {
         assert_eq!(metrics.take(StageId(2)), None);
         assert_eq!(metrics.take(StageId(7)), None);
         assert_eq!(metrics.take(StageId(1)).map(|took| took.guest_median), Some(MIB));
+    }
+
+    #[test]
+    fn a_stage_keeps_few_numbers_whatever_executors_say() {
+        let mut metrics = Metrics::default();
+        for n in 0..100 {
+            let took = took(u64::MAX - n * STEP, u64::MAX);
+            metrics.ended(task(1, 0), &Outcome::Succeeded, &took, Some("huge"));
+            let took = self::took((8 << 30) + n * STEP, 0);
+            metrics.ended(task(1, 1), &Outcome::Succeeded, &took, Some("large"));
+        }
+        assert_eq!(metrics.stages[0].1.guests.len(), 1);
     }
 
     #[test]
