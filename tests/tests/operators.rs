@@ -51,8 +51,8 @@ fn operators_agree_with_plain_programs() {
 fn operators_agree_with_plain_programs_where_they_spill() {
     let (place, seed) = (Place::new(), Chance::seed());
     println!("SEED={seed}");
-    let run = agree(&place, seed, 400_000, |run| {
-        let run = run.flags(["--master=local[2]", "--executor-memory=48m"]);
+    let run = agree(&place, seed, 600_000, |run| {
+        let run = run.flags(["--master=local[2]", "--executor-memory=28m"]);
         run.conf("ingle.local.oversubscribe", "true").conf("ingle.default.parallelism", "2")
     });
     assert_ne!(run.summary(" spilled"), "0 B", "\n{run}");

@@ -1,4 +1,4 @@
-//! Reading one partition of a shuffle, from this worker's files and from other workers, in the order of the map tasks.
+//! Reading one partition of a shuffle, from files here and from other workers, in the order of the map tasks.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use ingle_core::ids::StageId;
 use ingle_core::memory::{Account, MemoryUse, Reservation};
 
-use crate::block_reader::BlockReader;
 use crate::error::{Error, Result};
 use crate::packer::Shared;
 use crate::shuffle_dir::{MapFile, RemoteBlock, ShuffleDir};
@@ -51,14 +50,7 @@ pub trait RemoteBlocks: Send {
 }
 
 /// The blocks of one partition.
-pub struct ShuffleReader(Inner);
-
-enum Inner {
-    Memory(BlockReader),
-    Files(Box<Files>),
-}
-
-struct Files {
+pub struct ShuffleReader {
     shared: Arc<Shared>,
     dir: ShuffleDir,
     stage: StageId,
@@ -82,10 +74,6 @@ struct Remote {
 }
 
 impl ShuffleReader {
-    pub(crate) fn of_memory(reader: BlockReader) -> Self {
-        Self(Inner::Memory(reader))
-    }
-
     pub(crate) fn open(
         shared: Arc<Shared>,
         dir: ShuffleDir,
@@ -94,7 +82,7 @@ impl ShuffleReader {
         partition: u32,
         fetch: Option<&dyn Fetch>,
     ) -> Result<Self> {
-        let charge = shared.pool.reserve(MemoryUse::Input, size_of::<Files>() as u64)?;
+        let charge = shared.pool.reserve(MemoryUse::Input, size_of::<Self>() as u64)?;
         let mut by_worker: Vec<Vec<(u32, u32)>> = Vec::new();
         for output in outputs.iter() {
             if let Place::At(worker) = output.place {
@@ -115,7 +103,7 @@ impl ShuffleReader {
                 }
             });
         }
-        Ok(Self(Inner::Files(Box::new(Files {
+        Ok(Self {
             shared,
             dir,
             stage,
@@ -127,31 +115,17 @@ impl ShuffleReader {
             block: None,
             buffer: Vec::new(),
             charge,
-        }))))
+        })
     }
 
     /// What it holds is counted on an account.
-    pub fn on(self, account: &Arc<Account>) -> Self {
-        Self(match self.0 {
-            Inner::Memory(reader) => Inner::Memory(reader.on(account)),
-            Inner::Files(mut files) => {
-                files.charge.count_on(account);
-                Inner::Files(files)
-            }
-        })
+    pub fn on(mut self, account: &Arc<Account>) -> Self {
+        self.charge.count_on(account);
+        self
     }
 
     /// The next block; none at the end.
     pub fn next_block(&mut self) -> Result<Option<&[u8]>> {
-        match &mut self.0 {
-            Inner::Memory(reader) => reader.next_block(),
-            Inner::Files(files) => files.next_block(),
-        }
-    }
-}
-
-impl Files {
-    fn next_block(&mut self) -> Result<Option<&[u8]>> {
         self.block = None;
         let block = loop {
             if self.file.is_none() && self.next == self.outputs.len() {

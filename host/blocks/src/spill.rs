@@ -46,9 +46,13 @@ impl SpillFolder {
         Ok(Arc::new(Self { folder, files: AtomicU64::new(0), _lock: lock }))
     }
 
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Removes the folder with all that is in it, whoever still holds it.
     pub fn remove(&self) {
-        let folder = self.folder.path();
+        let folder = self.path();
         match fs::remove_dir_all(folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 tracing::warn!(%error, folder = %folder.display(), "spilled blocks could not be removed");
@@ -96,7 +100,7 @@ pub(crate) struct SpillFile {
 impl SpillFile {
     pub fn new(folder: &Arc<SpillFolder>) -> Arc<Self> {
         let number = folder.files.fetch_add(1, Ordering::Relaxed);
-        let path = folder.folder.path().join(format!("{number:08}"));
+        let path = folder.path().join(format!("{number:08}"));
         Arc::new(Self {
             folder: folder.clone(),
             path,
@@ -142,7 +146,7 @@ impl Drop for SpillFile {
         if *self.end.get_mut() > 0
             && let Err(error) = fs::remove_file(&self.path)
         {
-            let folder = self.folder.folder.path();
+            let folder = self.folder.path();
             tracing::debug!(%error, file = %self.path.display(), "left to the removal of {}", folder.display());
         }
     }
@@ -171,12 +175,12 @@ mod tests {
         let link = parent.path().join("ingle-spill-link");
         std::os::unix::fs::symlink("precious", &link).unwrap();
         let lives = SpillFolder::new(parent.path()).unwrap();
-        for folder in [&made[0], &made[2], &made[3], &lives.folder.path().to_owned()] {
+        for folder in [&made[0], &made[2], &made[3], &lives.path().to_owned()] {
             make_old(folder);
         }
         let next = SpillFolder::new(parent.path()).unwrap();
         assert!(!made[0].exists());
         assert!(made[1..].iter().all(|folder| folder.join("00000001").exists()));
-        assert!(lives.folder.path().exists() && next.folder.path().exists() && link.exists());
+        assert!(lives.path().exists() && next.path().exists() && link.exists());
     }
 }

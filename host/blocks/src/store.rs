@@ -4,19 +4,17 @@
 //! lock is held while memory is reserved. `evict` itself takes the queue's lock, then, without it, one segment's; under
 //! neither does anyone reserve or take another.
 
-use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ingle_core::ids::StageId;
 use ingle_core::memory::{Account, Evict, MemoryPool, MemoryUse};
-use parking_lot::RwLock;
 
 use crate::block_reader::BlockReader;
 use crate::cache::Caches;
 use crate::error::{Error, Result};
-use crate::packer::{Keep, Packer, Segments, Shared};
+use crate::packer::{Keep, Packer, Shared};
 use crate::runs::{ResultBuffer, RunSet};
 use crate::shuffle_dir::{Compression, MAX_BLOCK, ShuffleDir};
 use crate::shuffle_reader::{Fetch, MapOutput, ShuffleReader};
@@ -33,36 +31,39 @@ pub struct StoreStats {
     pub read: u64,
 }
 
-/// Committed output of a stage's tasks, by task and attempt.
-type Outputs = BTreeMap<(u32, u32), Segments>;
-
 /// The store. Clones share it.
 #[derive(Clone)]
 pub struct BlockStore {
     shared: Arc<Shared>,
-    shuffles: Arc<RwLock<HashMap<StageId, Outputs>>>,
-    /// Where shuffle output goes that is the worker's.
-    dir: Option<(ShuffleDir, Compression)>,
+    /// Where committed shuffle output is, and how it is compressed.
+    dir: ShuffleDir,
+    compression: Compression,
     pub(crate) caches: Arc<Caches>,
 }
 
 impl BlockStore {
-    /// A store that charges `pool` and spills to a private folder in `spill_parent`, which exists.
-    pub fn new(pool: MemoryPool, spill_parent: &Path) -> Result<Self> {
-        let shared = Arc::new(Shared::new(pool.clone(), SpillFolder::new(spill_parent)?));
-        let evict: Arc<dyn Evict> = shared.clone();
-        pool.register(Arc::downgrade(&evict));
-        Ok(Self { shared, shuffles: Arc::default(), dir: None, caches: Arc::default() })
+    /// A store that charges `pool`, with a private folder in `parent`, which exists, for shuffle output and what is spilled.
+    pub fn new(pool: MemoryPool, parent: &Path) -> Result<Self> {
+        let folder = SpillFolder::new(parent)?;
+        let dir = ShuffleDir::create(&folder.path().join("shuffle"))?;
+        Ok(Self::of(pool, folder, dir))
     }
 
-    /// As [`BlockStore::new`], with shuffle output in files that outlive the store.
-    pub fn with_shuffle_dir(
-        pool: MemoryPool,
-        spill_parent: &Path,
-        dir: ShuffleDir,
-        compression: Compression,
-    ) -> Result<Self> {
-        Ok(Self { dir: Some((dir, compression)), ..Self::new(pool, spill_parent)? })
+    /// As [`BlockStore::new`], with shuffle output in a folder that outlives the store.
+    pub fn with_shuffle_dir(pool: MemoryPool, parent: &Path, dir: ShuffleDir) -> Result<Self> {
+        Ok(Self::of(pool, SpillFolder::new(parent)?, dir))
+    }
+
+    /// Compresses shuffle output from now on.
+    pub fn compressed(self, compression: Compression) -> Self {
+        Self { compression, ..self }
+    }
+
+    fn of(pool: MemoryPool, folder: Arc<SpillFolder>, dir: ShuffleDir) -> Self {
+        let shared = Arc::new(Shared::new(pool.clone(), folder));
+        let evict: Arc<dyn Evict> = shared.clone();
+        pool.register(Arc::downgrade(&evict));
+        Self { shared, dir, compression: Compression::None, caches: Arc::default() }
     }
 
     /// What the store charges.
@@ -94,28 +95,13 @@ impl BlockStore {
         partition: u32,
         fetch: Option<&dyn Fetch>,
     ) -> Result<ShuffleReader> {
-        if let Some((dir, _)) = &self.dir {
-            let shared = self.shared.clone();
-            return ShuffleReader::open(shared, dir.clone(), stage, outputs, partition, fetch);
-        }
-        let charge = BlockReader::reserve(&self.shared, outputs.len())?;
-        let shuffles = self.shuffles.read();
-        let found = outputs.iter().map(|&MapOutput { map, attempt, .. }| {
-            let output = shuffles.get(&stage).and_then(|outputs| outputs.get(&(map, attempt)));
-            output.cloned().ok_or(Error::MissingOutput { stage, map, attempt, whole: false })
-        });
-        let found = found.collect::<Result<_>>()?;
-        Ok(ShuffleReader::of_memory(BlockReader::new(&self.shared, partition, found, charge)))
+        let (shared, dir) = (self.shared.clone(), self.dir.clone());
+        ShuffleReader::open(shared, dir, stage, outputs, partition, fetch)
     }
 
-    /// Forgets a stage's shuffle output. Those who read it now may go on.
+    /// Forgets a stage's shuffle output. What is open is read to its end.
     pub fn drop_stage(&self, stage: StageId) {
-        if let Some((dir, _)) = &self.dir {
-            dir.drop_stage(stage);
-        }
-        // The lock goes before the output does: that removes files.
-        let dropped = self.shuffles.write().remove(&stage);
-        drop(dropped);
+        self.dir.drop_stage(stage);
     }
 
     /// The temporary runs of one attempt of a task.
@@ -174,32 +160,25 @@ impl TaskOutput {
         self.packer.push(partition, block)
     }
 
-    /// Makes the output readable, all at once.
+    /// Writes the output to its file, from which it is read.
     pub fn commit(self) -> Result<()> {
         let Self { packer, store, stage, map, attempt, partitions } = self;
         let (bytes, charge) = (packer.bytes(), packer.charge());
         let segments = packer.finish()?.unwrap_or_default();
-        if let Some((dir, compression)) = &store.dir {
-            let mut file = dir.write(stage, map, attempt, partitions, *compression, charge)?;
-            if bytes > 0 {
-                for partition in 0..partitions {
-                    let charge = BlockReader::reserve(&store.shared, 1)?;
-                    let output = vec![segments.clone()];
-                    let mut blocks = BlockReader::new(&store.shared, partition, output, charge);
-                    file.begin(partition)?;
-                    while let Some(block) = blocks.next_block()? {
-                        file.push(block)?;
-                    }
+        let mut file =
+            store.dir.write(stage, map, attempt, partitions, store.compression, charge)?;
+        if bytes > 0 {
+            for partition in 0..partitions {
+                let charge = BlockReader::reserve(&store.shared, 1)?;
+                let output = vec![segments.clone()];
+                let mut blocks = BlockReader::new(&store.shared, partition, output, charge);
+                file.begin(partition)?;
+                while let Some(block) = blocks.next_block()? {
+                    file.push(block)?;
                 }
             }
-            file.commit()?;
-        } else {
-            let mut shuffles = store.shuffles.write();
-            let before = shuffles.entry(stage).or_default().insert((map, attempt), segments);
-            // Not under the lock: that removes files.
-            drop(shuffles);
-            drop(before);
         }
+        file.commit()?;
         store.shared.written.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }

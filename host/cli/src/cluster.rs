@@ -119,17 +119,6 @@ impl Asked {
                 Failure::usage(format!("{} is `{text}`; it is a port", settings::DRIVER_PORT))
             })?,
         };
-        let compression = match settings.get(settings::COMPRESSION) {
-            None | Some("lz4") => Compression::Lz4,
-            Some("none") => Compression::None,
-            Some("zstd") => Compression::Zstd,
-            Some(other) => {
-                return Err(Failure::usage(format!(
-                    "{} is `{other}`; it is none, lz4 or zstd",
-                    settings::COMPRESSION
-                )));
-            }
-        };
         settings.check_for_job()?;
         Ok(Self {
             name: settings.get(settings::NAME).unwrap_or(stem).to_owned(),
@@ -142,7 +131,7 @@ impl Asked {
             driver_host: settings.get(settings::DRIVER_HOST).unwrap_or("127.0.0.1").to_owned(),
             driver_port: port,
             spread_out: settings.switch(settings::SPREAD_OUT, true)?,
-            compression,
+            compression: settings.compression()?,
             policy: policy(settings)?,
             dynamic: dynamic(settings)?,
             reuse: settings.switch(settings::REUSE, true)?,

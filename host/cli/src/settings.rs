@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ingle_cluster::Compression;
 use ingle_core::size::ByteSize;
 
 use crate::exit::Failure;
@@ -89,10 +90,7 @@ const KNOWN: &[(&str, &str)] = &[
     (DYNAMIC_MAX, "how many there are at most [default: no bound]"),
     (DYNAMIC_INITIAL, "how many there are at first [default: 0]"),
     (DYNAMIC_IDLE, "after how many idle seconds one goes [default: 60]"),
-    (
-        COMPRESSION,
-        "how shuffle output is compressed on a cluster: none, lz4 or zstd [default: lz4]",
-    ),
+    (COMPRESSION, "how shuffle output is compressed: none, lz4 or zstd [default: lz4]"),
     (PARALLELISM, "partitions of wide operators where a job doesn't say [default: the task slots]"),
     (
         BROADCAST,
@@ -124,7 +122,7 @@ const KNOWN: &[(&str, &str)] = &[
     ),
     (
         LOCAL_DIR,
-        "where a folder for spilled blocks is made [default: the system's folder for temporary files]",
+        "where a folder for shuffle output and spilled blocks is made [default: the system's folder for temporary files]",
     ),
     (CACHE_DIR, "where compiled jobs are kept [default: ~/.cache/ingle/code]"),
     (
@@ -199,6 +197,18 @@ impl Settings {
             Some("true") => Ok(true),
             Some("false") => Ok(false),
             Some(other) => Err(Failure::usage(format!("{key} is `{other}`; it is true or false"))),
+        }
+    }
+
+    /// How shuffle output is compressed.
+    pub fn compression(&self) -> Result<Compression, Failure> {
+        match self.get(COMPRESSION) {
+            None | Some("lz4") => Ok(Compression::Lz4),
+            Some("none") => Ok(Compression::None),
+            Some("zstd") => Ok(Compression::Zstd),
+            Some(other) => {
+                Err(Failure::usage(format!("{COMPRESSION} is `{other}`; it is none, lz4 or zstd")))
+            }
         }
     }
 

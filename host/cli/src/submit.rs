@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ingle_cluster::{Access, Local, LocalOptions, Note, Remote};
+use ingle_cluster::{Access, Compression, Local, LocalOptions, Note, Remote};
 use ingle_core::size::ByteSize;
 use ingle_sandbox::{CodeCache, Finished, GuestFailure};
 use tokio::runtime::Runtime;
@@ -37,6 +37,7 @@ struct Plan {
     driver_memory: ByteSize,
     max_attempts: u32,
     reuse: bool,
+    compression: Compression,
     spill_parent: PathBuf,
     cache: Option<PathBuf>,
     settings: Settings,
@@ -69,6 +70,7 @@ impl Plan {
             driver_memory,
             max_attempts: settings.count(settings::MAX_FAILURES)?.unwrap_or(4),
             reuse: settings.switch(settings::REUSE, true)?,
+            compression: settings.compression()?,
             spill_parent: settings
                 .get(settings::LOCAL_DIR)
                 .map_or_else(std::env::temp_dir, PathBuf::from),
@@ -216,6 +218,7 @@ fn start(
         max_attempts: plan.max_attempts,
         reuse: plan.reuse,
         settings: plan.settings.into_map(),
+        compression: plan.compression,
         spill_parent: plan.spill_parent,
         grants: access.grants,
         capabilities: access.capabilities,

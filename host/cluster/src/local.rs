@@ -11,12 +11,14 @@ use ingle_core::ids::{ExecutorId, JobId, WorkerId};
 use ingle_core::memory::MemoryPool;
 use ingle_core::scheduler::{Policy, StageProgress};
 use ingle_core::size::ByteSize;
+use ingle_proto::v1;
 use ingle_sandbox::{Capabilities, Finished, GuestFailure, Job, LogSink, Stream};
 
 use crate::driver::{
     Application, Counts, Driver, LargestTask, Note, Opened, Parallelism, PeakMemory, Reports,
 };
 use crate::executor::{ExecutorOptions, Slots};
+use crate::protocol;
 
 /// The one executor of local mode.
 const EXECUTOR: ExecutorId = ExecutorId(0);
@@ -35,7 +37,9 @@ pub struct LocalOptions {
     pub reuse: bool,
     /// What the driver reads by `ctx.setting`.
     pub settings: BTreeMap<String, String>,
-    /// Where a private folder for spilled blocks is made.
+    /// How shuffle output is compressed.
+    pub compression: v1::Compression,
+    /// Where a private folder for shuffle output and spilled blocks is made.
     pub spill_parent: PathBuf,
     /// What the job may read and write through its host.
     pub grants: Arc<Grants>,
@@ -93,9 +97,12 @@ impl Local {
     pub fn start(job: Job, options: LocalOptions) -> Result<Self, StartError> {
         let executor_pool = MemoryPool::new(options.executor_memory);
         let driver_pool = MemoryPool::new(options.driver_memory);
-        let store = BlockStore::new(executor_pool.clone(), &options.spill_parent)?;
+        let store = BlockStore::new(executor_pool.clone(), &options.spill_parent)?
+            .compressed(protocol::shuffle_compression(options.compression));
         let opened = Arc::new(Opened::new(options.grants, driver_pool.clone()));
-        let policy = Policy { max_attempts: options.max_attempts, ..Policy::default() };
+        // What no other executor does better, such as to write to a full disk, is tried no oftener than what a task does wrong.
+        let max_attempts = options.max_attempts;
+        let policy = Policy { max_attempts, max_interruptions: max_attempts, ..Policy::default() };
         let application =
             Arc::new(Application::new(policy, opened.clone(), driver_pool.clone(), options.notes));
         let reports: Weak<dyn Reports> = Arc::downgrade(&application) as Weak<dyn Reports>;

@@ -3,13 +3,24 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ingle_blocks::{FileCompression, Framing, Parts, Source, SourceParts, StorageLevel};
+use ingle_blocks::{
+    Compression, FileCompression, Framing, Parts, Source, SourceParts, StorageLevel,
+};
 use ingle_core::ids::{CacheId, ExecutorId, JobId, SourceId, StageId, TaskId, WorkerId};
 use ingle_core::memory::{Charged, MemoryPool, MemoryUse, Usage};
 use ingle_core::scheduler::{Outcome, TaskEnd, TaskFailure, TaskLaunch};
 use ingle_proto::v1;
 
 use crate::driver::OutputPlace;
+
+/// How shuffle output is compressed.
+pub fn shuffle_compression(message: v1::Compression) -> Compression {
+    match message {
+        v1::Compression::None => Compression::None,
+        v1::Compression::Lz4 => Compression::Lz4,
+        v1::Compression::Zstd => Compression::Zstd,
+    }
+}
 
 /// A peer's message that means nothing.
 #[derive(Debug, thiserror::Error)]

