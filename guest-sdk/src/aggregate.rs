@@ -122,8 +122,11 @@ impl<K: Key, C: Record> Aggregated<K, C> {
         let merge: Merge<C> = Rc::new(move |first, second| merges.merge(first, second));
         // A function's partitioning is only taken over from the parent, which then lies in place: what is shuffled goes by hash.
         let side = Rc::new(match A::BEFORE_SHUFFLE {
-            true => Side::new(ctx, name, parent, &partitioning, aggregating(Rc::clone(&by))),
-            false => Side::of_pairs(ctx, name, parent, &partitioning),
+            true => {
+                let write = aggregating(Rc::clone(&by));
+                Side::new(ctx, name, parent, &partitioning, false, write)
+            }
+            false => Side::of_pairs(ctx, name, parent, &partitioning, false),
         });
         let (for_lineage, for_prepare) = (Rc::clone(&side), Rc::clone(&side));
         let joins = Rc::clone(&merge);
@@ -167,7 +170,7 @@ where
     A: Aggregator<V>,
 {
     move |parent, task, writer| {
-        let records = parent.compute(task.context().partition as usize, Rc::clone(task));
+        let records = parent.compute(task.partition(), Rc::clone(task));
         let (mut table, mut room): (Table<K, A::Sum>, _) = (Table::new(), Room::new(task));
         let mut waiting = Waiting::new(&room);
         records.for_each(|(key, value)| {

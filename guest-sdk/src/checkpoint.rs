@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use anyhow::Context as _;
 
-use crate::actions::{Compression, JobHandle};
+use crate::actions::{Compression, JobHandle, Tasks};
 use crate::codec::{self, Cursor, Record};
 use crate::context::Context;
 use crate::dataset::Dataset;
@@ -70,26 +70,31 @@ impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
             ));
         };
         let spec = OutputSpec { path: &path, extension: "", compression: Compression::None };
-        let stored = self.save("checkpoint", spec, |plan, partition, task, emitter| {
-            let mut frame = Vec::new();
-            let mut emit = |frame: &mut Vec<u8>| {
-                let length =
-                    done(u32::try_from(frame.len()).map_err(|_| "a record of 4 GiB or more"));
-                emitter.buffer().extend_from_slice(&length.to_le_bytes());
-                emitter.buffer().extend_from_slice(frame);
-                emitter.flush_if_full();
-                frame.clear();
-            };
-            plan.compute(partition, Rc::clone(task)).for_each(|record| {
-                done(codec::encode(&record, &mut frame));
-                if frame.len() >= BLOCK {
+        let stored = self.save(
+            "checkpoint",
+            spec,
+            Tasks::Partitions(0..partitions),
+            |plan, partition, task, emitter| {
+                let mut frame = Vec::new();
+                let mut emit = |frame: &mut Vec<u8>| {
+                    let length =
+                        done(u32::try_from(frame.len()).map_err(|_| "a record of 4 GiB or more"));
+                    emitter.buffer().extend_from_slice(&length.to_le_bytes());
+                    emitter.buffer().extend_from_slice(frame);
+                    emitter.flush_if_full();
+                    frame.clear();
+                };
+                plan.compute(partition, Rc::clone(task)).for_each(|record| {
+                    done(codec::encode(&record, &mut frame));
+                    if frame.len() >= BLOCK {
+                        emit(&mut frame);
+                    }
+                });
+                if !frame.is_empty() {
                     emit(&mut frame);
                 }
-            });
-            if !frame.is_empty() {
-                emit(&mut frame);
-            }
-        });
+            },
+        );
         let stored = stored.and_then(JobHandle::wait);
         stored.with_context(|| {
             format!("a checkpoint under {dir}, where each has another name each time")

@@ -17,6 +17,7 @@ use crate::host;
 use crate::join;
 #[cfg(feature = "parquet")]
 use crate::parquet::{ParquetFile, Predicate};
+use crate::skew;
 use crate::sources::{CsvFile, JsonLines, Parallelized, RangeOf, TextFile, WholeFiles};
 use crate::tasks::{self, TaskResults};
 
@@ -30,6 +31,7 @@ struct Shared {
     numbers: Cell<u32>,
     parallelism: usize,
     broadcast_threshold: u64,
+    skew_threshold: u64,
     ledger: Ledger,
     checkpoints: RefCell<Option<Checkpoints>>,
 }
@@ -52,6 +54,7 @@ impl Context {
             numbers: Cell::new(0),
             parallelism: parallelism.max(1),
             broadcast_threshold: join::threshold()?,
+            skew_threshold: skew::threshold()?,
             ledger: Ledger::default(),
             checkpoints: RefCell::default(),
         };
@@ -170,6 +173,11 @@ impl Context {
     /// Up to how many bytes a side of a join is broadcast though nobody asked for it.
     pub(crate) fn broadcast_threshold(&self) -> u64 {
         self.shared.broadcast_threshold
+    }
+
+    /// From how many bytes on a partition of a join may be computed in pieces.
+    pub(crate) fn skew_threshold(&self) -> u64 {
+        self.shared.skew_threshold
     }
 
     /// A dataset of the driver's own values, cut into partitions of about the same size. Tasks find them in the driver's image, and clone

@@ -83,7 +83,7 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         &self.ctx
     }
 
-    /// How many partitions it has: as many tasks compute it. Nothing runs.
+    /// How many partitions it has: as many tasks compute it, or a few more where they share large partitions of a join. Nothing runs.
     ///
     /// ```
     /// # use ingle::prelude::*;
@@ -327,7 +327,7 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         self.then(|parent| Zipped::new(parent, Rc::clone(&other.plan)))
     }
 
-    /// Pairs each record with its number, from 0, in the order of `collect`. Nothing is shuffled or held.
+    /// Pairs each record with its number, from 0, in the order of partitions. Nothing is shuffled or held.
     ///
     /// Where there are several partitions, the first action runs a job before that counts the records of all but the last one, so those are
     /// computed twice; [persist](Dataset::persist) what costs much to compute. The counts are kept with the dataset.

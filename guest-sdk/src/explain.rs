@@ -35,7 +35,8 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     pub fn explanation(&self) -> String {
         let mut stages = Stages::default();
         let lineage = Lineage::of(|lineage| self.plan.lineage(lineage));
-        stages.add("result", &lineage, self.num_partitions());
+        let tasks = self.plan.pieces().map_or(self.num_partitions(), |pieces| pieces.len());
+        stages.add("result", &lineage, tasks);
         stages.text
     }
 }

@@ -51,7 +51,9 @@ mod placed;
 mod plan;
 mod random;
 mod sets;
+mod settings;
 mod shuffle;
+mod skew;
 mod sort;
 mod sources;
 mod stage;
@@ -94,6 +96,7 @@ pub mod plans {
     pub use crate::persist::{Cached, Persisted};
     pub use crate::placed::PartitionedBy;
     pub use crate::shuffle::Exchanged;
+    pub use crate::skew::Pieces;
     pub use crate::sort::{Sorted, SortedWithin};
     pub use crate::sources::{CsvFile, JsonLines, Parallelized, RangeOf, TextFile, WholeFiles};
 }

@@ -121,7 +121,7 @@ pub struct PartitionedBy<P> {
 
 impl<K: Key, V: Record, P: Plan<Item = (K, V)>> PartitionedBy<P> {
     fn new(ctx: &Context, name: &'static str, parent: &Rc<P>, to: Partitioning) -> Self {
-        PartitionedBy { side: Side::of_pairs(ctx, name, parent, &to), partitioning: to }
+        PartitionedBy { side: Side::of_pairs(ctx, name, parent, &to, false), partitioning: to }
     }
 }
 

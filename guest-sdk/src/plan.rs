@@ -8,6 +8,7 @@ use crate::host::Cached;
 use crate::partitioning::Partitioning;
 use crate::persist::Persisted;
 use crate::shuffle::Dependency;
+use crate::skew::Pieces;
 use crate::task::TaskScope;
 
 /// How a dataset's partitions are computed.
@@ -43,6 +44,12 @@ pub trait Plan: 'static {
         None
     }
 
+    /// Which tasks compute its partitions, if several share one: known once it is prepared. Of a plan that computes each record by itself those
+    /// of the plan before it.
+    fn pieces(&self) -> Option<Pieces> {
+        None
+    }
+
     /// Whether the records of a partition come in the same order whenever they are computed. Not where they come out of a hash table: their
     /// order is another one if the task had to spill.
     fn is_ordered(&self) -> bool {
@@ -69,6 +76,14 @@ pub struct Lineage {
 }
 
 impl Lineage {
+    /// Walks the plan of a stage whose tasks compute its partitions, or pieces of them.
+    pub(crate) fn of_tasks<P: Plan>(&mut self, plan: &P) {
+        match plan.pieces() {
+            None => plan.lineage(self),
+            Some(_) => self.rearranged(|lineage| plan.lineage(lineage)),
+        }
+    }
+
     /// The lineage that `walk` tells.
     pub(crate) fn of(walk: impl FnOnce(&mut Lineage)) -> Lineage {
         let mut lineage = Lineage::default();
@@ -149,6 +164,7 @@ trait Erased<T> {
     fn prepare(&self, ctx: &Context) -> Result<()>;
     fn partitioning(&self) -> Option<Partitioning>;
     fn persisted(&self) -> Option<&Persisted>;
+    fn pieces(&self) -> Option<Pieces>;
     fn is_ordered(&self) -> bool;
     fn bytes_hint(&self) -> Option<u64>;
 }
@@ -180,6 +196,10 @@ impl<P: Plan> Erased<P::Item> for P {
 
     fn persisted(&self) -> Option<&Persisted> {
         Plan::persisted(self)
+    }
+
+    fn pieces(&self) -> Option<Pieces> {
+        Plan::pieces(self)
     }
 
     fn is_ordered(&self) -> bool {
@@ -220,6 +240,10 @@ impl<T: 'static> Plan for Boxed<T> {
 
     fn persisted(&self) -> Option<&Persisted> {
         self.0.persisted()
+    }
+
+    fn pieces(&self) -> Option<Pieces> {
+        self.0.pieces()
     }
 
     fn is_ordered(&self) -> bool {

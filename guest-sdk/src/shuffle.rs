@@ -5,11 +5,13 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
+use crate::accumulator::Accumulator;
 use crate::codec;
 use crate::context::Context;
 use crate::error::{Result, told};
 use crate::host::{self, Output, StageSpec};
 use crate::plan::{Lineage, Plan};
+use crate::skew::{self, Sizes};
 use crate::stage::{Body, Entry};
 use crate::task::{Records, TaskScope, done};
 
@@ -23,8 +25,11 @@ pub(crate) type Prepare = Box<dyn Fn(&Context) -> Result<()>>;
 pub struct Dependency {
     number: u32,
     name: &'static str,
-    tasks: usize,
+    /// How many there are: known once it is prepared.
+    tasks: Box<dyn Fn() -> usize>,
     partitions: usize,
+    /// What its tasks told of what they wrote, if they are to.
+    sizes: Option<Accumulator<Sizes>>,
     /// Into how many parts each partition is written, one after the other.
     slices: Rc<Cell<usize>>,
     lineage: Box<dyn Fn(&mut Lineage)>,
@@ -44,22 +49,54 @@ impl Dependency {
         partitions: usize,
         write: impl Fn(Rc<P>, &Rc<TaskScope>, &mut Writer) + 'static,
     ) -> Rc<Dependency> {
-        let (for_lineage, for_prepare, for_body) =
-            (Rc::clone(parent), Rc::clone(parent), Rc::clone(parent));
+        Dependency::of(ctx, name, parent, partitions, None, write)
+    }
+
+    /// As [`Dependency::new`]; its tasks tell how much they write to which partition.
+    pub(crate) fn measured<P: Plan>(
+        ctx: &Context,
+        name: &'static str,
+        parent: &Rc<P>,
+        partitions: usize,
+        write: impl Fn(Rc<P>, &Rc<TaskScope>, &mut Writer) + 'static,
+    ) -> Rc<Dependency> {
+        let sizes = ctx.accumulator("sizes of partitions", Sizes::default());
+        Dependency::of(ctx, name, parent, partitions, Some(sizes), write)
+    }
+
+    fn of<P: Plan>(
+        ctx: &Context,
+        name: &'static str,
+        parent: &Rc<P>,
+        partitions: usize,
+        sizes: Option<Accumulator<Sizes>>,
+        write: impl Fn(Rc<P>, &Rc<TaskScope>, &mut Writer) + 'static,
+    ) -> Rc<Dependency> {
+        let (for_lineage, for_prepare, for_tasks, for_body) =
+            (Rc::clone(parent), Rc::clone(parent), Rc::clone(parent), Rc::clone(parent));
         let slices = Rc::new(Cell::new(1));
-        let written = Rc::clone(&slices);
+        let (cut, told) = (Rc::clone(&slices), sizes.clone());
         Rc::new(Dependency {
             number: ctx.next_number(),
             name,
-            tasks: parent.partitions(),
+            tasks: Box::new(move || {
+                for_tasks.pieces().map_or_else(|| for_tasks.partitions(), |pieces| pieces.len())
+            }),
             partitions,
+            sizes,
             slices,
-            lineage: Box::new(move |lineage| for_lineage.lineage(lineage)),
+            lineage: Box::new(move |lineage| lineage.of_tasks(&*for_lineage)),
             prepare: Box::new(move |ctx| for_prepare.prepare(ctx)),
             body: Rc::new(move |task| {
-                let mut writer = Writer::new(partitions * written.get());
+                if let Some(pieces) = for_body.pieces() {
+                    task.computes(pieces.of_task(task.context().partition as usize));
+                }
+                let mut writer = Writer::new(partitions * cut.get());
                 write(Rc::clone(&for_body), task, &mut writer);
-                writer.finish();
+                let written = writer.finish();
+                if let Some(sizes) = &told {
+                    sizes.add(skew::told(task.context().partition, &written));
+                }
             }),
             prepared: Cell::new(false),
             entry: OnceCell::new(),
@@ -76,7 +113,12 @@ impl Dependency {
     }
 
     pub(crate) fn tasks(&self) -> usize {
-        self.tasks
+        (self.tasks)()
+    }
+
+    /// What is known of how large its partitions are.
+    pub(crate) fn sizes(&self) -> Sizes {
+        self.sizes.as_ref().map(Accumulator::value).unwrap_or_default()
     }
 
     pub(crate) fn partitions(&self) -> usize {
@@ -128,15 +170,19 @@ impl Dependency {
         Ok(())
     }
 
-    /// The blocks that were written for a partition, if that has one slice.
+    /// The blocks that were written for a partition, if that has one slice; of a piece those of its part.
     pub(crate) fn open(&self, partition: usize, task: &TaskScope) -> u32 {
         self.open_slice(partition, 0, task)
     }
 
     /// The blocks that were written for a slice of a partition.
     pub(crate) fn open_slice(&self, partition: usize, slice: usize, task: &TaskScope) -> u32 {
-        let written = partition * self.slices() + slice;
-        done(host::open_shuffle(task.stage_of(self.number), written as u32))
+        let written = (partition * self.slices() + slice) as u32;
+        let stage = task.stage_of(self.number);
+        done(match task.part_of(self.number) {
+            None => host::open_shuffle(stage, written),
+            Some(part) => host::open_shuffle_part(stage, written, part.first, part.tasks),
+        })
     }
 }
 
@@ -157,6 +203,8 @@ const BLOCK_SIZES: (usize, usize) = (4 << 10, 256 << 10);
 /// A task's output to a shuffle: a buffer for each partition.
 pub(crate) struct Writer {
     buffers: Vec<Vec<u8>>,
+    /// What the host has already.
+    written: Vec<u64>,
     block: usize,
 }
 
@@ -164,6 +212,7 @@ impl Writer {
     fn new(partitions: usize) -> Writer {
         Writer {
             buffers: vec![Vec::new(); partitions],
+            written: vec![0; partitions],
             block: (BUFFERS / partitions.max(1)).clamp(BLOCK_SIZES.0, BLOCK_SIZES.1),
         }
     }
@@ -198,16 +247,20 @@ impl Writer {
         encode(buffer);
         if buffer.len() >= self.block {
             host::write(partition as u32, buffer);
+            self.written[partition] += buffer.len() as u64;
             buffer.clear();
         }
     }
 
-    fn finish(self) {
+    /// Gives how much was written to each partition.
+    fn finish(mut self) -> Vec<u64> {
         for (partition, buffer) in
             self.buffers.iter().enumerate().filter(|(_, buffer)| !buffer.is_empty())
         {
             host::write(partition as u32, buffer);
+            self.written[partition] += buffer.len() as u64;
         }
+        self.written
     }
 }
 

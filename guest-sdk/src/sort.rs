@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
-use crate::actions::summaries;
+use crate::actions::{Tasks, summaries};
 use crate::codec::{self, Record};
 use crate::context::Context;
 use crate::error::Result;
@@ -51,12 +51,10 @@ impl<T: Record, K: Record + Ord> Sorted<T, K> {
         let dependency =
             Dependency::new(ctx, name, parent, partitions, move |parent, task, writer| {
                 let (bounds, last) = (known.get(), writer.partitions() - 1);
-                parent.compute(task.context().partition as usize, Rc::clone(task)).for_each(
-                    |record| {
-                        let range = bounds.map_or(0, |bounds| bounds.range(&keys(&record)));
-                        writer.push(if ascending { range } else { last - range }, &record);
-                    },
-                );
+                parent.compute(task.partition(), Rc::clone(task)).for_each(|record| {
+                    let range = bounds.map_or(0, |bounds| bounds.range(&keys(&record)));
+                    writer.push(if ascending { range } else { last - range }, &record);
+                });
             });
         let (sampled, keys, cut) = (Rc::clone(parent), Rc::clone(&key), Rc::clone(&dependency));
         let prepare_bounds = move |ctx: &Context| {
@@ -129,7 +127,7 @@ impl<K: Record + Ord> Sample<K> {
             });
             (count, keys)
         };
-        let parts = summaries(ctx, "sample of keys", plan, 0..plan.partitions(), sample)?.wait()?;
+        let parts = summaries(ctx, "sample of keys", plan, Tasks::Pieces, sample)?.wait()?;
         let (mut all, mut bytes) = (Vec::new(), 0.0);
         for (count, keys) in parts {
             // A key stands for as many records as its partition has for each of its samples.

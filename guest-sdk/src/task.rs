@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::codec::{self, Cursor, Record};
 use crate::host::{self, Placement};
+use crate::skew::{Part, Piece};
 
 /// Where the running task is: `TaskContext::get()` in any closure that runs in one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub struct TaskContext {
     pub job: u32,
     /// The stage.
     pub stage_id: u32,
-    /// The partition that is computed, from 0.
+    /// The partition that is computed, from 0. Several tasks may share one of a join ([`Dataset::join`](crate::Dataset::join)).
     pub partition: u32,
     /// 0 for the first try.
     pub attempt: u32,
@@ -79,6 +80,8 @@ pub struct TaskScope {
     floor: u64,
     /// The stages that stand behind this task's shuffle inputs, by the input's number in the driver.
     shuffles: Vec<(u32, u32)>,
+    /// What it computes.
+    piece: Cell<Piece>,
     /// Partitions of cached datasets that it stores, or has stored.
     storing: RefCell<BTreeSet<(u32, usize)>>,
     /// Native runs only: operators are to spill after this many records.
@@ -101,6 +104,7 @@ impl TaskScope {
             limit,
             floor: memory / FLOOR,
             shuffles,
+            piece: Cell::new(Piece::whole(partition as usize)),
             storing: RefCell::default(),
             spill_every: host::spill_every(),
             records: Cell::new(0),
@@ -131,9 +135,20 @@ impl TaskScope {
         self.context
     }
 
-    /// Says which partition of a dataset is computed, where a job computes only some: closures are told this one.
-    pub(crate) fn computes(&self, partition: usize) {
-        CURRENT.set(Some(TaskContext { partition: partition as u32, ..self.context }));
+    /// Says which partition of a dataset is computed, or which piece of one: closures are told this partition.
+    pub(crate) fn computes(&self, piece: Piece) {
+        self.piece.set(piece);
+        CURRENT.set(Some(TaskContext { partition: piece.partition as u32, ..self.context }));
+    }
+
+    /// The partition of the stage's dataset that is computed.
+    pub(crate) fn partition(&self) -> usize {
+        self.piece.get().partition
+    }
+
+    /// The part of a shuffle that this task is to read, if it computes a piece for which that is cut.
+    pub(crate) fn part_of(&self, shuffle: u32) -> Option<Part> {
+        self.piece.get().part.filter(|part| part.shuffle == shuffle)
     }
 
     /// Whether this is the first time that the task computes a partition of a cached dataset: only then it is to be stored.

@@ -36,7 +36,7 @@ impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
                 if !is_ordered {
                     return scatter(plan, task, writer);
                 }
-                let partition = task.context().partition as usize;
+                let partition = task.partition();
                 // Tasks begin in different places, or the first partition would get the most.
                 let mut next = partition % writer.partitions();
                 plan.compute(partition, Rc::clone(task)).for_each(|record| {
@@ -204,7 +204,7 @@ impl<K: Record + Ord + Clone, V: Record, P: Plan<Item = (K, V)>> Dataset<(K, V),
 /// dealt out in turn: the same one would go to another partition, and be lost or read twice by who has read the old output.
 fn scatter<T: Record, P: Plan<Item = T>>(plan: Rc<P>, task: &Rc<TaskScope>, writer: &mut Writer) {
     let mut bytes = Vec::new();
-    plan.compute(task.context().partition as usize, Rc::clone(task)).for_each(|record| {
+    plan.compute(task.partition(), Rc::clone(task)).for_each(|record| {
         bytes.clear();
         done(codec::encode(&record, &mut bytes));
         let to = table::place(&bytes, writer.partitions());

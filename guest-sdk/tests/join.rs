@@ -5,8 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use ingle::prelude::*;
 use proptest::prelude::*;
 
-/// The numbers of records after which operators spill; `0` stands for never.
-const SPILLS: [&str; 4] = ["0", "1", "3", "50"];
+/// Contexts whose operators spill after so many records (`0` stands for never), and whose tasks share partitions or not. The settings are
+/// those of the last one.
+fn contexts() -> impl Iterator<Item = Context> {
+    ["0", "1", "3", "50"].into_iter().flat_map(|every| {
+        ["0", "1b"].into_iter().map(move |skew| {
+            Context::local_with([
+                ("ingle.local.spill-every", every),
+                ("ingle.join.skew.threshold", skew),
+            ])
+        })
+    })
+}
 
 type Pairs<V> = Vec<(u8, V)>;
 
@@ -70,8 +80,7 @@ proptest! {
         parts in (1usize..4, 1usize..4, 1usize..6),
     ) {
         let model = model_join(&left, &right);
-        for every in SPILLS {
-            let ctx = Context::local_with([("ingle.local.spill-every", every)]);
+        for ctx in contexts() {
             let others = ctx.parallelize(right.clone(), parts.1);
             let joined = ctx.parallelize(left.clone(), parts.0).join_with_partitions(&others, parts.2);
             prop_assert_eq!(joined.num_partitions(), parts.2);
@@ -87,8 +96,7 @@ proptest! {
     ) {
         let firsts: BTreeMap<u8, i32> = left.iter().rev().copied().collect();
         let model = model_join(&firsts.clone().into_iter().collect(), &right);
-        for every in SPILLS {
-            let ctx = Context::local_with([("ingle.local.spill-every", every)]);
+        for ctx in contexts() {
             let once = ctx
                 .parallelize(left.clone(), 3)
                 .group_by_key_with_partitions(to)
@@ -121,8 +129,7 @@ proptest! {
                 (key, (lefts, rights))
             })
             .collect();
-        for every in SPILLS {
-            let ctx = Context::local_with([("ingle.local.spill-every", every)]);
+        for ctx in contexts() {
             let others = ctx.parallelize(right.clone(), 2);
             let both = ctx.parallelize(left.clone(), 3).cogroup_with_partitions(&others, to);
             // The native runner reads tasks' output in order, so values come in order too.
@@ -143,8 +150,7 @@ proptest! {
         let model = model_outer(&left, &right);
         let lefts = model_part(&model, |left, right| left.map(|left| (left, right)));
         let rights = model_part(&model, |left, right| right.map(|right| (left, right)));
-        for every in SPILLS {
-            let ctx = Context::local_with([("ingle.local.spill-every", every)]);
+        for ctx in contexts() {
             let others = ctx.parallelize(right.clone(), parts.1);
             let these = ctx.parallelize(left.clone(), parts.0);
             let joined = these.full_outer_join_with_partitions(&others, parts.2);
@@ -172,8 +178,7 @@ proptest! {
     ) {
         let keys: BTreeSet<u8> = right.iter().map(|pair| pair.0).collect();
         let model = sorted(left.iter().copied().filter(|(key, _)| !keys.contains(key)).collect());
-        for every in SPILLS {
-            let ctx = Context::local_with([("ingle.local.spill-every", every)]);
+        for ctx in contexts() {
             let others = ctx.parallelize(right.clone(), parts.1);
             let these = ctx.parallelize(left.clone(), parts.0);
             let rest = these.subtract_by_key_with_partitions(&others, parts.2);
@@ -215,8 +220,7 @@ fn a_join_holds_one_side_and_keeps_the_order_of_the_other() {
 
 #[test]
 fn keys_and_values_without_content_are_joined() {
-    for every in SPILLS {
-        let ctx = Context::local_with([("ingle.local.spill-every", every)]);
+    for ctx in contexts() {
         let nothings = ctx.range(0..3, 2).map(|_| ((), ()));
         assert_eq!(nothings.join(&nothings).collect().unwrap(), [((), ((), ())); 9]);
         let empty = nothings.filter(|_| false);

@@ -91,6 +91,10 @@ fn settings_that_do_nothing_are_refused() {
         &["--conf", "ingle.join.broadcast.threshold=10"],
         &["ingle.join.broadcast.threshold", "or 0", "10m for MiB"],
     );
+    refused(
+        &["--conf", "ingle.join.skew.threshold=large"],
+        &["ingle.join.skew.threshold", "`large`", "or 0"],
+    );
     refused(&["--no-such-flag"], &["--no-such-flag"]);
 }
 

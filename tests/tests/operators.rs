@@ -4,7 +4,7 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use ingle_tests::{Chance, Place, Rsubmit, Run};
+use ingle_tests::{Chance, Cluster, Place, Rsubmit, Run};
 
 /// What the job names, in its order.
 const OPERATORS: [&str; 12] = [
@@ -56,6 +56,46 @@ fn operators_agree_with_plain_programs_where_they_spill() {
         run.conf("ingle.local.oversubscribe", "true").conf("ingle.default.parallelism", "2")
     });
     assert_ne!(run.summary(" spilled"), "0 B", "\n{run}");
+}
+
+#[test]
+fn operators_agree_with_plain_programs_where_tasks_share_partitions() {
+    let (place, seed) = (Place::new(), Chance::seed());
+    println!("SEED={seed}");
+    for size in [1, 20, 1000] {
+        agree(&place, seed, size, |run| {
+            let run = run.flag("--master=local[2]").conf("ingle.join.skew.threshold", "1b");
+            run.conf("ingle.default.parallelism", "16")
+        });
+    }
+}
+
+/// How many tasks computed the 8 partitions of each of two joins.
+fn tasks(run: &Run) -> Vec<u32> {
+    let tasks = run.stdout.lines().map(|line| line.split(' ').next()?.parse().ok());
+    tasks.collect::<Option<Vec<u32>>>().unwrap_or_else(|| panic!("{run}"))
+}
+
+#[test]
+fn tasks_share_a_partition_that_is_much_larger_than_others() {
+    let place = Place::new();
+    for (threshold, records) in [("1k", "20000"), ("16m", "20000"), ("0", "20000")] {
+        let run = place.rsubmit("operators").flag("--master=local[2]");
+        let run = run.conf("ingle.join.skew.threshold", threshold).args(["shared", records]);
+        let run = run.run().succeeds();
+        // What six tasks wrote: in six parts, or not at all.
+        let expected = if threshold == "1k" { [13, 13] } else { [8, 8] };
+        assert_eq!(tasks(&run), expected, "{threshold}\n{run}");
+    }
+}
+
+#[test]
+fn tasks_on_several_workers_share_a_partition() {
+    let place = Place::new();
+    let cluster = Cluster::new(&place, 2, 1);
+    let run = cluster.rsubmit("operators").conf("ingle.join.skew.threshold", "1k");
+    let run = run.args(["shared", "20000"]).run().succeeds();
+    assert_eq!(tasks(&run), [13, 13], "\n{run}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
-use crate::actions::{Compression, sizes};
+use crate::actions::{Compression, Tasks, sizes};
 use crate::codec::Record;
 use crate::dataset::Dataset;
 use crate::error::Result;
@@ -91,7 +91,7 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     where
         T: Record,
     {
-        self.records("collect", 0..self.num_partitions(), None)
+        self.records("collect", Tasks::Pieces, None)
     }
 
     /// As [`Dataset::count`], without waiting for it.
@@ -104,7 +104,7 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn count_async(&self) -> Result<JobHandle<u64>> {
-        let sizes = sizes(&self.ctx, &self.plan, 0..self.num_partitions())?;
+        let sizes = sizes(&self.ctx, &self.plan, Tasks::Pieces)?;
         Ok(sizes.map(|sizes| sizes.into_iter().sum()))
     }
 
@@ -142,7 +142,9 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         T: Record,
     {
         let end = if n == 0 { next } else { self.num_partitions().min(4 * next + 1) };
-        Ok(self.records("take", next..end, Some(n))?.map(move |records| (records, end)))
+        Ok(self
+            .records("take", Tasks::Partitions(next..end), Some(n))?
+            .map(move |records| (records, end)))
     }
 
     /// As [`Dataset::reduce`], without waiting for it.
@@ -223,7 +225,7 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         f: impl Fn(Partition<T>) + 'static,
     ) -> Result<JobHandle<()>> {
         let call = move |plan: Rc<P>, partition, task| f(Box::new(plan.compute(partition, task)));
-        Ok(self.summaries("for_each_partition", call)?.map(drop))
+        Ok(self.summaries_of_partitions("for_each_partition", call)?.map(drop))
     }
 
     /// As [`Dataset::save_as_text_file`], without waiting for it. Nothing shows in the folder before the handle was waited for; dropped

@@ -24,94 +24,130 @@ use crate::host::Output;
 use crate::job::Job;
 use crate::narrow::Partition;
 use crate::plan::{Lineage, Plan};
+use crate::skew::{Piece, Pieces};
 use crate::table::Key;
 use crate::task::{Emitter, TaskScope};
 
-/// Starts a job over some partitions of a plan. `body` computes one and emits its result.
+/// What an action's tasks compute.
+#[derive(Clone, Debug)]
+pub(crate) enum Tasks {
+    /// A partition each.
+    Partitions(Range<usize>),
+    /// All partitions, or pieces of such as are shared: for actions to which it doesn't matter where a partition ends.
+    Pieces,
+}
+
+impl Tasks {
+    fn are_none<P: Plan>(&self, plan: &P) -> bool {
+        match self {
+            Tasks::Partitions(partitions) => partitions.is_empty(),
+            Tasks::Pieces => plan.partitions() == 0,
+        }
+    }
+}
+
+/// Starts a job over a plan. `body` computes a partition, or a piece of it, and emits its result. Gives how many tasks it has, too: they are in the
+/// order of what they compute.
 pub(crate) fn start<P: Plan>(
     ctx: &Context,
     action: &'static str,
     plan: &Rc<P>,
-    partitions: Range<usize>,
+    tasks: Tasks,
     output: Output,
     body: impl Fn(Rc<P>, usize, &Rc<TaskScope>, &mut Emitter) + 'static,
-) -> Result<Job> {
+) -> Result<(Job, usize)> {
     ctx.check_role(action)?;
     plan.prepare(ctx)?;
-    let mut lineage = Lineage::of(|lineage| match partitions.start {
-        0 => plan.lineage(lineage),
-        _ => lineage.rearranged(|lineage| plan.lineage(lineage)),
+    let pieces = match &tasks {
+        Tasks::Partitions(_) => None,
+        Tasks::Pieces => plan.pieces(),
+    };
+    let partitions = match tasks {
+        Tasks::Partitions(partitions) => partitions,
+        Tasks::Pieces => 0..plan.partitions(),
+    };
+    let is_in_order = partitions.start == 0 && pieces.is_none();
+    let mut lineage = Lineage::of(|lineage| match is_in_order {
+        true => plan.lineage(lineage),
+        false => lineage.rearranged(|lineage| plan.lineage(lineage)),
     });
     lineage.operator(action);
-    let (plan, tasks, first) = (Rc::clone(plan), partitions.len(), partitions.start);
+    let tasks = pieces.as_ref().map_or(partitions.len(), Pieces::len);
+    let (plan, first) = (Rc::clone(plan), partitions.start);
     let body = move |task: &Rc<TaskScope>| {
         let mut emitter = Emitter::new();
-        let partition = first + task.context().partition as usize;
-        task.computes(partition);
-        body(Rc::clone(&plan), partition, task, &mut emitter);
+        let number = task.context().partition as usize;
+        let piece = match &pieces {
+            None => Piece::whole(first + number),
+            Some(pieces) => pieces.of_task(number),
+        };
+        task.computes(piece);
+        body(Rc::clone(&plan), piece.partition, task, &mut emitter);
         emitter.finish();
     };
-    Job::start(ctx, action, lineage, tasks, output, Rc::new(body))
+    Ok((Job::start(ctx, action, lineage, tasks, output, Rc::new(body))?, tasks))
 }
 
-/// One value of each of some partitions, in their order.
+/// One value of each task, in their order.
 pub(crate) fn summaries<P: Plan, R: Record>(
     ctx: &Context,
     action: &'static str,
     plan: &Rc<P>,
-    partitions: Range<usize>,
+    tasks: Tasks,
     summary: impl Fn(Rc<P>, usize, Rc<TaskScope>) -> R + 'static,
 ) -> Result<JobHandle<Vec<R>>> {
-    let tasks = partitions.len();
-    if tasks == 0 {
+    if tasks.are_none(&**plan) {
         return Ok(JobHandle::new(|| Ok(Vec::new())));
     }
-    let job = start(
-        ctx,
-        action,
-        plan,
-        partitions,
-        Output::Results,
-        move |plan, partition, task, emitter| {
+    let (job, tasks) =
+        start(ctx, action, plan, tasks, Output::Results, move |plan, partition, task, emitter| {
             emitter.push(&summary(plan, partition, Rc::clone(task)));
-        },
-    )?;
+        })?;
     Ok(JobHandle::new(move || job.values(tasks)))
 }
 
-/// How many records some partitions of a plan hold.
+/// How many records some partitions of a plan hold, or what each task computes of it.
 pub(crate) fn sizes<P: Plan>(
     ctx: &Context,
     plan: &Rc<P>,
-    partitions: Range<usize>,
+    tasks: Tasks,
 ) -> Result<JobHandle<Vec<u64>>> {
-    summaries(ctx, "count", plan, partitions, |plan, partition, task| {
+    summaries(ctx, "count", plan, tasks, |plan, partition, task| {
         plan.compute(partition, task).fold(0u64, |count, _| count + 1)
     })
 }
 
 impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
-    /// One value of each partition.
+    /// One value of each partition, or of each piece of it.
     fn summaries<R: Record>(
         &self,
         action: &'static str,
         summary: impl Fn(Rc<P>, usize, Rc<TaskScope>) -> R + 'static,
     ) -> Result<JobHandle<Vec<R>>> {
-        summaries(&self.ctx, action, &self.plan, 0..self.num_partitions(), summary)
+        summaries(&self.ctx, action, &self.plan, Tasks::Pieces, summary)
     }
 
-    /// The records of some partitions, at most so many of each, in order.
+    /// One value of each partition.
+    fn summaries_of_partitions<R: Record>(
+        &self,
+        action: &'static str,
+        summary: impl Fn(Rc<P>, usize, Rc<TaskScope>) -> R + 'static,
+    ) -> Result<JobHandle<Vec<R>>> {
+        let tasks = Tasks::Partitions(0..self.num_partitions());
+        summaries(&self.ctx, action, &self.plan, tasks, summary)
+    }
+
+    /// The records that tasks compute, at most so many of each, in order.
     fn records(
         &self,
         action: &'static str,
-        partitions: Range<usize>,
+        tasks: Tasks,
         limit: Option<usize>,
     ) -> Result<JobHandle<Vec<T>>>
     where
         T: Record,
     {
-        let count = partitions.len();
-        if count == 0 {
+        if tasks.are_none(&*self.plan) {
             return Ok(JobHandle::new(|| Ok(Vec::new())));
         }
         let body = move |plan: Rc<P>, partition, task: &Rc<TaskScope>, emitter: &mut Emitter| {
@@ -121,7 +157,7 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
                 Some(limit) => records.take(limit).for_each(|record| emitter.push(&record)),
             }
         };
-        let mut job = start(&self.ctx, action, &self.plan, partitions, Output::Results, body)?;
+        let (mut job, count) = start(&self.ctx, action, &self.plan, tasks, Output::Results, body)?;
         Ok(JobHandle::new(move || {
             let mut parts: Vec<Vec<T>> = Vec::new();
             parts.resize_with(count, Vec::new);
@@ -355,7 +391,7 @@ impl<K: Key, V: 'static, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
         let (key, at) = (key.clone(), placer.map(|placer| placer.place(key)));
         let found = self.filter(move |(known, _)| *known == key).values();
         // Only one partition can hold a key of which it is known where it lies.
-        let partitions = at.map_or(0..self.num_partitions(), |at| at..at + 1);
-        found.records("lookup", partitions, None)?.wait()
+        let tasks = at.map_or(Tasks::Pieces, |at| Tasks::Partitions(at..at + 1));
+        found.records("lookup", tasks, None)?.wait()
     }
 }

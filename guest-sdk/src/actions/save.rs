@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
-use crate::actions::{JobHandle, start};
+use crate::actions::{JobHandle, Tasks, start};
 use crate::dataset::Dataset;
 use crate::error::{Result, told};
 use crate::host::{self, Output, OutputSpec};
@@ -28,7 +28,8 @@ pub enum Compression {
 }
 
 /// Each writes a folder with a file for each partition, `part-NNNNN`, and `_SUCCESS` when all is done. The folder must not
-/// exist; nothing shows in it before the end.
+/// exist; nothing shows in it before the end. Of a join, a partition that is much larger than others may come in several files, one after
+/// the other.
 impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     /// Writes text files, a record a line.
     ///
@@ -78,7 +79,7 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         T: Display,
     {
         let spec = OutputSpec { path, extension: "", compression };
-        self.save("save_as_text_file", spec, |plan, partition, task, emitter| {
+        self.save("save_as_text_file", spec, Tasks::Pieces, |plan, partition, task, emitter| {
             plan.compute(partition, Rc::clone(task)).for_each(|record| {
                 match (&record as &dyn Any).downcast_ref::<Str>() {
                     // Most lines are such, and formatting takes longer than copying.
@@ -145,7 +146,7 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         T: Serialize,
     {
         let spec = OutputSpec { path, extension: "", compression };
-        self.save("save_as_json", spec, |plan, partition, task, emitter| {
+        self.save("save_as_json", spec, Tasks::Pieces, |plan, partition, task, emitter| {
             plan.compute(partition, Rc::clone(task)).for_each(|record| {
                 done(serde_json::to_writer(&mut *emitter.buffer(), &record));
                 emitter.buffer().push(b'\n');
@@ -215,7 +216,7 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         T: Serialize,
     {
         let spec = OutputSpec { path, extension: "", compression };
-        self.save("save_as_csv", spec, |plan, partition, task, emitter| {
+        self.save("save_as_csv", spec, Tasks::Pieces, |plan, partition, task, emitter| {
             let mut writer =
                 csv::WriterBuilder::new().buffer_capacity(BLOCK).from_writer(Emitted(emitter));
             plan.compute(partition, Rc::clone(task))
@@ -228,17 +229,18 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         &self,
         action: &'static str,
         spec: OutputSpec<'_>,
+        tasks: Tasks,
         write: impl Fn(Rc<P>, usize, &Rc<TaskScope>, &mut Emitter) + 'static,
     ) -> Result<JobHandle<()>> {
         self.ctx.check_role(action)?;
         let folder = Folder::open(spec)?;
-        let (partitions, to) = (self.num_partitions(), Output::Files(folder.output));
-        let job = match partitions {
-            0 => None,
-            _ => Some(start(&self.ctx, action, &self.plan, 0..partitions, to, write)?),
+        let to = Output::Files(folder.output);
+        let job = match tasks.are_none(&*self.plan) {
+            true => None,
+            false => Some(start(&self.ctx, action, &self.plan, tasks, to, write)?),
         };
         Ok(JobHandle::new(move || {
-            if let Some(job) = job {
+            if let Some((job, _)) = job {
                 job.wait()?;
             }
             folder.commit()

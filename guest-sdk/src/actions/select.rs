@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
-use crate::actions::{sizes, summaries};
+use crate::actions::{Tasks, sizes};
 use crate::codec::Record;
 use crate::dataset::Dataset;
 use crate::error::Result;
@@ -159,7 +159,7 @@ impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
 
     /// Without replacement: every record gets a random number, and the `n` lowest are taken.
     fn pick(&self, n: usize, seed: u64) -> Result<Vec<T>> {
-        let parts = self.summaries("take_sample", move |plan, partition, task| {
+        let parts = self.summaries_of_partitions("take_sample", move |plan, partition, task| {
             let mut random = Random::for_partition(seed, partition);
             let mut heap: BinaryHeap<Ticket<T>> = BinaryHeap::new();
             plan.compute(partition, task).for_each(|record| {
@@ -185,8 +185,8 @@ impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
     where
         T: Clone,
     {
-        let partitions = 0..self.num_partitions();
-        let sizes = sizes(&self.ctx, &self.plan, partitions.clone())?.wait()?;
+        let tasks = Tasks::Partitions(0..self.num_partitions());
+        let sizes = sizes(&self.ctx, &self.plan, tasks)?.wait()?;
         let total: u64 = sizes.iter().sum();
         if total == 0 {
             return Ok(Vec::new());
@@ -221,7 +221,7 @@ impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
             }
             found
         };
-        let parts = summaries(&self.ctx, "take_sample", &self.plan, partitions, fetch)?.wait()?;
+        let parts = self.summaries_of_partitions("take_sample", fetch)?.wait()?;
         let mut answer: Vec<(u64, T)> = Vec::new();
         for (places, record) in parts.into_iter().flatten() {
             answer.extend(places.into_iter().map(|place| (place, record.clone())));

@@ -139,6 +139,15 @@ pub(crate) fn open_shuffle(stage: u32, partition: u32) -> Result<u32, String> {
     task::open_shuffle(stage, partition)
 }
 
+pub(crate) fn open_shuffle_part(
+    stage: u32,
+    partition: u32,
+    first: u32,
+    tasks: u32,
+) -> Result<u32, String> {
+    task::open_shuffle_part(stage, partition, first, tasks)
+}
+
 pub(crate) fn open_cached(cache: u32, partition: u32) -> Result<Option<u32>, String> {
     task::open_cached(cache, partition)
 }

@@ -7,11 +7,12 @@ use crate::codec::Record;
 use crate::context::Context;
 use crate::dataset::Dataset;
 use crate::error::Result;
-use crate::host;
 use crate::join::joined::{Inner, Kind, LeftOuter, Without};
 use crate::join::small::{Pair, Small};
 use crate::partitioning::Partitioning;
 use crate::plan::{Lineage, Plan};
+use crate::settings;
+use crate::skew::Pieces;
 use crate::table::Key;
 use crate::task::TaskScope;
 
@@ -119,6 +120,10 @@ where
         self.stream.partitions()
     }
 
+    fn pieces(&self) -> Option<Pieces> {
+        self.stream.pieces()
+    }
+
     fn compute(
         self: Rc<Self>,
         partition: usize,
@@ -191,6 +196,13 @@ where
         }
     }
 
+    pub(crate) fn pieces(&self) -> Option<Pieces> {
+        match self {
+            Chosen::Left(_, stream) => stream.pieces(),
+            Chosen::Right(stream, _) => stream.pieces(),
+        }
+    }
+
     pub(crate) fn lineage(&self, lineage: &mut Lineage) {
         match self {
             Chosen::Left(_, stream) => stream.lineage(lineage),
@@ -228,44 +240,5 @@ const DEFAULT_THRESHOLD: u64 = 10 << 20;
 
 /// Up to how many bytes a side is broadcast on the join's own account; 0: none is.
 pub(crate) fn threshold() -> Result<u64> {
-    match host::setting(THRESHOLD) {
-        None => Ok(DEFAULT_THRESHOLD),
-        Some(text) => size(&text).ok_or_else(|| {
-            crate::error::told(format!(
-                "{THRESHOLD} is `{text}`; it is a size such as 10m, or 0 for no joins that broadcast on their own"
-            ))
-        }),
-    }
-}
-
-/// A number of bytes, as in other settings.
-fn size(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().ok()?;
-    let power = match unit.trim_start().to_ascii_lowercase().as_str() {
-        "" if number == 0 => 0,
-        "b" => 0,
-        "k" | "kb" | "kib" => 1,
-        "m" | "mb" | "mib" => 2,
-        "g" | "gb" | "gib" => 3,
-        "t" | "tb" | "tib" => 4,
-        _ => return None,
-    };
-    number.checked_mul(1 << (10 * power))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn thresholds_are_sizes_or_0() {
-        let sizes = ["0", "7b", " 10m ", "2 KiB", "1G", "1t"].map(size);
-        assert_eq!(sizes, [0, 7, 10 << 20, 2 << 10, 1 << 30, 1 << 40].map(Some));
-        for text in ["", "10", "-1", "m", "1.5m", "1x", "99999999999999999999b", "99999999999t"] {
-            assert_eq!(size(text), None, "{text}");
-        }
-    }
+    settings::size(THRESHOLD, DEFAULT_THRESHOLD, "no joins that broadcast on their own")
 }

@@ -36,8 +36,8 @@ where
         partitioning: Partitioning,
     ) -> Self {
         CoGrouped {
-            left: Side::of_pairs(ctx, "cogroup", left, &partitioning),
-            right: Side::of_pairs(ctx, "cogroup", right, &partitioning),
+            left: Side::of_pairs(ctx, "cogroup", left, &partitioning, false),
+            right: Side::of_pairs(ctx, "cogroup", right, &partitioning, false),
             partitioning,
         }
     }

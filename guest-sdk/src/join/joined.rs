@@ -15,6 +15,7 @@ use crate::join::side::Side;
 use crate::join::small::Pair;
 use crate::partitioning::Partitioning;
 use crate::plan::{Lineage, Plan};
+use crate::skew::{Pieces, Read, Skew};
 use crate::table::Key;
 use crate::task::TaskScope;
 
@@ -107,9 +108,13 @@ pub struct Joined<P: Plan<Item: Pair>, Q: Plan<Item: Pair>, J> {
     name: &'static str,
     left: Side<P>,
     right: Side<Q>,
+    /// How large they are, as far as is known.
+    hints: [Option<u64>; 2],
     partitioning: Partitioning,
     /// What is tried before the sides are shuffled.
     chosen: Option<Chosen<P, Q>>,
+    /// Which partitions several tasks share.
+    skew: Skew,
     kind: PhantomData<J>,
 }
 
@@ -141,12 +146,25 @@ where
         // A shuffle, if there must be one after all, makes as many partitions: others may have counted them.
         let partitioning =
             chosen.as_ref().map_or(partitioning, |chosen| Partitioning::hash(chosen.partitions()));
+        let hints = [left.bytes_hint(), right.bytes_hint()];
         let right = match J::IS_KEYS {
-            true => Side::of_keys(ctx, name, right, &partitioning),
-            false => Side::of_pairs(ctx, name, right, &partitioning),
+            true => Side::of_keys(ctx, name, right, &partitioning, true),
+            false => Side::of_pairs(ctx, name, right, &partitioning, true),
         };
-        let left = Side::of_pairs(ctx, name, left, &partitioning);
-        Joined { name, left, right, partitioning, chosen, kind: PhantomData }
+        let left = Side::of_pairs(ctx, name, left, &partitioning, true);
+        let (skew, kind) = (Skew::default(), PhantomData);
+        Joined { name, left, right, hints, partitioning, chosen, skew, kind }
+    }
+
+    /// The shuffles that it reads, if tasks may share their output: what lies in place would be computed again by each. A task that gives what
+    /// was left of a side must see all of the other.
+    fn reads(&self) -> Option<[Read<'_>; 2]> {
+        let [left, right] = self.hints;
+        let read = |dependency, may_share, hint| Read { dependency, may_share, hint };
+        Some([
+            read(self.left.dependency()?, !J::KEEPS_RIGHT, left),
+            read(self.right.dependency()?, !J::KEEPS_LEFT, right),
+        ])
     }
 
     /// What is broadcast, as far as is known.
@@ -214,8 +232,18 @@ where
         if self.broadcast().is_none() {
             self.left.prepare(ctx)?;
             self.right.prepare(ctx)?;
+            if let Some(reads) = self.reads() {
+                self.skew.prepare(ctx, self.partitions(), &reads)?;
+            }
         }
         Ok(())
+    }
+
+    fn pieces(&self) -> Option<Pieces> {
+        match self.broadcast() {
+            Some(chosen) => chosen.pieces(),
+            None => self.skew.pieces(),
+        }
     }
 
     fn partitioning(&self) -> Option<Partitioning> {

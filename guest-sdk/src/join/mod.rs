@@ -29,6 +29,13 @@ use crate::table::Key;
 /// Tasks hold one partition of `other` in memory while this dataset's streams past it, so the smaller one should be `other`. What doesn't fit
 /// is spilled; one key's values must fit.
 ///
+/// A partition that has much more of one side than others have (1.5 times the mean, and `ingle.join.skew.threshold` or more: 16m if that isn't set;
+/// 0: never) is shared by several tasks, which each read what some tasks wrote of that side, and all of the other: not of a side of which what
+/// has no partner comes out for the other. To know how large partitions are, actions run the shuffles of a join in a job of their own, unless
+/// both sides are known to be small. Operators after it that treat records one by one run in the same tasks; what needs a whole partition
+/// ([`map_partitions`](Dataset::map_partitions), [`cache`](Dataset::cache) and such) is computed by one task as ever. `save_as_…` writes a file for
+/// each task.
+///
 /// Without a number, [`join`](Dataset::join), `left_outer_join`, `right_outer_join` and `subtract_by_key` shuffle nothing where a side is known
 /// to be small before anything runs: they broadcast it, as [`broadcast_join`](Dataset::broadcast_join) does. Small is up to
 /// `ingle.join.broadcast.threshold` (10m if that isn't set; 0: nothing is). Known is how large files are that aren't compressed, and the

@@ -19,18 +19,30 @@ pub(crate) enum Side<P> {
 }
 
 impl<P: Plan> Side<P> {
-    /// `write` computes one of the plan's partitions and writes what it gives where it must lie.
+    /// `write` computes what a task is to of the plan, and writes it where it must lie; if `is_measured`, tasks tell how much.
     pub(crate) fn new(
         ctx: &Context,
         name: &'static str,
         plan: &Rc<P>,
         to: &Partitioning,
+        is_measured: bool,
         write: impl Fn(Rc<P>, &Rc<TaskScope>, &mut Writer) + 'static,
     ) -> Self {
         if plan.partitioning().as_ref() == Some(to) {
             return Side::InPlace(Rc::clone(plan));
         }
-        Side::Shuffled(Dependency::new(ctx, name, plan, to.partitions(), write))
+        Side::Shuffled(match is_measured {
+            true => Dependency::measured(ctx, name, plan, to.partitions(), write),
+            false => Dependency::new(ctx, name, plan, to.partitions(), write),
+        })
+    }
+
+    /// The shuffle, if it isn't in place.
+    pub(crate) fn dependency(&self) -> Option<&Rc<Dependency>> {
+        match self {
+            Side::Shuffled(dependency) => Some(dependency),
+            Side::InPlace(_) => None,
+        }
     }
 
     pub(crate) fn lineage(&self, lineage: &mut Lineage) {
@@ -60,11 +72,12 @@ where
         name: &'static str,
         plan: &Rc<P>,
         to: &Partitioning,
+        is_measured: bool,
     ) -> Self {
         let placer = to.placer();
-        Side::new(ctx, name, plan, to, move |plan, task, writer| {
+        Side::new(ctx, name, plan, to, is_measured, move |plan, task, writer| {
             let Some(placer) = &placer else { fail(OTHER_KEYS) };
-            plan.compute(task.context().partition as usize, Rc::clone(task))
+            plan.compute(task.partition(), Rc::clone(task))
                 .for_each(|(key, value)| writer.push_pair(placer.place(&key), &key, &value));
         })
     }
@@ -75,11 +88,12 @@ where
         name: &'static str,
         plan: &Rc<P>,
         to: &Partitioning,
+        is_measured: bool,
     ) -> Self {
         let placer = to.placer();
-        Side::new(ctx, name, plan, to, move |plan, task, writer| {
+        Side::new(ctx, name, plan, to, is_measured, move |plan, task, writer| {
             let Some(placer) = &placer else { fail(OTHER_KEYS) };
-            let records = plan.compute(task.context().partition as usize, Rc::clone(task));
+            let records = plan.compute(task.partition(), Rc::clone(task));
             let mut seen = Seen::new(task);
             records.for_each(|(key, value)| {
                 if seen.is_new(&key) {

@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
-use crate::actions::start;
+use crate::actions::{Tasks, start};
 use crate::codec::{Cursor, Record};
 use crate::context::Context;
 use crate::error::{Result, told};
@@ -71,8 +71,7 @@ impl<K: Key, T: Record + Clone, P: Plan<Item = (K, T)>> Small<P> {
 
     /// Its encoded pairs, by partition; none if they are too many.
     fn collect(&self, ctx: &Context, are_keys: bool) -> Result<Option<Vec<Vec<u8>>>> {
-        let tasks = self.plan.partitions();
-        if tasks == 0 {
+        if self.plan.partitions() == 0 {
             return Ok(Some(Vec::new()));
         }
         let most = self.limit.map_or(u64::MAX, |limit| limit.saturating_mul(ENCODED));
@@ -89,7 +88,8 @@ impl<K: Key, T: Record + Clone, P: Plan<Item = (K, T)>> Small<P> {
                 }
             });
         };
-        let mut job = start(ctx, "broadcast", &self.plan, 0..tasks, Output::Results, body)?;
+        let (mut job, tasks) =
+            start(ctx, "broadcast", &self.plan, Tasks::Pieces, Output::Results, body)?;
         let mut parts = vec![Vec::new(); tasks];
         let mut bytes = 0;
         while let Some(results) = job.next()? {

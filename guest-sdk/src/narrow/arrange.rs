@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use crate::actions::sizes;
+use crate::actions::{Tasks, sizes};
 use crate::context::Context;
 use crate::error::{Result, told};
 use crate::plan::{Lineage, Plan};
@@ -210,7 +210,7 @@ impl<P: Plan> Plan for ZipWithIndex<P> {
             // The last partition's size is nobody's start.
             let counted = self.parent.partitions().saturating_sub(1);
             let mut starts = vec![0];
-            for size in sizes(ctx, &self.parent, 0..counted)?.wait()? {
+            for size in sizes(ctx, &self.parent, Tasks::Partitions(0..counted))?.wait()? {
                 starts.push(starts.last().copied().unwrap_or_default() + size);
             }
             // Nobody else sets it: drivers have one thread.

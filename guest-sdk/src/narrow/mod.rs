@@ -14,6 +14,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::partitioning::Partitioning;
 use crate::plan::{Lineage, Plan};
+use crate::skew::Pieces;
 use crate::task::TaskScope;
 
 /// What is done to each partition by itself.
@@ -26,6 +27,9 @@ pub trait Operator<T>: 'static {
 
     /// Whether what comes out takes about as many bytes as what went in, or fewer.
     const KEEPS_SIZE: bool = false;
+
+    /// Whether what comes out of a record depends on nothing but that record.
+    const IS_ONE_BY_ONE: bool = false;
 
     /// What the plan view calls it.
     fn name(&self) -> &'static str;
@@ -77,6 +81,10 @@ impl<P: Plan, O: Operator<P::Item>> Plan for Narrow<P, O> {
 
     fn partitioning(&self) -> Option<Partitioning> {
         if O::KEEPS_KEYS { self.parent.partitioning() } else { None }
+    }
+
+    fn pieces(&self) -> Option<Pieces> {
+        if O::IS_ONE_BY_ONE { self.parent.pieces() } else { None }
     }
 
     fn is_ordered(&self) -> bool {

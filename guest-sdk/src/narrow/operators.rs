@@ -19,6 +19,7 @@ impl<F> Map<F> {
 
 impl<T: 'static, U: 'static, F: Fn(T) -> U + 'static> Operator<T> for Map<F> {
     type Out = U;
+    const IS_ONE_BY_ONE: bool = true;
     const KEEPS_SIZE: bool = true;
 
     fn name(&self) -> &'static str {
@@ -39,6 +40,7 @@ pub struct Filter<F>(pub(crate) F);
 
 impl<T: 'static, F: Fn(&T) -> bool + 'static> Operator<T> for Filter<F> {
     type Out = T;
+    const IS_ONE_BY_ONE: bool = true;
     const KEEPS_KEYS: bool = true;
     const KEEPS_SIZE: bool = true;
 
@@ -65,6 +67,7 @@ where
     F: Fn(T) -> I + 'static,
 {
     type Out = I::Item;
+    const IS_ONE_BY_ONE: bool = true;
 
     fn name(&self) -> &'static str {
         "flat_map"
@@ -86,6 +89,7 @@ impl<K: 'static, V: 'static, W: 'static, F: Fn(V) -> W + 'static> Operator<(K, V
     for MapValues<F>
 {
     type Out = (K, W);
+    const IS_ONE_BY_ONE: bool = true;
     const KEEPS_KEYS: bool = true;
     const KEEPS_SIZE: bool = true;
 
@@ -113,6 +117,7 @@ where
     F: Fn(V) -> I + 'static,
 {
     type Out = (K, I::Item);
+    const IS_ONE_BY_ONE: bool = true;
     const KEEPS_KEYS: bool = true;
 
     fn name(&self) -> &'static str {

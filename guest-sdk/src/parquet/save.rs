@@ -18,7 +18,7 @@ use super::gather::{Columns, Gathered, Values};
 use super::shape::{Form, Node};
 use super::write::add;
 use super::{infer, schema};
-use crate::actions::{self, JobHandle};
+use crate::actions::{self, JobHandle, Tasks};
 use crate::dataset::Dataset;
 use crate::error::{Result, told};
 use crate::host::OutputSpec;
@@ -82,7 +82,7 @@ impl ParquetOptions {
 }
 
 /// Each writes a folder with a file for each partition, `part-NNNNN.parquet`, and `_SUCCESS` when all is done, as
-/// [`save_as_text_file`](Dataset::save_as_text_file) does. Behind the feature `parquet`.
+/// [`save_as_text_file`](Dataset::save_as_text_file) does, with more files where tasks share partitions. Behind the feature `parquet`.
 impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     /// Writes Parquet files. The type decides the columns: the fields of a struct by their names, those of a tuple as `_1`, `_2`, …; anything
     /// else is the one column `value`. An `Option` may be null, what isn't one is required. Structs in it, lists, maps and enums of plain
@@ -179,7 +179,7 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         let options = options.clone();
         let compression = actions::Compression::None;
         let spec = OutputSpec { path, extension: ".parquet", compression };
-        self.save("save_as_parquet", spec, move |plan, partition, task, emitter| {
+        self.save("save_as_parquet", spec, Tasks::Pieces, move |plan, partition, task, emitter| {
             let mut file = File::new(&schema, is_struct, &options, task, emitter);
             plan.compute(partition, Rc::clone(task)).for_each(|record| file.add(&record));
             file.finish();

@@ -1,5 +1,6 @@
 //! Reading one partition of a shuffle, from files here and from other workers, in the order of the map tasks.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -56,8 +57,9 @@ pub struct ShuffleReader {
     stage: StageId,
     partition: u32,
     outputs: Arc<[MapOutput]>,
-    /// The next of them.
+    /// The next of them, and where those end that are read.
     next: usize,
+    end: usize,
     /// What is read of one here.
     file: Option<MapFile>,
     /// By worker: its stream, and what came of it that isn't wanted yet.
@@ -79,12 +81,21 @@ impl ShuffleReader {
         dir: ShuffleDir,
         stage: StageId,
         outputs: Arc<[MapOutput]>,
+        part: Option<Range<usize>>,
         partition: u32,
         fetch: Option<&dyn Fetch>,
     ) -> Result<Self> {
-        let charge = shared.pool.reserve(MemoryUse::Input, size_of::<Self>() as u64)?;
+        let part = part.unwrap_or(0..outputs.len());
+        let read = outputs.get(part.clone()).ok_or_else(|| {
+            let count = outputs.len();
+            Error::Invalid(format!("outputs {} to {} of {count}", part.start, part.end))
+        })?;
+        // And for the lists of what is asked of others.
+        let listed = if fetch.is_some() { size_of_val(read) } else { 0 };
+        let charge = (size_of::<Self>() + listed) as u64;
+        let charge = shared.pool.reserve(MemoryUse::Input, charge)?;
         let mut by_worker: Vec<Vec<(u32, u32)>> = Vec::new();
-        for output in outputs.iter() {
+        for output in read {
             if let Place::At(worker) = output.place {
                 by_worker.resize_with(by_worker.len().max(worker + 1), Vec::new);
                 by_worker[worker].push((output.map, output.attempt));
@@ -109,7 +120,8 @@ impl ShuffleReader {
             stage,
             partition,
             outputs,
-            next: 0,
+            next: part.start,
+            end: part.end,
             file: None,
             remote,
             block: None,
@@ -128,7 +140,7 @@ impl ShuffleReader {
     pub fn next_block(&mut self) -> Result<Option<&[u8]>> {
         self.block = None;
         let block = loop {
-            if self.file.is_none() && self.next == self.outputs.len() {
+            if self.file.is_none() && self.next == self.end {
                 return Ok(None);
             }
             if let Some(block) = self.stored()? {

@@ -4,6 +4,7 @@
 //! lock is held while memory is reserved. `evict` itself takes the queue's lock, then, without it, one segment's; under
 //! neither does anyone reserve or take another.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -87,16 +88,17 @@ impl BlockStore {
         TaskOutput { packer, store: self.clone(), stage, map, attempt, partitions }
     }
 
-    /// Reads one partition of a stage's outputs, in their order. `fetch` brings those that are elsewhere.
+    /// Reads one partition of a stage's outputs, in their order, or of these of them. `fetch` brings those that are elsewhere.
     pub fn open_shuffle(
         &self,
         stage: StageId,
         outputs: Arc<[MapOutput]>,
+        part: Option<Range<usize>>,
         partition: u32,
         fetch: Option<&dyn Fetch>,
     ) -> Result<ShuffleReader> {
         let (shared, dir) = (self.shared.clone(), self.dir.clone());
-        ShuffleReader::open(shared, dir, stage, outputs, partition, fetch)
+        ShuffleReader::open(shared, dir, stage, outputs, part, partition, fetch)
     }
 
     /// Forgets a stage's shuffle output. What is open is read to its end.

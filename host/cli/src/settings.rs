@@ -24,6 +24,7 @@ pub const DRIVER_HOST: &str = "ingle.driver.host";
 pub const DRIVER_PORT: &str = "ingle.driver.port";
 pub const SPREAD_OUT: &str = "ingle.deploy.spreadOut";
 pub const BROADCAST: &str = "ingle.join.broadcast.threshold";
+pub const SKEW: &str = "ingle.join.skew.threshold";
 pub const PARALLELISM: &str = "ingle.default.parallelism";
 pub const COMPRESSION: &str = "ingle.shuffle.compression";
 pub const LOCALITY_WAIT: &str = "ingle.locality.wait";
@@ -95,6 +96,10 @@ const KNOWN: &[(&str, &str)] = &[
     (
         BROADCAST,
         "up to what size a join's side is sent to all tasks, so that nothing is shuffled; 0: none is [default: 10m]",
+    ),
+    (
+        SKEW,
+        "from what size on a partition of a join that is larger than others is computed by several tasks; 0: none is [default: 16m]",
     ),
     (
         "ingle.text.invalid-utf8",
@@ -237,15 +242,13 @@ impl Settings {
     /// Checks those that the job reads: the words are better here than in the middle of its run.
     pub fn check_for_job(&self) -> Result<(), Failure> {
         self.count(PARALLELISM)?;
-        let Some(text) = self.get(BROADCAST).filter(|text| text.trim() != "0") else {
-            return Ok(());
-        };
-        match text.parse::<ByteSize>() {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                Err(Failure::usage(format!("{BROADCAST} is `{text}`; it is a size, or 0: {error}")))
-            }
+        for key in [BROADCAST, SKEW] {
+            let Some(text) = self.get(key).filter(|text| text.trim() != "0") else { continue };
+            text.parse::<ByteSize>().map_err(|error| {
+                Failure::usage(format!("{key} is `{text}`; it is a size, or 0: {error}"))
+            })?;
         }
+        Ok(())
     }
 
     /// As they were in another process.

@@ -212,7 +212,13 @@ pub trait TaskHost: std::any::Any + Send {
     fn context(&self) -> TaskContext;
     fn payload(&self) -> Block;
     fn open_split(&mut self, source: u32, split: u32) -> Fallible<u32>;
-    fn open_shuffle(&mut self, stage: u32, partition: u32) -> Fallible<u32>;
+    /// `part`: the first of the stage's tasks whose output is read, and how many; else all of it.
+    fn open_shuffle(
+        &mut self,
+        stage: u32,
+        partition: u32,
+        part: Option<(u32, u32)>,
+    ) -> Fallible<u32>;
     fn open_cached(&mut self, cache: u32, partition: u32) -> Fallible<Option<u32>>;
     fn read(&mut self, reader: u32) -> Fallible<Option<Block>>;
     fn close(&mut self, reader: u32) -> Answer<()>;

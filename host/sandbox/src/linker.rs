@@ -196,8 +196,15 @@ fn link_task(l: &mut LinkerInstance<'_, State>) -> Result<()> {
         Ok((cx.data_mut().task()?.open_split(source, split)?,))
     })?;
     l.func_wrap("open-shuffle", |mut cx: Cx<'_>, (stage, partition): (u32, u32)| {
-        Ok((cx.data_mut().task()?.open_shuffle(stage, partition)?,))
+        Ok((cx.data_mut().task()?.open_shuffle(stage, partition, None)?,))
     })?;
+    l.func_wrap(
+        "open-shuffle-part",
+        |mut cx: Cx<'_>, (stage, partition, first, tasks): (u32, u32, u32, u32)| {
+            let part = Some((first, tasks));
+            Ok((cx.data_mut().task()?.open_shuffle(stage, partition, part)?,))
+        },
+    )?;
     l.func_wrap("open-cached", |mut cx: Cx<'_>, (cache, partition): (u32, u32)| {
         Ok((cx.data_mut().task()?.open_cached(cache, partition)?,))
     })?;

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
@@ -12,8 +13,10 @@ use crate::host::{
     Framing, Input, Output, OutputSpec, Placement, Source, StageSpec, StorageLevel, TaskResult,
 };
 
-/// The blocks of one partition of a shuffle's output.
-pub(crate) type Blocks = Rc<Vec<Vec<u8>>>;
+/// Blocks that are read one after the other.
+pub(crate) type Blocks = Vec<Rc<Vec<u8>>>;
+/// Those of a partition, each with the task that wrote it.
+type Written = Vec<(u32, Rc<Vec<u8>>)>;
 
 #[derive(Default)]
 pub(crate) struct Local {
@@ -24,7 +27,7 @@ pub(crate) struct Local {
     opened: u32,
     stages: Vec<StageSpec>,
     /// By stage, then by partition.
-    shuffles: HashMap<u32, Vec<Blocks>>,
+    shuffles: HashMap<u32, Vec<Written>>,
     /// Stored partitions of each cached dataset; none once it was dropped.
     caches: Vec<Option<HashMap<u32, Blocks>>>,
     /// The results of jobs that nobody has taken yet, or their failure.
@@ -61,8 +64,13 @@ pub(crate) fn split(source: u32, split: u32) -> Option<Rc<SplitData>> {
     with(|local| local.sources.get(source as usize)?.get(split as usize).cloned())
 }
 
-pub(crate) fn shuffled(stage: u32, partition: u32) -> Option<Blocks> {
-    with(|local| local.shuffles.get(&stage)?.get(partition as usize).cloned())
+/// What some of a stage's tasks wrote to a partition.
+pub(crate) fn shuffled(stage: u32, partition: u32, tasks: Range<u32>) -> Option<Blocks> {
+    with(|local| {
+        let written = local.shuffles.get(&stage)?.get(partition as usize)?;
+        let read = written.iter().filter(|(task, _)| tasks.contains(task));
+        Some(read.map(|(_, block)| Rc::clone(block)).collect())
+    })
 }
 
 pub(crate) fn cached(cache: u32, partition: u32) -> Option<Blocks> {
@@ -169,7 +177,7 @@ fn run_stage(job: u32, stage: u32, visited: &mut HashSet<u32>) -> Result<Vec<Tas
             updates.extend(results.into_iter().flat_map(|result| result.updates));
         }
     }
-    let mut written: Vec<Vec<Vec<u8>>> = Vec::new();
+    let mut written: Vec<Written> = Vec::new();
     if let Output::Shuffle(partitions) = spec.output {
         written.resize(partitions as usize, Vec::new());
     }
@@ -179,7 +187,7 @@ fn run_stage(job: u32, stage: u32, visited: &mut HashSet<u32>) -> Result<Vec<Tas
         for ((cache, partition), Cached { blocks, whole }) in done.cached {
             with(|local| match local.caches.get_mut(cache as usize) {
                 Some(Some(stored)) if whole => {
-                    stored.insert(partition, Rc::new(blocks));
+                    stored.insert(partition, blocks.into_iter().map(Rc::new).collect());
                 }
                 _ => {}
             });
@@ -188,7 +196,7 @@ fn run_stage(job: u32, stage: u32, visited: &mut HashSet<u32>) -> Result<Vec<Tas
             written
                 .get_mut(to as usize)
                 .ok_or("a task wrote to a partition that isn't there")?
-                .push(block);
+                .push((partition, Rc::new(block)));
         }
         let mut value = done.emitted;
         if let Output::Files(output) = spec.output {
@@ -204,7 +212,7 @@ fn run_stage(job: u32, stage: u32, visited: &mut HashSet<u32>) -> Result<Vec<Tas
         results.push(TaskResult { partition, value, updates: std::mem::take(&mut updates) });
     }
     if let Output::Shuffle(_) = spec.output {
-        with(|local| local.shuffles.insert(stage, written.into_iter().map(Rc::new).collect()));
+        with(|local| local.shuffles.insert(stage, written));
     }
     Ok(results)
 }

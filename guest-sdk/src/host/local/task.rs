@@ -18,7 +18,7 @@ pub(crate) struct TaskState {
     placement: Placement,
     payload: Vec<u8>,
     readers: Vec<Reader>,
-    runs: Vec<Vec<Vec<u8>>>,
+    runs: Vec<Blocks>,
     pub emitted: Vec<u8>,
     pub written: Vec<(u32, Vec<u8>)>,
     pub updates: Vec<(u32, Vec<u8>)>,
@@ -105,7 +105,16 @@ pub(crate) fn open_split(source: u32, split: u32) -> Result<u32, String> {
 }
 
 pub(crate) fn open_shuffle(stage: u32, partition: u32) -> Result<u32, String> {
-    let blocks = driver::shuffled(stage, partition)
+    open_shuffle_part(stage, partition, 0, u32::MAX)
+}
+
+pub(crate) fn open_shuffle_part(
+    stage: u32,
+    partition: u32,
+    first: u32,
+    tasks: u32,
+) -> Result<u32, String> {
+    let blocks = driver::shuffled(stage, partition, first..first.saturating_add(tasks))
         .ok_or_else(|| format!("stage {stage} has no output for partition {partition}"))?;
     Ok(with(|task| task.add_reader(Reader::Blocks { blocks, next: 0 })))
 }
@@ -133,7 +142,7 @@ pub(crate) fn read(reader: u32) -> Result<Option<Vec<u8>>, String> {
         }
         Some(Reader::Blocks { blocks, next }) => {
             *next += 1;
-            Ok(blocks.get(*next - 1).cloned())
+            Ok(blocks.get(*next - 1).map(|block| block.to_vec()))
         }
     })
 }
@@ -202,7 +211,7 @@ pub(crate) fn create_run() -> u32 {
 pub(crate) fn write_run(run: u32, block: &[u8]) {
     with(|task| {
         if let Some(blocks) = task.runs.get_mut(run as usize) {
-            blocks.push(block.to_vec());
+            blocks.push(Rc::new(block.to_vec()));
         }
     });
 }
@@ -210,7 +219,7 @@ pub(crate) fn write_run(run: u32, block: &[u8]) {
 pub(crate) fn open_run(run: u32) -> u32 {
     with(|task| {
         let blocks = task.runs.get(run as usize).cloned().unwrap_or_default();
-        task.add_reader(Reader::Blocks { blocks: Rc::new(blocks), next: 0 })
+        task.add_reader(Reader::Blocks { blocks, next: 0 })
     })
 }
 

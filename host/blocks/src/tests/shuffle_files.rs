@@ -9,6 +9,7 @@ use ingle_core::size::ByteSize;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::drain_shuffle;
 use crate::{
     BlockStore, Compression, Error, Fetch, MapOutput, Place, RemoteBlock, RemoteBlocks, Result,
     ShuffleDir,
@@ -50,7 +51,7 @@ impl Worker {
         partition: u32,
         fetch: Option<&dyn Fetch>,
     ) -> Result<Vec<Vec<u8>>> {
-        let mut reader = self.store.open_shuffle(STAGE, outputs.into(), partition, fetch)?;
+        let mut reader = self.store.open_shuffle(STAGE, outputs.into(), None, partition, fetch)?;
         let mut blocks = Vec::new();
         while let Some(block) = reader.next_block()? {
             blocks.push(block.to_vec());
@@ -107,6 +108,16 @@ fn what_was_written_is_read_here_and_elsewhere_in_the_order_of_the_maps() {
         let expected = [(b'a', 5000), (b'c', 3 << 20), (b'd', 2 << 20), (b'e', 7), (b'f', 300)];
         assert_eq!(letters, expected, "{compression:?}");
         assert!(a.read(&outputs, 1, Some(&others)).unwrap().is_empty());
+        let part = |part| {
+            let read = a.store.open_shuffle(STAGE, outputs.into(), Some(part), 2, Some(&others));
+            read.and_then(drain_shuffle).map(|b| b.iter().map(|b| b[0]).collect::<Vec<_>>())
+        };
+        assert_eq!(part(0..1).unwrap(), b"ac");
+        assert_eq!(part(1..3).unwrap(), b"de");
+        assert_eq!(part(3..4).unwrap(), b"f");
+        assert!(part(2..2).unwrap().is_empty());
+        assert!(matches!(part(3..5), Err(Error::Invalid(_))));
+        assert!(matches!(part(5..usize::MAX), Err(Error::Invalid(_))));
         assert_eq!(a.pool.usage().total(), 0, "nothing is held once it is written and read");
         let size = std::fs::metadata(a.path().join("3-0-0")).unwrap().len();
         assert_eq!(size > 1 << 20, compression == Compression::None);

@@ -235,7 +235,12 @@ impl TaskHost for Guest {
         }
     }
 
-    fn open_shuffle(&mut self, stage: u32, partition: u32) -> Fallible<u32> {
+    fn open_shuffle(
+        &mut self,
+        stage: u32,
+        partition: u32,
+        part: Option<(u32, u32)>,
+    ) -> Fallible<u32> {
         let found = self.inputs().find_map(|input| match input {
             v1::stage_input::Input::Shuffle(shuffle) if shuffle.stage == stage => Some(*shuffle),
             _ => None,
@@ -255,9 +260,14 @@ impl TaskHost for Guest {
         let Some(outputs) = outputs.filter(|o| o.outputs.len() == found.tasks as usize) else {
             return Err(Stop::Host(format!("where the output of stage {stage} is was never told")));
         };
+        let part = part.map(|(first, tasks)| {
+            let (first, tasks) = (first as usize, tasks as usize);
+            first..first.saturating_add(tasks)
+        });
         let opened = self.executor.options.store.open_shuffle(
             StageId(stage),
             outputs.outputs.clone(),
+            part,
             partition,
             outputs.fetcher.as_ref().map(|fetcher| fetcher as &dyn Fetch),
         );

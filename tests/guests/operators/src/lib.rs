@@ -5,6 +5,7 @@ mod concurrent;
 mod held;
 mod models;
 mod records;
+mod shared;
 mod sources;
 
 use ingle::prelude::*;
@@ -23,10 +24,11 @@ fn main(ctx: &Context) -> Result<()> {
         ["held", ballast] => held::combine(ctx, ballast.parse()?),
         ["keys"] => held::keys(ctx),
         ["few"] => held::few(ctx),
+        ["shared", records] => shared::joins(ctx, records.parse()?),
         ["concurrent", size] => concurrent::run(ctx, size.parse()?),
         ["json", path] => sources::json(ctx, path),
         _ => bail!(
-            "usage: operators agree|broadcast|grown SEED SIZE | held BYTES | keys | few | concurrent SIZE | json PATH"
+            "usage: operators agree|broadcast|grown SEED SIZE | held BYTES | keys | few | shared RECORDS | concurrent SIZE | json PATH"
         ),
     }
 }
