@@ -63,7 +63,7 @@ const MOST_TOLD: usize = 64;
 pub(crate) fn told(task: u32, written: &[u64]) -> Sizes {
     let total: u64 = written.iter().sum();
     let partitions = written.len() as u64;
-    let is_large = |size: u64| size * 4 > total * 5 / partitions.max(1);
+    let is_large = |size: u64| size.saturating_mul(4) > total.saturating_mul(5) / partitions.max(1);
     let mut large: Vec<(u32, u64)> =
         (0..).zip(written.iter().copied()).filter(|(_, size)| is_large(*size)).collect();
     large.sort_unstable_by_key(|(_, size)| std::cmp::Reverse(*size));
@@ -162,15 +162,17 @@ impl Written<'_> {
     /// The parts that a partition is cut into, where each task reads so much of the others as well; none or one if it isn't.
     fn cut(&self, partition: usize, partitions: usize, others: u64, threshold: u64) -> Vec<Part> {
         let (size, mean) = (self.size(partition), self.mean(partitions));
-        let is_skewed = size >= threshold && size / 3 > mean / 2;
+        let is_skewed = size >= threshold && size.saturating_mul(4) > mean.saturating_mul(5);
         if !self.may_share || !is_skewed {
             return Vec::new();
         }
         // As large as other partitions; not so small that it doesn't pay; and no smaller than what is read again for each.
-        let target = mean.max(threshold / 2).max(others).max(1);
+        let least = mean.max(threshold / 2).max(others).max(1);
+        // All of the same size, as near as tasks' outputs come to it.
+        let target = size.div_ceil(size.div_ceil(least));
         let mut written = self.parts(partition).to_vec();
         written.sort_unstable();
-        // Where a part ends: before the task with which it would be more than half a task's output too large.
+        // Where a part ends: before the task with which it would be more than half that task's output too large.
         let (mut bounds, mut sum) = (vec![0], 0);
         for (task, size) in written {
             if sum > 0 && sum + size / 2 > target {
@@ -294,7 +296,7 @@ mod tests {
             assert_eq!(cut(partitions, &[read(1, 16, &left), read(2, 4, other)], 16 * MIB), None);
         };
         uncut(8, sizes(16 * MIB, 16, [(1, 15 * MIB)]), &none);
-        uncut(2, sizes(100 * MIB, 16, [(1, 70 * MIB)]), &none);
+        uncut(2, sizes(100 * MIB, 16, [(1, 60 * MIB)]), &none);
         // What would be read again for each piece is as much: of this partition, or of all.
         let left = || sizes(160 * MIB, 16, [(1, 96 * MIB)]);
         uncut(8, left(), &sizes(900 * MIB, 4, [(1, 100 * MIB)]));

@@ -29,7 +29,7 @@ use crate::table::Key;
 /// Tasks hold one partition of `other` in memory while this dataset's streams past it, so the smaller one should be `other`. What doesn't fit
 /// is spilled; one key's values must fit.
 ///
-/// A partition that has much more of one side than others have (1.5 times the mean, and `ingle.join.skew.threshold` or more: 16m if that isn't set;
+/// A partition that has much more of one side than others have (a quarter more than the mean, and `ingle.join.skew.threshold` or more: 16m if that isn't set;
 /// 0: never) is shared by several tasks, which each read what some tasks wrote of that side, and all of the other: not of a side of which what
 /// has no partner comes out for the other. To know how large partitions are, actions run the shuffles of a join in a job of their own, unless
 /// both sides are known to be small. Operators after it that treat records one by one run in the same tasks; what needs a whole partition
