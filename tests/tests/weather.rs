@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ingle_tests::{Chance, Cluster, Disk, Net, Place, Run, Running, lines, text, wait_until};
@@ -253,9 +254,14 @@ const CLIENT: usize = 3;
 #[track_caller]
 fn wait_for_shuffle(cluster: &Cluster<'_>, worker: usize) {
     wait_until("shuffle output", || {
-        let apps = cluster.leftovers(worker).into_iter();
-        apps.filter_map(|app| std::fs::read_dir(app.join("shuffle")).ok()).flatten().count() > 0
+        cluster.leftovers(worker).iter().any(|app| !shuffle_files(app).is_empty())
     });
+}
+
+/// What map tasks of an application wrote on a worker: a folder for each stage.
+fn shuffle_files(app: &Path) -> Vec<PathBuf> {
+    let read = |folder: PathBuf| std::fs::read_dir(folder).into_iter().flatten().flatten();
+    read(app.join("shuffle")).flat_map(|stage| read(stage.path())).map(|file| file.path()).collect()
 }
 
 /// A job meets something that happens to the network once both workers are at it, says so, and its answer is exact all the same. What
@@ -461,8 +467,7 @@ fn harm(cluster: &Cluster<'_>, running: &Running, chance: &mut Chance, most: usi
     let mut harmed = 0;
     while running.runs() {
         let apps = (0..cluster.workers.len()).flat_map(|worker| cluster.leftovers(worker));
-        let files = apps.filter_map(|app| std::fs::read_dir(app.join("shuffle")).ok()).flatten();
-        for path in files.flatten().map(|file| file.path()) {
+        for path in apps.flat_map(|app| shuffle_files(&app)) {
             if path.extension().is_some() || harmed >= most || !seen.insert(path.clone()) {
                 continue;
             }

@@ -1,6 +1,6 @@
 //! Shuffle output as files that belong to a worker: they outlive the executor that wrote them, and are read by others.
 //!
-//! One file for each attempt of a map task, `S-P-A` (stage, partition, attempt). It is written under another name and renamed when it is
+//! One file for each attempt of a map task, `S/P-A` (stage, partition, attempt). It is written under another name and renamed when it is
 //! complete, so that a crash leaves no half of one. All numbers are little-endian:
 //!
 //! | part | what |
@@ -153,8 +153,13 @@ impl ShuffleDir {
         Self(Arc::new(path.to_owned()))
     }
 
+    /// The folder of a stage's output, there as long as there is some.
+    fn folder(&self, stage: StageId) -> PathBuf {
+        self.0.join(stage.0.to_string())
+    }
+
     fn file(&self, stage: StageId, map: u32, attempt: u32) -> PathBuf {
-        self.0.join(format!("{}-{map}-{attempt}", stage.0))
+        self.folder(stage).join(format!("{map}-{attempt}"))
     }
 
     /// Begins a file. Partitions are written in their order.
@@ -169,7 +174,16 @@ impl ShuffleDir {
     ) -> Result<MapFileWriter> {
         let path = self.file(stage, map, attempt);
         let temporary = path.with_extension("tmp");
-        let opened = File::create(&temporary);
+        let opened = File::create(&temporary).or_else(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                return Err(error);
+            }
+            // The stage's first.
+            match DirBuilder::new().mode(0o700).create(self.folder(stage)) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+                _ => File::create(&temporary),
+            }
+        });
         let file = opened.map_err(Error::io("writing shuffle output", &temporary))?;
         let mut writer = MapFileWriter {
             path,
@@ -245,14 +259,8 @@ impl ShuffleDir {
 
     /// Removes a stage's output. Those who read it now may go on.
     pub fn drop_stage(&self, stage: StageId) {
-        let Ok(entries) = fs::read_dir(&**self.0) else { return };
-        let prefix = format!("{}-", stage.0);
-        for entry in entries.flatten() {
-            if entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()) {
-                // Another executor of this worker may be as quick.
-                let _ = fs::remove_file(entry.path());
-            }
-        }
+        // There may be none; another executor of this worker may be as quick; and what stays goes with the application.
+        let _ = fs::remove_dir_all(self.folder(stage));
     }
 }
 

@@ -119,7 +119,7 @@ fn what_was_written_is_read_here_and_elsewhere_in_the_order_of_the_maps() {
         assert!(matches!(part(3..5), Err(Error::Invalid(_))));
         assert!(matches!(part(5..usize::MAX), Err(Error::Invalid(_))));
         assert_eq!(a.pool.usage().total(), 0, "nothing is held once it is written and read");
-        let size = std::fs::metadata(a.path().join("3-0-0")).unwrap().len();
+        let size = std::fs::metadata(a.path().join("3/0-0")).unwrap().len();
         assert_eq!(size > 1 << 20, compression == Compression::None);
     }
 }
@@ -171,7 +171,8 @@ fn a_task_that_is_given_up_leaves_no_file_and_a_dropped_stage_neither() {
     worker.store.drop_stage(STAGE);
     let names: Vec<_> =
         std::fs::read_dir(worker.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(names, ["33-0-0"]);
+    assert_eq!(names, ["33"]);
+    worker.store.drop_stage(StageId(3333));
 }
 
 #[test]
@@ -198,7 +199,7 @@ proptest! {
         let blocks: Vec<(u32, Vec<u8>)> =
             (0..40u8).map(|i| (u32::from(i % 4), block(i, 150 + usize::from(i)))).collect();
         worker.commit(0, 0, &blocks);
-        let path = worker.path().join("3-0-0");
+        let path = worker.path().join("3/0-0");
         let mut bytes = std::fs::read(&path).unwrap();
         match cut {
             Some(cut) => bytes.truncate((bytes.len() as f64 * cut) as usize),
@@ -228,7 +229,7 @@ proptest! {
 fn numbers_that_nobody_wrote_are_refused_before_they_are_used() {
     let worker = Worker::new(Compression::None);
     worker.commit(0, 0, &[(2, block(b'a', 100))]);
-    let path = worker.path().join("3-0-0");
+    let path = worker.path().join("3/0-0");
     let sound = std::fs::read(&path).unwrap();
     let foot_at = sound.len() - 36;
     let spans_at = 8 + 100;
