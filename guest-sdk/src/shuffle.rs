@@ -41,37 +41,17 @@ pub struct Dependency {
 }
 
 impl Dependency {
-    /// A shuffle of `parent`'s records; `write` computes one of its partitions and writes what it gives.
+    /// A shuffle of `parent`'s records; `write` computes one of its partitions, or a piece of one, and writes what it gives. If `is_measured`,
+    /// its tasks tell how much they write to which partition.
     pub(crate) fn new<P: Plan>(
         ctx: &Context,
         name: &'static str,
         parent: &Rc<P>,
         partitions: usize,
+        is_measured: bool,
         write: impl Fn(Rc<P>, &Rc<TaskScope>, &mut Writer) + 'static,
     ) -> Rc<Dependency> {
-        Dependency::of(ctx, name, parent, partitions, None, write)
-    }
-
-    /// As [`Dependency::new`]; its tasks tell how much they write to which partition.
-    pub(crate) fn measured<P: Plan>(
-        ctx: &Context,
-        name: &'static str,
-        parent: &Rc<P>,
-        partitions: usize,
-        write: impl Fn(Rc<P>, &Rc<TaskScope>, &mut Writer) + 'static,
-    ) -> Rc<Dependency> {
-        let sizes = ctx.accumulator("sizes of partitions", Sizes::default());
-        Dependency::of(ctx, name, parent, partitions, Some(sizes), write)
-    }
-
-    fn of<P: Plan>(
-        ctx: &Context,
-        name: &'static str,
-        parent: &Rc<P>,
-        partitions: usize,
-        sizes: Option<Accumulator<Sizes>>,
-        write: impl Fn(Rc<P>, &Rc<TaskScope>, &mut Writer) + 'static,
-    ) -> Rc<Dependency> {
+        let sizes = is_measured.then(|| ctx.accumulator("sizes of partitions", Sizes::default()));
         let (for_lineage, for_prepare, for_tasks, for_body) =
             (Rc::clone(parent), Rc::clone(parent), Rc::clone(parent), Rc::clone(parent));
         let slices = Rc::new(Cell::new(1));

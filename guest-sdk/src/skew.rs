@@ -97,15 +97,15 @@ impl Skew {
         partitions: usize,
         reads: &[Read<'_>],
     ) -> Result<()> {
+        if self.0.get().is_some() {
+            return Ok(());
+        }
         let threshold = ctx.skew_threshold();
         let may_matter = |read: &Read<'_>| {
             read.may_share
                 && read.dependency.tasks() > 1
                 && read.hint.is_none_or(|bytes| bytes >= threshold)
         };
-        if self.0.get().is_some() {
-            return Ok(());
-        }
         let pieces = if threshold == 0 || !reads.iter().any(may_matter) {
             None
         } else {

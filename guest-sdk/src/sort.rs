@@ -49,7 +49,7 @@ impl<T: Record, K: Record + Ord> Sorted<T, K> {
 
         let (known, keys) = (Rc::clone(&bounds), Rc::clone(&key));
         let dependency =
-            Dependency::new(ctx, name, parent, partitions, move |parent, task, writer| {
+            Dependency::new(ctx, name, parent, partitions, false, move |parent, task, writer| {
                 let (bounds, last) = (known.get(), writer.partitions() - 1);
                 parent.compute(task.partition(), Rc::clone(task)).for_each(|record| {
                     let range = bounds.map_or(0, |bounds| bounds.range(&keys(&record)));

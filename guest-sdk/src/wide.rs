@@ -32,6 +32,7 @@ impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
             "repartition",
             &self.plan,
             partitions.max(1),
+            false,
             move |plan, task, writer| {
                 if !is_ordered {
                     return scatter(plan, task, writer);

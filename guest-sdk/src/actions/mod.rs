@@ -58,13 +58,9 @@ pub(crate) fn start<P: Plan>(
 ) -> Result<(Job, usize)> {
     ctx.check_role(action)?;
     plan.prepare(ctx)?;
-    let pieces = match &tasks {
-        Tasks::Partitions(_) => None,
-        Tasks::Pieces => plan.pieces(),
-    };
-    let partitions = match tasks {
-        Tasks::Partitions(partitions) => partitions,
-        Tasks::Pieces => 0..plan.partitions(),
+    let (partitions, pieces) = match tasks {
+        Tasks::Partitions(partitions) => (partitions, None),
+        Tasks::Pieces => (0..plan.partitions(), plan.pieces()),
     };
     let is_in_order = partitions.start == 0 && pieces.is_none();
     let mut lineage = Lineage::of(|lineage| match is_in_order {

@@ -31,10 +31,7 @@ impl<P: Plan> Side<P> {
         if plan.partitioning().as_ref() == Some(to) {
             return Side::InPlace(Rc::clone(plan));
         }
-        Side::Shuffled(match is_measured {
-            true => Dependency::measured(ctx, name, plan, to.partitions(), write),
-            false => Dependency::new(ctx, name, plan, to.partitions(), write),
-        })
+        Side::Shuffled(Dependency::new(ctx, name, plan, to.partitions(), is_measured, write))
     }
 
     /// The shuffle, if it isn't in place.

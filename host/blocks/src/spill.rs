@@ -20,7 +20,7 @@ const FRESH: Duration = Duration::from_secs(60);
 /// As many entries of its parent are looked at.
 const MOST: usize = 100_000;
 
-/// A private folder (mode 0700) of spill files, removed when the last of them is gone; if the process is killed before that, by the next
+/// A private folder (mode 0700) of spill files, and of shuffle output where nobody else is to read it; removed when the last of them is gone; if the process is killed before that, by the next
 /// that makes one beside it.
 pub(crate) struct SpillFolder {
     folder: TempDir,
