@@ -7,8 +7,9 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::join::Side;
 use crate::partitioning::Partitioning;
+use crate::pieces::{Adaptive, Input, Pieces, are_many};
 use crate::plan::{Lineage, Plan};
-use crate::shuffle::{Prepare, Writer};
+use crate::shuffle::{Dependency, Prepare, Writer};
 use crate::table::{Gather, Key, Merge, Table, Waiting};
 use crate::task::{Blocks, Room, TaskScope};
 
@@ -102,6 +103,9 @@ pub struct Aggregated<K, C> {
     merge: Merge<C>,
     lineage: Box<dyn Fn(&mut Lineage)>,
     prepare: Prepare,
+    /// What it reads, if it isn't in place.
+    dependency: Option<Rc<Dependency>>,
+    pieces: Adaptive,
 }
 
 impl<K: Key, C: Record> Aggregated<K, C> {
@@ -121,15 +125,17 @@ impl<K: Key, C: Record> Aggregated<K, C> {
         let merges = Rc::clone(&by);
         let merge: Merge<C> = Rc::new(move |first, second| merges.merge(first, second));
         // A function's partitioning is only taken over from the parent, which then lies in place: what is shuffled goes by hash.
+        let is_measured = are_many(partitioning.partitions());
         let side = Rc::new(match A::BEFORE_SHUFFLE {
             true => {
                 let write = aggregating(Rc::clone(&by));
-                Side::new(ctx, name, parent, &partitioning, false, write)
+                Side::new(ctx, name, parent, &partitioning, is_measured, write)
             }
-            false => Side::of_pairs(ctx, name, parent, &partitioning, false),
+            false => Side::of_pairs(ctx, name, parent, &partitioning, is_measured),
         });
         let (for_lineage, for_prepare) = (Rc::clone(&side), Rc::clone(&side));
         let joins = Rc::clone(&merge);
+        let dependency = side.dependency().cloned();
         let read = move |partition: usize, task: &Rc<TaskScope>| {
             let mut gather = Gather::new(task);
             match &*side {
@@ -157,6 +163,8 @@ impl<K: Key, C: Record> Aggregated<K, C> {
                 }
             }),
             prepare: Box::new(move |ctx| for_prepare.prepare(ctx)),
+            dependency,
+            pieces: Adaptive::default(),
         }
     }
 }
@@ -209,6 +217,19 @@ impl<K: Key, C: Record> Plan for Aggregated<K, C> {
 
     fn prepare(&self, ctx: &Context) -> Result<()> {
         (self.prepare)(ctx)
+    }
+
+    fn find_pieces(&self, ctx: &Context) -> Result<()> {
+        match &self.dependency {
+            Some(dependency) => {
+                self.pieces.find(ctx, self.partitions(), &[Input::whole(dependency)])
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn pieces(&self) -> Option<Pieces> {
+        self.pieces.pieces()
     }
 
     fn partitioning(&self) -> Option<Partitioning> {

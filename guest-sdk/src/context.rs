@@ -17,7 +17,7 @@ use crate::host;
 use crate::join;
 #[cfg(feature = "parquet")]
 use crate::parquet::{ParquetFile, Predicate};
-use crate::skew;
+use crate::pieces;
 use crate::sources::{CsvFile, JsonLines, Parallelized, RangeOf, TextFile, WholeFiles};
 use crate::tasks::{self, TaskResults};
 
@@ -31,7 +31,8 @@ struct Shared {
     numbers: Cell<u32>,
     parallelism: usize,
     broadcast_threshold: u64,
-    skew_threshold: u64,
+    share_threshold: u64,
+    coalesce_size: u64,
     ledger: Ledger,
     checkpoints: RefCell<Option<Checkpoints>>,
 }
@@ -54,7 +55,8 @@ impl Context {
             numbers: Cell::new(0),
             parallelism: parallelism.max(1),
             broadcast_threshold: join::threshold()?,
-            skew_threshold: skew::threshold()?,
+            share_threshold: pieces::share_threshold()?,
+            coalesce_size: pieces::coalesce_size()?,
             ledger: Ledger::default(),
             checkpoints: RefCell::default(),
         };
@@ -176,8 +178,13 @@ impl Context {
     }
 
     /// From how many bytes on a partition of a join may be computed in pieces.
-    pub(crate) fn skew_threshold(&self) -> u64 {
-        self.shared.skew_threshold
+    pub(crate) fn share_threshold(&self) -> u64 {
+        self.shared.share_threshold
+    }
+
+    /// Up to how many bytes of partitions a task computes as one; 0: none.
+    pub(crate) fn coalesce_size(&self) -> u64 {
+        self.shared.coalesce_size
     }
 
     /// A dataset of the driver's own values, cut into partitions of about the same size. Tasks find them in the driver's image, and clone

@@ -47,13 +47,13 @@ mod pairs;
 pub mod parquet;
 mod partitioning;
 mod persist;
+mod pieces;
 mod placed;
 mod plan;
 mod random;
 mod sets;
 mod settings;
 mod shuffle;
-mod skew;
 mod sort;
 mod sources;
 mod stage;
@@ -94,9 +94,9 @@ pub mod plans {
     #[cfg(feature = "parquet")]
     pub use crate::parquet::ParquetFile;
     pub use crate::persist::{Cached, Persisted};
+    pub use crate::pieces::Pieces;
     pub use crate::placed::PartitionedBy;
     pub use crate::shuffle::Exchanged;
-    pub use crate::skew::Pieces;
     pub use crate::sort::{Sorted, SortedWithin};
     pub use crate::sources::{CsvFile, JsonLines, Parallelized, RangeOf, TextFile, WholeFiles};
 }

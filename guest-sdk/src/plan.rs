@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::host::Cached;
 use crate::partitioning::Partitioning;
 use crate::persist::Persisted;
+use crate::pieces::Pieces;
 use crate::shuffle::Dependency;
-use crate::skew::Pieces;
 use crate::task::TaskScope;
 
 /// How a dataset's partitions are computed.
@@ -44,8 +44,15 @@ pub trait Plan: 'static {
         None
     }
 
-    /// Which tasks compute its partitions, if several share one: known once it is prepared. Of a plan that computes each record by itself those
-    /// of the plan before it.
+    /// Finds out at the driver which tasks compute its partitions, once it is prepared. For who has tasks compute its [`pieces`](Plan::pieces):
+    /// it may run the shuffles that this plan reads.
+    fn find_pieces(&self, ctx: &Context) -> Result<()> {
+        let _ = ctx;
+        Ok(())
+    }
+
+    /// Which tasks compute its partitions, if that isn't one each and was found out. Of a plan that computes each record by itself those of the
+    /// plan before it.
     fn pieces(&self) -> Option<Pieces> {
         None
     }
@@ -164,6 +171,7 @@ trait Erased<T> {
     fn prepare(&self, ctx: &Context) -> Result<()>;
     fn partitioning(&self) -> Option<Partitioning>;
     fn persisted(&self) -> Option<&Persisted>;
+    fn find_pieces(&self, ctx: &Context) -> Result<()>;
     fn pieces(&self) -> Option<Pieces>;
     fn is_ordered(&self) -> bool;
     fn bytes_hint(&self) -> Option<u64>;
@@ -196,6 +204,10 @@ impl<P: Plan> Erased<P::Item> for P {
 
     fn persisted(&self) -> Option<&Persisted> {
         Plan::persisted(self)
+    }
+
+    fn find_pieces(&self, ctx: &Context) -> Result<()> {
+        Plan::find_pieces(self, ctx)
     }
 
     fn pieces(&self) -> Option<Pieces> {
@@ -240,6 +252,10 @@ impl<T: 'static> Plan for Boxed<T> {
 
     fn persisted(&self) -> Option<&Persisted> {
         self.0.persisted()
+    }
+
+    fn find_pieces(&self, ctx: &Context) -> Result<()> {
+        self.0.find_pieces(ctx)
     }
 
     fn pieces(&self) -> Option<Pieces> {

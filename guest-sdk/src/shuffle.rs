@@ -10,8 +10,8 @@ use crate::codec;
 use crate::context::Context;
 use crate::error::{Result, told};
 use crate::host::{self, Output, StageSpec};
+use crate::pieces::{self, Piece, Sizes};
 use crate::plan::{Lineage, Plan};
-use crate::skew::{self, Sizes};
 use crate::stage::{Body, Entry};
 use crate::task::{Records, TaskScope, done};
 
@@ -66,7 +66,10 @@ impl Dependency {
             sizes,
             slices,
             lineage: Box::new(move |lineage| lineage.of_tasks(&*for_lineage)),
-            prepare: Box::new(move |ctx| for_prepare.prepare(ctx)),
+            prepare: Box::new(move |ctx| {
+                for_prepare.prepare(ctx)?;
+                for_prepare.find_pieces(ctx)
+            }),
             body: Rc::new(move |task| {
                 if let Some(pieces) = for_body.pieces() {
                     task.computes(pieces.of_task(task.context().partition as usize));
@@ -75,7 +78,7 @@ impl Dependency {
                 write(Rc::clone(&for_body), task, &mut writer);
                 let written = writer.finish();
                 if let Some(sizes) = &told {
-                    sizes.add(skew::told(task.context().partition, &written));
+                    sizes.add(pieces::told(task.context().partition, &written));
                 }
             }),
             prepared: Cell::new(false),
@@ -150,19 +153,24 @@ impl Dependency {
         Ok(())
     }
 
-    /// The blocks that were written for a partition, if that has one slice; of a piece those of its part.
+    /// The blocks that were written for a partition, if that has one slice; of a piece those of its part, or of all its partitions.
     pub(crate) fn open(&self, partition: usize, task: &TaskScope) -> u32 {
-        self.open_slice(partition, 0, task)
+        let (stage, first) = (task.stage_of(self.number), partition as u32);
+        done(match task.piece() {
+            Piece::Shared(_, part) if part.shuffle == self.number => {
+                host::open_shuffle_part(stage, first, part.first, part.tasks)
+            }
+            Piece::Several(_, partitions) => {
+                host::open_shuffle_range(stage, first, partitions as u32)
+            }
+            Piece::Shared(..) | Piece::Whole(_) => host::open_shuffle(stage, first),
+        })
     }
 
     /// The blocks that were written for a slice of a partition.
     pub(crate) fn open_slice(&self, partition: usize, slice: usize, task: &TaskScope) -> u32 {
         let written = (partition * self.slices() + slice) as u32;
-        let stage = task.stage_of(self.number);
-        done(match task.part_of(self.number) {
-            None => host::open_shuffle(stage, written),
-            Some(part) => host::open_shuffle_part(stage, written, part.first, part.tasks),
-        })
+        done(host::open_shuffle(task.stage_of(self.number), written))
     }
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::codec::{self, Cursor, Record};
 use crate::host::{self, Placement};
-use crate::skew::{Part, Piece};
+use crate::pieces::Piece;
 
 /// Where the running task is: `TaskContext::get()` in any closure that runs in one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,8 @@ pub struct TaskContext {
     pub job: u32,
     /// The stage.
     pub stage_id: u32,
-    /// The partition that is computed, from 0. Several tasks may share one of a join ([`Dataset::join`](crate::Dataset::join)).
+    /// The partition that is computed, from 0. Several tasks may share one of a join ([`Dataset::join`](crate::Dataset::join)), and one task may
+    /// compute several that are tiny: this is the first then.
     pub partition: u32,
     /// 0 for the first try.
     pub attempt: u32,
@@ -104,7 +105,7 @@ impl TaskScope {
             limit,
             floor: memory / FLOOR,
             shuffles,
-            piece: Cell::new(Piece::whole(partition as usize)),
+            piece: Cell::new(Piece::Whole(partition as usize)),
             storing: RefCell::default(),
             spill_every: host::spill_every(),
             records: Cell::new(0),
@@ -135,20 +136,20 @@ impl TaskScope {
         self.context
     }
 
-    /// Says which partition of a dataset is computed, or which piece of one: closures are told this partition.
+    /// Says what is computed of a dataset: closures are told its partition, or the first.
     pub(crate) fn computes(&self, piece: Piece) {
         self.piece.set(piece);
-        CURRENT.set(Some(TaskContext { partition: piece.partition as u32, ..self.context }));
+        CURRENT.set(Some(TaskContext { partition: piece.partition() as u32, ..self.context }));
     }
 
     /// The partition of the stage's dataset that is computed.
     pub(crate) fn partition(&self) -> usize {
-        self.piece.get().partition
+        self.piece.get().partition()
     }
 
-    /// The part of a shuffle that this task is to read, if it computes a piece for which that is cut.
-    pub(crate) fn part_of(&self, shuffle: u32) -> Option<Part> {
-        self.piece.get().part.filter(|part| part.shuffle == shuffle)
+    /// What is computed of that.
+    pub(crate) fn piece(&self) -> Piece {
+        self.piece.get()
     }
 
     /// Whether this is the first time that the task computes a partition of a cached dataset: only then it is to be stored.

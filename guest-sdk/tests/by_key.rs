@@ -39,11 +39,16 @@ fn by_key<K: Ord, V>(found: Vec<(K, V)>) -> BTreeMap<K, V> {
     map
 }
 
+/// How many partitions: few, or as many as are put together.
+fn to() -> impl Strategy<Value = usize> {
+    prop_oneof![3 => 1usize..6, 1 => 32usize..60]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn reduce_by_key_reduces_each_keys_values(pairs in pairs(), from in 1usize..5, to in 1usize..6) {
+    fn reduce_by_key_reduces_each_keys_values(pairs in pairs(), from in 1usize..5, to in to()) {
         let model: BTreeMap<String, i64> =
             grouped(&pairs).into_iter().map(|(key, values)| (key, values.iter().sum())).collect();
         in_all_forms(|ctx| {
@@ -72,7 +77,7 @@ proptest! {
     }
 
     #[test]
-    fn combine_by_key_makes_the_first_of_a_keys_first_value(pairs in pairs(), to in 1usize..6) {
+    fn combine_by_key_makes_the_first_of_a_keys_first_value(pairs in pairs(), to in to()) {
         let model: BTreeMap<String, Vec<i64>> = grouped(&pairs)
             .into_iter()
             .map(|(key, mut values)| {
@@ -102,7 +107,7 @@ proptest! {
     }
 
     #[test]
-    fn group_by_key_gives_all_values(pairs in pairs(), from in 1usize..5, to in 1usize..6) {
+    fn group_by_key_gives_all_values(pairs in pairs(), from in 1usize..5, to in to()) {
         let model = grouped(&pairs);
         in_all_forms(|ctx| {
             let groups =
@@ -127,7 +132,7 @@ proptest! {
     #[test]
     fn group_by_groups_by_what_its_closure_gives(
         values in prop::collection::vec(any::<u16>(), 0..60),
-        to in 1usize..6,
+        to in to(),
     ) {
         let keyed: Vec<(u16, u16)> = values.iter().map(|value| (value % 7, *value)).collect();
         let model = grouped(&keyed);
@@ -141,7 +146,7 @@ proptest! {
     #[test]
     fn distinct_gives_each_record_once(
         values in prop::collection::vec((any::<bool>(), "[ab]{0,2}"), 0..60),
-        to in 1usize..6,
+        to in to(),
     ) {
         let model: HashSet<(bool, String)> = values.iter().cloned().collect();
         in_all_forms(|ctx| {

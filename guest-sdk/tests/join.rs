@@ -70,6 +70,11 @@ fn right() -> impl Strategy<Value = Pairs<String>> {
     prop::collection::vec((2u8..10, "[a-c]{0,2}"), 0..25)
 }
 
+/// How many partitions: few, or as many as are put together.
+fn to() -> impl Strategy<Value = usize> {
+    prop_oneof![3 => 1usize..6, 1 => 32usize..60]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -77,7 +82,7 @@ proptest! {
     fn join_gives_each_pair_of_values_of_a_key(
         left in left(),
         right in right(),
-        parts in (1usize..4, 1usize..4, 1usize..6),
+        parts in (1usize..4, 1usize..4, to()),
     ) {
         let model = model_join(&left, &right);
         for ctx in contexts() {
@@ -92,7 +97,7 @@ proptest! {
     fn join_of_what_lies_in_place_gives_the_same(
         left in left(),
         right in right(),
-        to in 1usize..6,
+        to in to(),
     ) {
         let firsts: BTreeMap<u8, i32> = left.iter().rev().copied().collect();
         let model = model_join(&firsts.clone().into_iter().collect(), &right);
@@ -116,7 +121,7 @@ proptest! {
     fn cogroup_gives_each_key_with_its_values_on_both_sides(
         left in left(),
         right in right(),
-        to in 1usize..6,
+        to in to(),
     ) {
         let keys: BTreeSet<u8> =
             left.iter().map(|pair| pair.0).chain(right.iter().map(|pair| pair.0)).collect();
@@ -145,7 +150,7 @@ proptest! {
     fn outer_joins_keep_what_has_no_partner(
         left in left(),
         right in right(),
-        parts in (1usize..4, 1usize..4, 1usize..6),
+        parts in (1usize..4, 1usize..4, to()),
     ) {
         let model = model_outer(&left, &right);
         let lefts = model_part(&model, |left, right| left.map(|left| (left, right)));
@@ -174,7 +179,7 @@ proptest! {
     fn subtract_by_key_keeps_pairs_whose_keys_the_other_lacks(
         left in left(),
         right in right(),
-        parts in (1usize..4, 1usize..4, 1usize..6),
+        parts in (1usize..4, 1usize..4, to()),
     ) {
         let keys: BTreeSet<u8> = right.iter().map(|pair| pair.0).collect();
         let model = sorted(left.iter().copied().filter(|(key, _)| !keys.contains(key)).collect());

@@ -95,6 +95,10 @@ fn settings_that_do_nothing_are_refused() {
         &["--conf", "ingle.join.skew.threshold=large"],
         &["ingle.join.skew.threshold", "`large`", "or 0"],
     );
+    refused(
+        &["--conf", "ingle.shuffle.coalesce.size=-1"],
+        &["ingle.shuffle.coalesce.size", "`-1`", "or 0"],
+    );
     refused(&["--no-such-flag"], &["--no-such-flag"]);
 }
 

@@ -70,7 +70,7 @@ fn operators_agree_with_plain_programs_where_tasks_share_partitions() {
     }
 }
 
-/// How many tasks computed the 8 partitions of each of two joins.
+/// How many tasks computed each of some datasets.
 fn tasks(run: &Run) -> Vec<u32> {
     let tasks = run.stdout.lines().map(|line| line.split(' ').next()?.parse().ok());
     tasks.collect::<Option<Vec<u32>>>().unwrap_or_else(|| panic!("{run}"))
@@ -96,6 +96,29 @@ fn tasks_on_several_workers_share_a_partition() {
     let run = cluster.rsubmit("operators").conf("ingle.join.skew.threshold", "1k");
     let run = run.args(["shared", "20000"]).run().succeeds();
     assert_eq!(tasks(&run), [13, 13], "\n{run}");
+}
+
+#[test]
+fn tiny_partitions_are_computed_by_fewer_tasks() {
+    let place = Place::new();
+    for (size, fewer) in [("4m", true), ("1k", true), ("0", false)] {
+        let run = place.rsubmit("operators").flag("--master=local[2]");
+        let run = run.conf("ingle.shuffle.coalesce.size", size).args(["tiny", "20000"]);
+        let tasks = tasks(&run.run().succeeds());
+        assert_eq!(tasks.len(), 4);
+        for count in tasks {
+            // At least four for each slot.
+            assert_eq!((8..400).contains(&count), fewer, "{count} tasks of up to {size}");
+        }
+    }
+}
+
+#[test]
+fn tiny_partitions_on_several_workers_are_computed_by_fewer_tasks() {
+    let place = Place::new();
+    let cluster = Cluster::new(&place, 2, 1);
+    let run = cluster.rsubmit("operators").args(["tiny", "20000"]).run().succeeds();
+    assert!(tasks(&run).iter().all(|count| (8..16).contains(count)), "\n{run}");
 }
 
 #[test]

@@ -23,8 +23,8 @@ use crate::error::{Result, told};
 use crate::host::Output;
 use crate::job::Job;
 use crate::narrow::Partition;
+use crate::pieces::{Piece, Pieces};
 use crate::plan::{Lineage, Plan};
-use crate::skew::{Piece, Pieces};
 use crate::table::Key;
 use crate::task::{Emitter, TaskScope};
 
@@ -33,7 +33,7 @@ use crate::task::{Emitter, TaskScope};
 pub(crate) enum Tasks {
     /// A partition each.
     Partitions(Range<usize>),
-    /// All partitions, or pieces of such as are shared: for actions to which it doesn't matter where a partition ends.
+    /// All partitions, in pieces if some are shared or put together: for actions to which it doesn't matter where a partition ends.
     Pieces,
 }
 
@@ -60,7 +60,10 @@ pub(crate) fn start<P: Plan>(
     plan.prepare(ctx)?;
     let (partitions, pieces) = match tasks {
         Tasks::Partitions(partitions) => (partitions, None),
-        Tasks::Pieces => (0..plan.partitions(), plan.pieces()),
+        Tasks::Pieces => {
+            plan.find_pieces(ctx)?;
+            (0..plan.partitions(), plan.pieces())
+        }
     };
     let is_in_order = partitions.start == 0 && pieces.is_none();
     let mut lineage = Lineage::of(|lineage| match is_in_order {
@@ -74,11 +77,11 @@ pub(crate) fn start<P: Plan>(
         let mut emitter = Emitter::new();
         let number = task.context().partition as usize;
         let piece = match &pieces {
-            None => Piece::whole(first + number),
+            None => Piece::Whole(first + number),
             Some(pieces) => pieces.of_task(number),
         };
         task.computes(piece);
-        body(Rc::clone(&plan), piece.partition, task, &mut emitter);
+        body(Rc::clone(&plan), piece.partition(), task, &mut emitter);
         emitter.finish();
     };
     Ok((Job::start(ctx, action, lineage, tasks, output, Rc::new(body))?, tasks))

@@ -139,6 +139,10 @@ pub(crate) fn open_shuffle(stage: u32, partition: u32) -> Result<u32, String> {
     task::open_shuffle(stage, partition)
 }
 
+pub(crate) fn open_shuffle_range(stage: u32, first: u32, partitions: u32) -> Result<u32, String> {
+    task::open_shuffle_range(stage, first, partitions)
+}
+
 pub(crate) fn open_shuffle_part(
     stage: u32,
     partition: u32,

@@ -10,9 +10,9 @@ use crate::error::Result;
 use crate::join::joined::{Inner, Kind, LeftOuter, Without};
 use crate::join::small::{Pair, Small};
 use crate::partitioning::Partitioning;
+use crate::pieces::Pieces;
 use crate::plan::{Lineage, Plan};
 use crate::settings;
-use crate::skew::Pieces;
 use crate::table::Key;
 use crate::task::TaskScope;
 
@@ -120,6 +120,10 @@ where
         self.stream.partitions()
     }
 
+    fn find_pieces(&self, ctx: &Context) -> Result<()> {
+        self.stream.find_pieces(ctx)
+    }
+
     fn pieces(&self) -> Option<Pieces> {
         self.stream.pieces()
     }
@@ -193,6 +197,13 @@ where
         match self {
             Chosen::Left(_, stream) => stream.partitions(),
             Chosen::Right(stream, _) => stream.partitions(),
+        }
+    }
+
+    pub(crate) fn find_pieces(&self, ctx: &Context) -> Result<()> {
+        match self {
+            Chosen::Left(_, stream) => stream.find_pieces(ctx),
+            Chosen::Right(stream, _) => stream.find_pieces(ctx),
         }
     }
 

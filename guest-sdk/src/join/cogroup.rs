@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::join::side::Side;
 use crate::partitioning::Partitioning;
+use crate::pieces::{Adaptive, Input, Pieces, are_many};
 use crate::plan::{Lineage, Plan};
 use crate::table::{Gather, Key, Merge};
 use crate::task::TaskScope;
@@ -19,6 +20,7 @@ pub struct CoGrouped<P, Q> {
     left: Side<P>,
     right: Side<Q>,
     partitioning: Partitioning,
+    pieces: Adaptive,
 }
 
 impl<K, V, W, P, Q> CoGrouped<P, Q>
@@ -35,10 +37,12 @@ where
         right: &Rc<Q>,
         partitioning: Partitioning,
     ) -> Self {
+        let is_measured = are_many(partitioning.partitions());
         CoGrouped {
-            left: Side::of_pairs(ctx, "cogroup", left, &partitioning, false),
-            right: Side::of_pairs(ctx, "cogroup", right, &partitioning, false),
+            left: Side::of_pairs(ctx, "cogroup", left, &partitioning, is_measured),
+            right: Side::of_pairs(ctx, "cogroup", right, &partitioning, is_measured),
             partitioning,
+            pieces: Adaptive::default(),
         }
     }
 }
@@ -90,6 +94,20 @@ where
     fn prepare(&self, ctx: &Context) -> Result<()> {
         self.left.prepare(ctx)?;
         self.right.prepare(ctx)
+    }
+
+    fn find_pieces(&self, ctx: &Context) -> Result<()> {
+        match (self.left.dependency(), self.right.dependency()) {
+            (Some(left), Some(right)) => {
+                let reads = [left, right].map(Input::whole);
+                self.pieces.find(ctx, self.partitions(), &reads)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn pieces(&self) -> Option<Pieces> {
+        self.pieces.pieces()
     }
 
     fn partitioning(&self) -> Option<Partitioning> {

@@ -14,8 +14,8 @@ use crate::join::matches::Matches;
 use crate::join::side::Side;
 use crate::join::small::Pair;
 use crate::partitioning::Partitioning;
+use crate::pieces::{Adaptive, Input, Pieces};
 use crate::plan::{Lineage, Plan};
-use crate::skew::{Pieces, Read, Skew};
 use crate::table::Key;
 use crate::task::TaskScope;
 
@@ -113,8 +113,8 @@ pub struct Joined<P: Plan<Item: Pair>, Q: Plan<Item: Pair>, J> {
     partitioning: Partitioning,
     /// What is tried before the sides are shuffled.
     chosen: Option<Chosen<P, Q>>,
-    /// Which partitions several tasks share.
-    skew: Skew,
+    /// Which tasks compute its partitions.
+    pieces: Adaptive,
     kind: PhantomData<J>,
 }
 
@@ -152,15 +152,15 @@ where
             false => Side::of_pairs(ctx, name, right, &partitioning, true),
         };
         let left = Side::of_pairs(ctx, name, left, &partitioning, true);
-        let (skew, kind) = (Skew::default(), PhantomData);
-        Joined { name, left, right, hints, partitioning, chosen, skew, kind }
+        let (pieces, kind) = (Adaptive::default(), PhantomData);
+        Joined { name, left, right, hints, partitioning, chosen, pieces, kind }
     }
 
-    /// The shuffles that it reads, if tasks may share their output: what lies in place would be computed again by each. A task that gives what
-    /// was left of a side must see all of the other.
-    fn reads(&self) -> Option<[Read<'_>; 2]> {
+    /// The shuffles that it reads, if it reads nothing else: what lies in place would be computed again by each task that shares a partition, and
+    /// is computed partition by partition. A task that gives what was left of a side must see all of the other.
+    fn reads(&self) -> Option<[Input<'_>; 2]> {
         let [left, right] = self.hints;
-        let read = |dependency, may_share, hint| Read { dependency, may_share, hint };
+        let read = |dependency, may_share, hint| Input { dependency, may_share, hint };
         Some([
             read(self.left.dependency()?, !J::KEEPS_RIGHT, left),
             read(self.right.dependency()?, !J::KEEPS_LEFT, right),
@@ -232,17 +232,22 @@ where
         if self.broadcast().is_none() {
             self.left.prepare(ctx)?;
             self.right.prepare(ctx)?;
-            if let Some(reads) = self.reads() {
-                self.skew.prepare(ctx, self.partitions(), &reads)?;
-            }
         }
         Ok(())
+    }
+
+    fn find_pieces(&self, ctx: &Context) -> Result<()> {
+        match (self.broadcast(), self.reads()) {
+            (Some(chosen), _) => chosen.find_pieces(ctx),
+            (None, Some(reads)) => self.pieces.find(ctx, self.partitions(), &reads),
+            (None, None) => Ok(()),
+        }
     }
 
     fn pieces(&self) -> Option<Pieces> {
         match self.broadcast() {
             Some(chosen) => chosen.pieces(),
-            None => self.skew.pieces(),
+            None => self.pieces.pieces(),
         }
     }
 

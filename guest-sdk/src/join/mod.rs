@@ -34,7 +34,7 @@ use crate::table::Key;
 /// has no partner comes out for the other. To know how large partitions are, actions run the shuffles of a join in a job of their own, unless
 /// both sides are known to be small. Operators after it that treat records one by one run in the same tasks; what needs a whole partition
 /// ([`map_partitions`](Dataset::map_partitions), [`cache`](Dataset::cache) and such) is computed by one task as ever. `save_as_…` writes a file for
-/// each task.
+/// each task. Partitions that are tiny are put together, as of any [operator by key](Dataset::reduce_by_key).
 ///
 /// Without a number, [`join`](Dataset::join), `left_outer_join`, `right_outer_join` and `subtract_by_key` shuffle nothing where a side is known
 /// to be small before anything runs: they broadcast it, as [`broadcast_join`](Dataset::broadcast_join) does. Small is up to

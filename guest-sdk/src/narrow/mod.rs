@@ -13,8 +13,8 @@ use std::rc::Rc;
 use crate::context::Context;
 use crate::error::Result;
 use crate::partitioning::Partitioning;
+use crate::pieces::Pieces;
 use crate::plan::{Lineage, Plan};
-use crate::skew::Pieces;
 use crate::task::TaskScope;
 
 /// What is done to each partition by itself.
@@ -81,6 +81,10 @@ impl<P: Plan, O: Operator<P::Item>> Plan for Narrow<P, O> {
 
     fn partitioning(&self) -> Option<Partitioning> {
         if O::KEEPS_KEYS { self.parent.partitioning() } else { None }
+    }
+
+    fn find_pieces(&self, ctx: &Context) -> Result<()> {
+        if O::IS_ONE_BY_ONE { self.parent.find_pieces(ctx) } else { Ok(()) }
     }
 
     fn pieces(&self) -> Option<Pieces> {

@@ -13,6 +13,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, BufWriter, Write};
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -201,28 +202,28 @@ impl ShuffleDir {
         Ok(writer)
     }
 
-    /// Opens one partition of one attempt's output.
+    /// Opens some partitions of one attempt's output.
     pub(crate) fn open(
         &self,
         stage: StageId,
         map: u32,
         attempt: u32,
-        partition: u32,
+        partitions: Range<u32>,
     ) -> Result<MapFile> {
         let missing = Error::MissingOutput { stage, map, attempt, whole: false };
-        let opened = MapFile::open(&self.file(stage, map, attempt), map, partition);
+        let opened = MapFile::open(&self.file(stage, map, attempt), map, partitions);
         opened.map_err(|why| {
             tracing::warn!("{missing} ({why})");
             missing
         })
     }
 
-    /// The stored blocks of one partition of some outputs, each a map task and its attempt, in this order. Ends with the first
+    /// The stored blocks of some partitions of some outputs, each a map task and its attempt, in this order. Ends with the first
     /// error.
     pub fn serve<'a>(
         &'a self,
         stage: StageId,
-        partition: u32,
+        partitions: Range<u32>,
         outputs: &'a [(u32, u32)],
     ) -> impl Iterator<Item = Result<RemoteBlock>> + 'a {
         let mut outputs = outputs.iter();
@@ -232,7 +233,7 @@ impl ShuffleDir {
             while !failed {
                 let Some((file, attempt)) = &mut open else {
                     let &(map, attempt) = outputs.next()?;
-                    match self.open(stage, map, attempt, partition) {
+                    match self.open(stage, map, attempt, partitions.clone()) {
                         Ok(file) => open = Some((file, attempt)),
                         Err(error) => {
                             failed = true;
@@ -370,13 +371,13 @@ fn entry(partition: u32, offset: u64, span: u32) -> [u8; ENTRY as usize] {
     entry
 }
 
-/// One partition of a file that is read.
+/// Partitions next to each other of a file that is read.
 pub(crate) struct MapFile {
     file: File,
     path: PathBuf,
     map: u32,
     codec: u32,
-    partition: u32,
+    partitions: Range<u32>,
     /// Spans that were read, where the others are, and how many.
     spans: std::vec::IntoIter<[u32; 4]>,
     spans_at: u64,
@@ -401,32 +402,34 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 impl MapFile {
-    fn open(path: &Path, map: u32, partition: u32) -> io::Result<Self> {
+    fn open(path: &Path, map: u32, partitions: Range<u32>) -> io::Result<Self> {
         let file = File::open(path)?;
         let length = file.metadata()?.len();
         let mut foot = [0; FOOT as usize];
         let foot_at = length.checked_sub(FOOT).ok_or_else(|| damaged("foot"))?;
         file.read_exact_at(&mut foot, foot_at)?;
         let (spans_at, directory_at) = (u64_at(&foot, 0), u64_at(&foot, 8));
-        let (partitions, codec) = (u32_at(&foot, 16), u32_at(&foot, 20));
+        let (all, codec) = (u32_at(&foot, 16), u32_at(&foot, 20));
         let is_sound = foot[28..] == MAGIC
             && u32_at(&foot, 24) == crc32fast::hash(&foot[..24])
             && spans_at <= directory_at
-            && directory_at.checked_add((u64::from(partitions) + 1) * ENTRY) == Some(foot_at);
+            && directory_at.checked_add((u64::from(all) + 1) * ENTRY) == Some(foot_at);
         if !is_sound {
             return Err(damaged("foot"));
         }
-        if partition >= partitions {
+        if partitions.is_empty() || partitions.end > all {
             return Err(damaged("number of partitions"));
         }
-        let mut directory = [0; 2 * ENTRY as usize];
-        file.read_exact_at(&mut directory, directory_at + u64::from(partition) * ENTRY)?;
-        let (from, to) = directory.split_at(ENTRY as usize);
-        let (at, first) = (u64_at(from, 0), u32_at(from, 8));
-        let (end, last) = (u64_at(to, 0), u32_at(to, 8));
-        let is_sound = from == entry(partition, at, first)
-            && to == entry(partition + 1, end, last)
-            && at <= end
+        let read = |partition: u32| {
+            let mut found = [0; ENTRY as usize];
+            file.read_exact_at(&mut found, directory_at + u64::from(partition) * ENTRY)?;
+            let (at, span) = (u64_at(&found, 0), u32_at(&found, 8));
+            let is_sound = found == entry(partition, at, span);
+            if is_sound { Ok((at, span)) } else { Err(damaged("directory")) }
+        };
+        let (at, first) = read(partitions.start)?;
+        let (end, last) = read(partitions.end)?;
+        let is_sound = at <= end
             && end <= spans_at
             && first <= last
             && spans_at + u64::from(last) * SPAN <= directory_at;
@@ -438,7 +441,7 @@ impl MapFile {
             path: path.to_owned(),
             map,
             codec,
-            partition,
+            partitions,
             spans: Vec::new().into_iter(),
             spans_at: spans_at + u64::from(first) * SPAN,
             spans_left: last - first,
@@ -448,7 +451,7 @@ impl MapFile {
         })
     }
 
-    /// What is known of the next block; none after the last, which ends where the partition does.
+    /// What is known of the next block; none after the last, which ends where the partitions do.
     fn next_span(&mut self) -> io::Result<Option<[u32; 4]>> {
         if self.spans.as_slice().is_empty() {
             let count = SPANS.min(self.spans_left as usize);
@@ -465,7 +468,7 @@ impl MapFile {
         let is_sound = match span {
             None => self.at == self.end,
             Some([partition, stored, raw, _]) => {
-                partition == self.partition
+                self.partitions.contains(&partition)
                     && u64::from(stored) <= self.end - self.at
                     && stored.max(raw) <= MAX_BLOCK
             }

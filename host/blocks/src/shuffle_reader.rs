@@ -1,4 +1,4 @@
-//! Reading one partition of a shuffle, from files here and from other workers, in the order of the map tasks.
+//! Reading partitions of a shuffle, from files here and from other workers, in the order of the map tasks.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -33,13 +33,13 @@ pub enum Place {
 
 /// Brings blocks from other workers.
 pub trait Fetch: Send + Sync {
-    /// A stream of the blocks of one partition of some outputs on one worker, each a map task and its attempt. It reads ahead, within
+    /// A stream of the blocks of some partitions of some outputs on one worker, each a map task and its attempt. It reads ahead, within
     /// bounds, from now on.
     fn fetch(
         &self,
         worker: usize,
         stage: StageId,
-        partition: u32,
+        partitions: Range<u32>,
         outputs: Vec<(u32, u32)>,
     ) -> Box<dyn RemoteBlocks>;
 }
@@ -50,12 +50,12 @@ pub trait RemoteBlocks: Send {
     fn next(&mut self) -> Result<Option<RemoteBlock>>;
 }
 
-/// The blocks of one partition.
+/// The blocks of one partition, or of several next to each other.
 pub struct ShuffleReader {
     shared: Arc<Shared>,
     dir: ShuffleDir,
     stage: StageId,
-    partition: u32,
+    partitions: Range<u32>,
     outputs: Arc<[MapOutput]>,
     /// The next of them, and where those end that are read.
     next: usize,
@@ -82,7 +82,7 @@ impl ShuffleReader {
         stage: StageId,
         outputs: Arc<[MapOutput]>,
         part: Option<Range<usize>>,
-        partition: u32,
+        partitions: Range<u32>,
         fetch: Option<&dyn Fetch>,
     ) -> Result<Self> {
         let part = part.unwrap_or(0..outputs.len());
@@ -106,7 +106,7 @@ impl ShuffleReader {
             remote.push(match (outputs.first(), fetch) {
                 (None, _) => None,
                 (Some(_), Some(fetch)) => Some(Remote {
-                    stream: fetch.fetch(worker, stage, partition, outputs),
+                    stream: fetch.fetch(worker, stage, partitions.clone(), outputs),
                     peeked: None,
                 }),
                 (Some(&(map, attempt)), None) => {
@@ -118,7 +118,7 @@ impl ShuffleReader {
             shared,
             dir,
             stage,
-            partition,
+            partitions,
             outputs,
             next: part.start,
             end: part.end,
@@ -192,7 +192,8 @@ impl ShuffleReader {
         match place {
             Place::Here => {
                 self.next += 1;
-                self.file = Some(self.dir.open(self.stage, map, attempt, self.partition)?);
+                self.file =
+                    Some(self.dir.open(self.stage, map, attempt, self.partitions.clone())?);
                 Ok(None)
             }
             Place::At(worker) => {

@@ -88,17 +88,17 @@ impl BlockStore {
         TaskOutput { packer, store: self.clone(), stage, map, attempt, partitions }
     }
 
-    /// Reads one partition of a stage's outputs, in their order, or of these of them. `fetch` brings those that are elsewhere.
+    /// Reads some partitions of a stage's outputs, in the outputs' order, or of these of them. `fetch` brings those that are elsewhere.
     pub fn open_shuffle(
         &self,
         stage: StageId,
         outputs: Arc<[MapOutput]>,
         part: Option<Range<usize>>,
-        partition: u32,
+        partitions: Range<u32>,
         fetch: Option<&dyn Fetch>,
     ) -> Result<ShuffleReader> {
         let (shared, dir) = (self.shared.clone(), self.dir.clone());
-        ShuffleReader::open(shared, dir, stage, outputs, part, partition, fetch)
+        ShuffleReader::open(shared, dir, stage, outputs, part, partitions, fetch)
     }
 
     /// Forgets a stage's shuffle output. What is open is read to its end.

@@ -25,6 +25,7 @@ pub const DRIVER_PORT: &str = "ingle.driver.port";
 pub const SPREAD_OUT: &str = "ingle.deploy.spreadOut";
 pub const BROADCAST: &str = "ingle.join.broadcast.threshold";
 pub const SKEW: &str = "ingle.join.skew.threshold";
+pub const COALESCE: &str = "ingle.shuffle.coalesce.size";
 pub const PARALLELISM: &str = "ingle.default.parallelism";
 pub const COMPRESSION: &str = "ingle.shuffle.compression";
 pub const LOCALITY_WAIT: &str = "ingle.locality.wait";
@@ -100,6 +101,10 @@ const KNOWN: &[(&str, &str)] = &[
     (
         SKEW,
         "from what size on a partition of a join that is larger than others is computed by several tasks; 0: none is [default: 16m]",
+    ),
+    (
+        COALESCE,
+        "up to what size tiny partitions of an operator by key are computed by one task, where four tasks for each slot are left; 0: none are [default: 4m]",
     ),
     (
         "ingle.text.invalid-utf8",
@@ -242,7 +247,7 @@ impl Settings {
     /// Checks those that the job reads: the words are better here than in the middle of its run.
     pub fn check_for_job(&self) -> Result<(), Failure> {
         self.count(PARALLELISM)?;
-        for key in [BROADCAST, SKEW] {
+        for key in [BROADCAST, SKEW, COALESCE] {
             let Some(text) = self.get(key).filter(|text| text.trim() != "0") else { continue };
             text.parse::<ByteSize>().map_err(|error| {
                 Failure::usage(format!("{key} is `{text}`; it is a size, or 0: {error}"))

@@ -1,5 +1,7 @@
 //! What a host answers to a job: `wit/job.wit` as Rust traits, without wasmtime's names.
 
+use std::ops::Range;
+
 use wasmtime::component::{ComponentType, Lift, Lower};
 
 /// Why a call ends the guest instead of returning to it.
@@ -212,11 +214,11 @@ pub trait TaskHost: std::any::Any + Send {
     fn context(&self) -> TaskContext;
     fn payload(&self) -> Block;
     fn open_split(&mut self, source: u32, split: u32) -> Fallible<u32>;
-    /// `part`: the first of the stage's tasks whose output is read, and how many; else all of it.
+    /// One partition or more. `part`: the first of the stage's tasks whose output is read, and how many; else all of it.
     fn open_shuffle(
         &mut self,
         stage: u32,
-        partition: u32,
+        partitions: Range<u32>,
         part: Option<(u32, u32)>,
     ) -> Fallible<u32>;
     fn open_cached(&mut self, cache: u32, partition: u32) -> Fallible<Option<u32>>;

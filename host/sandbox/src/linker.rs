@@ -196,13 +196,22 @@ fn link_task(l: &mut LinkerInstance<'_, State>) -> Result<()> {
         Ok((cx.data_mut().task()?.open_split(source, split)?,))
     })?;
     l.func_wrap("open-shuffle", |mut cx: Cx<'_>, (stage, partition): (u32, u32)| {
-        Ok((cx.data_mut().task()?.open_shuffle(stage, partition, None)?,))
+        let partitions = partition..partition.saturating_add(1);
+        Ok((cx.data_mut().task()?.open_shuffle(stage, partitions, None)?,))
     })?;
+    l.func_wrap(
+        "open-shuffle-range",
+        |mut cx: Cx<'_>, (stage, first, partitions): (u32, u32, u32)| {
+            let partitions = first..first.saturating_add(partitions);
+            Ok((cx.data_mut().task()?.open_shuffle(stage, partitions, None)?,))
+        },
+    )?;
     l.func_wrap(
         "open-shuffle-part",
         |mut cx: Cx<'_>, (stage, partition, first, tasks): (u32, u32, u32, u32)| {
+            let partitions = partition..partition.saturating_add(1);
             let part = Some((first, tasks));
-            Ok((cx.data_mut().task()?.open_shuffle(stage, partition, part)?,))
+            Ok((cx.data_mut().task()?.open_shuffle(stage, partitions, part)?,))
         },
     )?;
     l.func_wrap("open-cached", |mut cx: Cx<'_>, (cache, partition): (u32, u32)| {

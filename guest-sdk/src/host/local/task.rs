@@ -108,6 +108,15 @@ pub(crate) fn open_shuffle(stage: u32, partition: u32) -> Result<u32, String> {
     open_shuffle_part(stage, partition, 0, u32::MAX)
 }
 
+pub(crate) fn open_shuffle_range(stage: u32, first: u32, partitions: u32) -> Result<u32, String> {
+    let written = (first..first.saturating_add(partitions)).map(|partition| {
+        driver::shuffled(stage, partition, 0..u32::MAX)
+            .ok_or_else(|| format!("stage {stage} has no output for partition {partition}"))
+    });
+    let blocks = written.collect::<Result<Vec<_>, String>>()?.into_iter().flatten().collect();
+    Ok(with(|task| task.add_reader(Reader::Blocks { blocks, next: 0 })))
+}
+
 pub(crate) fn open_shuffle_part(
     stage: u32,
     partition: u32,

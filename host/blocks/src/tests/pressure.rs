@@ -44,7 +44,7 @@ fn drain(mut reader: BlockReader) -> Result<Vec<Vec<u8>>, Error> {
 }
 
 fn read(store: &BlockStore, stage: StageId, partition: u32) -> Result<Vec<Vec<u8>>, Error> {
-    drain_shuffle(store.open_shuffle(stage, outputs(MAPS), None, partition, None)?)
+    drain_shuffle(store.open_shuffle(stage, outputs(MAPS), None, partition..partition + 1, None)?)
 }
 
 type Blocks = Vec<(u32, Vec<u8>)>;
@@ -150,7 +150,9 @@ fn many_threads_in_a_tiny_pool_neither_lose_blocks_nor_wait_for_ever() {
                 assert!(drain(store.open_cached(cache, 0).unwrap().unwrap()).unwrap() == all);
                 for partition in 0..2 {
                     let read = drain_shuffle(
-                        store.open_shuffle(stage, outputs(1), None, partition, None).unwrap(),
+                        store
+                            .open_shuffle(stage, outputs(1), None, partition..partition + 1, None)
+                            .unwrap(),
                     )
                     .unwrap();
                     assert!(read.iter().eq(all.iter().skip(partition as usize).step_by(2)));
@@ -178,7 +180,7 @@ fn readers_of_one_output_race_with_its_eviction() {
         for _ in 0..4 {
             scope.spawn(|| {
                 assert!(
-                    drain_shuffle(store.open_shuffle(stage, outputs(1), None, 0, None).unwrap())
+                    drain_shuffle(store.open_shuffle(stage, outputs(1), None, 0..1, None).unwrap())
                         .unwrap()
                         == all
                 )
@@ -191,7 +193,7 @@ fn readers_of_one_output_race_with_its_eviction() {
         });
     });
     assert!(
-        drain_shuffle(store.open_shuffle(stage, outputs(1), None, 0, None).unwrap()).unwrap()
+        drain_shuffle(store.open_shuffle(stage, outputs(1), None, 0..1, None).unwrap()).unwrap()
             == all
     );
 }

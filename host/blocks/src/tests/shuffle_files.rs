@@ -1,5 +1,6 @@
 //! Shuffle output that belongs to a worker: files, read here and there, sound or damaged.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -51,7 +52,13 @@ impl Worker {
         partition: u32,
         fetch: Option<&dyn Fetch>,
     ) -> Result<Vec<Vec<u8>>> {
-        let mut reader = self.store.open_shuffle(STAGE, outputs.into(), None, partition, fetch)?;
+        let mut reader = self.store.open_shuffle(
+            STAGE,
+            outputs.into(),
+            None,
+            partition..partition + 1,
+            fetch,
+        )?;
         let mut blocks = Vec::new();
         while let Some(block) = reader.next_block()? {
             blocks.push(block.to_vec());
@@ -80,10 +87,10 @@ impl Fetch for Others {
         &self,
         worker: usize,
         stage: StageId,
-        partition: u32,
+        partitions: Range<u32>,
         outputs: Vec<(u32, u32)>,
     ) -> Box<dyn RemoteBlocks> {
-        let blocks: Vec<_> = self.0[worker].serve(stage, partition, &outputs).collect();
+        let blocks: Vec<_> = self.0[worker].serve(stage, partitions, &outputs).collect();
         Box::new(Stream(blocks.into_iter()))
     }
 }
@@ -109,9 +116,20 @@ fn what_was_written_is_read_here_and_elsewhere_in_the_order_of_the_maps() {
         assert_eq!(letters, expected, "{compression:?}");
         assert!(a.read(&outputs, 1, Some(&others)).unwrap().is_empty());
         let part = |part| {
-            let read = a.store.open_shuffle(STAGE, outputs.into(), Some(part), 2, Some(&others));
+            let read = a.store.open_shuffle(STAGE, outputs.into(), Some(part), 2..3, Some(&others));
             read.and_then(drain_shuffle).map(|b| b.iter().map(|b| b[0]).collect::<Vec<_>>())
         };
+        let together = |partitions| {
+            let read = a.store.open_shuffle(STAGE, outputs.into(), None, partitions, Some(&others));
+            read.and_then(drain_shuffle).map(|b| b.iter().map(|b| b[0]).collect::<Vec<_>>())
+        };
+        assert_eq!(together(0..4).unwrap(), b"bacdexf");
+        assert_eq!(together(1..3).unwrap(), b"acdef");
+        assert_eq!(together(2..4).unwrap(), b"acdexf");
+        assert!(together(1..2).unwrap().is_empty());
+        for partitions in [3..5, 4..5, 2..2, 5..u32::MAX] {
+            assert!(matches!(together(partitions), Err(Error::MissingOutput { .. })));
+        }
         assert_eq!(part(0..1).unwrap(), b"ac");
         assert_eq!(part(1..3).unwrap(), b"de");
         assert_eq!(part(3..4).unwrap(), b"f");

@@ -30,7 +30,7 @@ fn fixture(memory: u64) -> Fixture {
 }
 
 fn open(store: &BlockStore, maps: u32, partition: u32) -> crate::Result<ShuffleReader> {
-    store.open_shuffle(STAGE, outputs(maps), None, partition, None)
+    store.open_shuffle(STAGE, outputs(maps), None, partition..partition + 1, None)
 }
 
 fn read_shuffle(reader: ShuffleReader) -> Vec<Vec<u8>> {
@@ -105,7 +105,7 @@ fn each_attempt_is_read_by_its_number_and_the_rest_is_credited() {
     drop(dropped);
     assert_eq!(f.pool.usage(), used);
     let second: Arc<[_]> = [MapOutput { map: 0, attempt: 1, place: Place::Here }].into();
-    let read = f.store.open_shuffle(STAGE, second, None, 0, None).unwrap();
+    let read = f.store.open_shuffle(STAGE, second, None, 0..1, None).unwrap();
     assert_eq!(read_shuffle(read), [b"second"]);
     assert_eq!(read_shuffle(open(&f.store, 1, 0).unwrap()), [b"first"]);
     f.store.drop_stage(STAGE);

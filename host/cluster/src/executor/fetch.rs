@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,7 +101,7 @@ impl Fetch for Fetcher {
         &self,
         worker: usize,
         stage: StageId,
-        partition: u32,
+        partitions: Range<u32>,
         outputs: Vec<(u32, u32)>,
     ) -> Box<dyn RemoteBlocks> {
         let (send, blocks) = mpsc::channel(AHEAD);
@@ -111,7 +112,8 @@ impl Fetch for Fetcher {
         let request = v1::FetchBlocksRequest {
             application: self.ways.application.clone(),
             stage: stage.0,
-            partition,
+            partition: partitions.start,
+            partitions: partitions.end.saturating_sub(partitions.start),
             map: outputs.iter().map(|(map, _)| *map).collect(),
             attempt: outputs.iter().map(|(_, attempt)| *attempt).collect(),
         };
@@ -343,7 +345,7 @@ mod tests {
         let ways = Arc::new(Workers::new("app".into(), secret, runtime.handle().clone()));
         let workers = [3, 4].map(|id| (WorkerId(id), address.clone()));
         let fetcher = Fetcher { ways: ways.clone(), workers: workers.into() };
-        let fetch = |worker| fetcher.fetch(worker, StageId(1), 0, vec![(5, 2), (6, 0)]);
+        let fetch = |worker| fetcher.fetch(worker, StageId(1), 0..1, vec![(5, 2), (6, 0)]);
         let is_lost = |mut blocks: Box<dyn RemoteBlocks>| {
             let missed = blocks.next().unwrap_err();
             let is = matches!(

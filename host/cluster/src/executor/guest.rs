@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -238,7 +239,7 @@ impl TaskHost for Guest {
     fn open_shuffle(
         &mut self,
         stage: u32,
-        partition: u32,
+        partitions: Range<u32>,
         part: Option<(u32, u32)>,
     ) -> Fallible<u32> {
         let found = self.inputs().find_map(|input| match input {
@@ -250,9 +251,10 @@ impl TaskHost for Guest {
                 "the output of stage {stage}, which is no input of its stage"
             )));
         };
-        if partition >= found.partitions {
+        if partitions.is_empty() || partitions.end > found.partitions {
+            let last = partitions.end.saturating_sub(1).max(partitions.start);
             return Err(Stop::Misuse(format!(
-                "partition {partition} of {}: they count from 0",
+                "partition {last} of {}: they count from 0",
                 found.partitions
             )));
         }
@@ -268,7 +270,7 @@ impl TaskHost for Guest {
             StageId(stage),
             outputs.outputs.clone(),
             part,
-            partition,
+            partitions,
             outputs.fetcher.as_ref().map(|fetcher| fetcher as &dyn Fetch),
         );
         match opened {

@@ -112,16 +112,17 @@ impl v1::worker_server::Worker for Service {
     }
 }
 
-/// Sends the blocks of one partition, piece by piece, as fast as they are taken.
+/// Sends the blocks of some partitions, piece by piece, as fast as they are taken.
 fn serve(
     dir: PathBuf,
     request: v1::FetchBlocksRequest,
     send: &mpsc::Sender<Result<v1::BlockPart, Status>>,
 ) {
-    let v1::FetchBlocksRequest { stage, partition, map, attempt, .. } = request;
+    let v1::FetchBlocksRequest { stage, partition, partitions, map, attempt, .. } = request;
+    let partitions = partition..partition.saturating_add(partitions);
     let outputs: Vec<_> = map.into_iter().zip(attempt).collect();
     let blocks = ShuffleDir::open_existing(&dir);
-    for block in blocks.serve(StageId(stage), partition, &outputs) {
+    for block in blocks.serve(StageId(stage), partitions, &outputs) {
         let block = match block {
             Ok(block) => block,
             Err(ingle_blocks::Error::MissingOutput { map, .. }) => {

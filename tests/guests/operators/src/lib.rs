@@ -7,6 +7,7 @@ mod models;
 mod records;
 mod shared;
 mod sources;
+mod tiny;
 
 use ingle::prelude::*;
 
@@ -25,10 +26,11 @@ fn main(ctx: &Context) -> Result<()> {
         ["keys"] => held::keys(ctx),
         ["few"] => held::few(ctx),
         ["shared", records] => shared::joins(ctx, records.parse()?),
+        ["tiny", records] => tiny::run(ctx, records.parse()?),
         ["concurrent", size] => concurrent::run(ctx, size.parse()?),
         ["json", path] => sources::json(ctx, path),
         _ => bail!(
-            "usage: operators agree|broadcast|grown SEED SIZE | held BYTES | keys | few | shared RECORDS | concurrent SIZE | json PATH"
+            "usage: operators agree|broadcast|grown SEED SIZE | held BYTES | keys | few | shared RECORDS | tiny RECORDS | concurrent SIZE | json PATH"
         ),
     }
 }

@@ -24,10 +24,7 @@ pub fn joins(ctx: &Context, records: u64) -> Result<()> {
         let found = pairs.map(|(_, (n, name))| (name, n)).reduce_by_key(|a, b| a + b).collect()?;
         ensure!(found.into_iter().collect::<BTreeMap<_, _>>() == sums, "other sums");
         ensure!(pairs.count()? == records, "{} of {records}", pairs.count()?);
-        let explanation = pairs.explanation();
-        let last = explanation.lines().rev().find(|line| line.starts_with("stage"));
-        let tasks = last.and_then(|line| line.split_once("(result): ")?.1.split(' ').next());
-        println!("{} tasks for {PARTITIONS} partitions", tasks.context("how many tasks?")?);
+        println!("{} tasks for {PARTITIONS} partitions", tasks(&pairs)?);
         Ok(())
     };
     of(left.join_with_partitions(&right, PARTITIONS).boxed())?;
@@ -39,4 +36,12 @@ pub fn joins(ctx: &Context, records: u64) -> Result<()> {
     let lonely = outer.filter(|(_, (_, n))| n.is_none()).count()?;
     ensure!(lonely == 2 * HOT - sums.len() as u64, "{lonely} have no partner");
     Ok(())
+}
+
+/// How many tasks compute a dataset, once an action has found out.
+pub fn tasks<T: 'static>(of: &Dataset<T>) -> Result<u32> {
+    let explanation = of.explanation();
+    let last = explanation.lines().rev().find(|line| line.starts_with("stage"));
+    let tasks = last.and_then(|line| line.split_once("(result): ")?.1.split(' ').next());
+    Ok(tasks.context("how many tasks?")?.parse()?)
 }

@@ -1,4 +1,4 @@
-//! Joins whose partitions are of different sizes, and tasks that share the large ones.
+//! Partitions of different sizes: tasks that share a large one, or compute several that are tiny.
 
 use std::collections::BTreeMap;
 
@@ -142,4 +142,89 @@ fn what_follows_a_shared_join_is_shuffled_and_sorted_as_ever() {
     let shared = of("1b");
     assert_eq!(shared, of("0"));
     assert_eq!(shared.1, (0..PAIRS).rev().collect::<Vec<_>>());
+}
+
+/// Partitions of which 16 tasks or more compute several: the native runner has 4 slots.
+const MANY: usize = 64;
+
+fn tiny(size: &str) -> Context {
+    Context::local_with([("ingle.shuffle.coalesce.size", size)])
+}
+
+#[test]
+fn one_task_computes_several_tiny_partitions() {
+    for (size, partitions, fewer) in [
+        ("4m", MANY, true),
+        ("4m", 32, true),
+        ("4m", 31, false),
+        ("1b", MANY, false),
+        ("0", MANY, false),
+    ] {
+        let ctx = tiny(size);
+        let pairs = ctx.range(0..PAIRS, 8).map(|n| (n % 500, n));
+        let tasks = |files: usize| {
+            assert_eq!((16..partitions).contains(&files), fewer, "{files} with {size}");
+            assert!(fewer || files == partitions, "{files} with {size}");
+        };
+        tasks(files(&pairs.reduce_by_key_with_partitions(|a, b| a + b, partitions).keys()));
+        tasks(files(&pairs.group_by_key_with_partitions(partitions).keys()));
+        tasks(files(&pairs.keys().distinct_with_partitions(partitions)));
+        tasks(files(&pairs.cogroup_with_partitions(&names(&ctx), partitions).keys()));
+        tasks(files(&pairs.join_with_partitions(&names(&ctx), partitions).keys()));
+        tasks(files(&pairs.full_outer_join_with_partitions(&names(&ctx), partitions).keys()));
+        tasks(files(&pairs.subtract_by_key_with_partitions(&names(&ctx), partitions).keys()));
+    }
+}
+
+#[test]
+fn what_needs_a_partition_by_itself_gets_it() {
+    let ctx = tiny("4m");
+    let sums = ctx.range(0..PAIRS, 8).map(|n| (n % 500, n));
+    let sums = sums.reduce_by_key_with_partitions(|a, b| a + b, MANY);
+    assert!(files(&sums.keys()) < MANY);
+    let firsts = computed(&sums);
+    assert!((16..MANY).contains(&firsts.len()), "told of the first of each: {firsts:?}");
+    assert_eq!(firsts.values().sum::<u64>(), 500);
+    assert_eq!(sums.glom().count().unwrap(), MANY as u64);
+    let indexes = sums.map_partitions_with_index(|at, _| [at]).collect().unwrap();
+    assert_eq!(indexes, (0..MANY).collect::<Vec<_>>());
+    let total: u64 = (0..PAIRS).sum();
+    // What lies in place is joined and reduced partition by partition.
+    let joined = sums.join(&sums.map_values(|n| n + 1));
+    assert_eq!(joined.count().unwrap(), 500);
+    assert_eq!(sums.reduce_by_key(|a, b| a + b).values().sum().unwrap(), total);
+    assert_eq!(sums.take(500).unwrap().len(), 500);
+    let kept = sums.cache();
+    assert_eq!((kept.values().sum().unwrap(), kept.values().sum().unwrap()), (total, total));
+    // Fewer tasks write what many would, in any order.
+    assert_eq!(sums.repartition(3).values().sum().unwrap(), total);
+    let keys = sums.sort_by_key(true).keys().collect().unwrap();
+    assert_eq!(keys, (0..500).collect::<Vec<_>>());
+}
+
+#[test]
+fn tiny_partitions_of_nothing_are_one_task() {
+    let ctx = tiny("4m");
+    let none = ctx.range(0..0, 2).map(|n| (n, n)).reduce_by_key_with_partitions(|a, b| a + b, MANY);
+    assert_eq!((none.count().unwrap(), none.num_partitions()), (0, MANY));
+    assert_eq!(files(&none.keys()), 1);
+}
+
+#[test]
+fn partitions_that_are_shared_and_such_as_are_put_together_lie_side_by_side() {
+    let of = |threshold: &str, size: &str| {
+        let ctx = Context::local_with([
+            ("ingle.join.skew.threshold", threshold),
+            ("ingle.shuffle.coalesce.size", size),
+            ("ingle.join.broadcast.threshold", "0"),
+        ]);
+        let joined = skewed(&ctx).join_with_partitions(&names(&ctx), MANY);
+        let mut all = joined.collect().unwrap();
+        all.sort();
+        (files(&joined.keys()), all)
+    };
+    let (both, plain) = (of("1k", "4m"), of("0", "0"));
+    assert!(both.1 == plain.1);
+    assert_eq!((plain.0, of("1k", "0").0 > MANY, of("0", "4m").0 < MANY), (MANY, true, true));
+    assert!(both.0 < of("1k", "0").0 && both.0 > of("0", "4m").0, "{}", both.0);
 }
