@@ -84,7 +84,7 @@ impl<K: 'static, V: 'static, P: Plan<Item = (K, V)>> Dataset<(K, V), P> {
 /// has if that is more and its keys lie in place.
 ///
 /// Where there are eight partitions or more for each slot, a task computes several that are tiny: together up to
-/// `ingle.shuffle.coalesce.size` (4m if that isn't set; 0: never), as long as four tasks are left for each slot. To know how large they are,
+/// `ingle.shuffle.coalesce.size` (4m if that isn't set; 0: never), and no more than a quarter of what a slot has of all. To know how large they are,
 /// actions run the shuffle in a job of its own. Operators after it that treat records one by one run in the same tasks; what needs a partition by
 /// itself ([`map_partitions`](Dataset::map_partitions), [`cache`](Dataset::cache) and such) is computed by one task for each as ever.
 /// `save_as_…` writes a file for each task.

@@ -103,7 +103,9 @@ impl<K: Record + Ord> Sample<K> {
         key: &Rc<impl Fn(&P::Item) -> K + 'static>,
         partitions: usize,
     ) -> Result<Self> {
-        let wanted = (SAMPLES * partitions).div_ceil(plan.partitions().max(1)).max(SAMPLES);
+        plan.find_pieces(ctx)?;
+        let tasks = plan.pieces().map_or_else(|| plan.partitions(), |pieces| pieces.len());
+        let wanted = (SAMPLES * partitions).div_ceil(tasks.max(1)).max(SAMPLES);
         let key = Rc::clone(key);
         let sample = move |plan: Rc<P>, partition, task: Rc<TaskScope>| {
             let mut random = Random::for_partition(0, partition);

@@ -126,7 +126,7 @@ impl<T: Record, P: Plan<Item = T>> Dataset<T, P> {
 
     /// All records in the order of their keys, over all partitions. Always shuffles, by ranges of keys; equal keys lie in one partition.
     ///
-    /// The first action runs a job before that samples the keys, to find ranges of about the same size: 60 keys of each partition or more
+    /// The first action runs a job before that samples the keys, to find ranges of about the same size: 60 keys of each task or more
     /// come to the driver. That computes this dataset, which is so computed twice; [persist](Dataset::persist) what costs much. One
     /// partition needs no sample. Tasks hold a range at a time, of about 2 MiB if the sample tells so many, or sort parts of what is larger and spill them: a partition
     /// may be any size. `key` is called several times for a record.

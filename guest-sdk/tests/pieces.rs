@@ -228,3 +228,14 @@ fn partitions_that_are_shared_and_such_as_are_put_together_lie_side_by_side() {
     assert_eq!((plain.0, of("1k", "0").0 > MANY, of("0", "4m").0 < MANY), (MANY, true, true));
     assert!(both.0 < of("1k", "0").0 && both.0 > of("0", "4m").0, "{}", both.0);
 }
+
+#[test]
+fn sizes_that_are_not_told_yet_are_not_taken_for_none() {
+    let ctx = tiny("4m");
+    let sums = ctx.range(0..PAIRS, 8).map(|n| (n % 500, n));
+    let sums = sums.reduce_by_key_with_partitions(|a, b| a + b, MANY);
+    // It runs the shuffle, and what that told comes with its own result.
+    let parts = sums.glom().count_async().unwrap();
+    assert_eq!(files(&sums.keys()), MANY);
+    assert_eq!((parts.wait().unwrap(), sums.count().unwrap()), (MANY as u64, 500));
+}

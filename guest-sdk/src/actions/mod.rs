@@ -173,7 +173,7 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         }))
     }
 
-    /// All records, in the order of partitions. They travel to the driver, whose memory must hold them; [`take`](Dataset::take) gives some.
+    /// All records, in the order of partitions, but for tiny ones that a task [computes as one](Dataset::reduce_by_key). They travel to the driver, whose memory must hold them; [`take`](Dataset::take) gives some.
     ///
     /// ```
     /// # use ingle::prelude::*;
@@ -218,7 +218,7 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         Ok(counts.collect()?.into_iter().collect())
     }
 
-    /// Reduces all records to one; none of no records. `f` must give the same whatever the grouping; the order is kept. One record travels
+    /// Reduces all records to one; none of no records. `f` must give the same whatever the grouping; the order is that of [`collect`](Dataset::collect). One record travels
     /// from each partition, and the driver reduces these.
     ///
     /// ```
@@ -256,7 +256,7 @@ impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
         )
     }
 
-    /// Brings all records together in a `U`: `add` takes a record in, `join` puts two parts together, in the order of partitions. Each
+    /// Brings all records together in a `U`: `add` takes a record in, `join` puts two parts together, in the order of [`collect`](Dataset::collect). Each
     /// partition and the end start from `zero`.
     ///
     /// Tasks hold a `U` each, which travels to the driver; it holds those of all partitions, then joins them. Of many large ones

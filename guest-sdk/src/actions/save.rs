@@ -1,4 +1,4 @@
-//! Actions that write files: one for each partition, published together when all are done.
+//! Actions that write files: one for each task, published together when all are done.
 
 use std::any::Any;
 use std::fmt::Display;
@@ -29,7 +29,7 @@ pub enum Compression {
 
 /// Each writes a folder with a file for each partition, `part-NNNNN`, and `_SUCCESS` when all is done. The folder must not
 /// exist; nothing shows in it before the end. Of a join, a partition that is much larger than others may come in several files, one after
-/// the other.
+/// the other; of operators by key, many that are tiny in one.
 impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     /// Writes text files, a record a line.
     ///

@@ -32,7 +32,7 @@ use crate::table::Key;
 /// A partition that has much more of one side than others have (a quarter more than the mean, and `ingle.join.skew.threshold` or more: 16m if that isn't set;
 /// 0: never) is shared by several tasks, which each read what some tasks wrote of that side, and all of the other: not of a side of which what
 /// has no partner comes out for the other. To know how large partitions are, actions run the shuffles of a join in a job of their own, unless
-/// both sides are known to be small. Operators after it that treat records one by one run in the same tasks; what needs a whole partition
+/// both sides are known to be small, and there are no more partitions than tasks should be. Operators after it that treat records one by one run in the same tasks; what needs a whole partition
 /// ([`map_partitions`](Dataset::map_partitions), [`cache`](Dataset::cache) and such) is computed by one task as ever. `save_as_…` writes a file for
 /// each task. Partitions that are tiny are put together, as of any [operator by key](Dataset::reduce_by_key).
 ///

@@ -82,7 +82,7 @@ impl ParquetOptions {
 }
 
 /// Each writes a folder with a file for each partition, `part-NNNNN.parquet`, and `_SUCCESS` when all is done, as
-/// [`save_as_text_file`](Dataset::save_as_text_file) does, with more files where tasks share partitions. Behind the feature `parquet`.
+/// [`save_as_text_file`](Dataset::save_as_text_file) does, with more files where tasks share partitions, or fewer where a task computes several. Behind the feature `parquet`.
 impl<T: 'static, P: Plan<Item = T>> Dataset<T, P> {
     /// Writes Parquet files. The type decides the columns: the fields of a struct by their names, those of a tuple as `_1`, `_2`, …; anything
     /// else is the one column `value`. An `Option` may be null, what isn't one is required. Structs in it, lists, maps and enums of plain

@@ -32,15 +32,19 @@ impl Written<'_> {
         self.parts(partition).iter().map(|(_, size)| size).sum()
     }
 
+    fn total(&self) -> u64 {
+        self.sizes.0.1
+    }
+
     fn mean(&self, partitions: usize) -> u64 {
-        self.sizes.0 / partitions.max(1) as u64
+        self.total() / partitions.max(1) as u64
     }
 
     /// How much each partition has, on the average, of what nobody told.
     fn untold(&self, partitions: usize) -> u64 {
-        let (total, large) = self.sizes;
+        let (_, large) = self.sizes;
         let told = large.values().flatten().map(|(_, size)| *size).fold(0, u64::saturating_add);
-        total.saturating_sub(told).div_ceil((partitions.max(1)) as u64)
+        self.total().saturating_sub(told).div_ceil(partitions.max(1) as u64)
     }
 
     /// The parts that a partition is cut into, where each task reads so much of the others as well; none or one if it isn't.
@@ -80,7 +84,11 @@ impl Written<'_> {
 
 /// Which tasks compute a plan's partitions; none: one each.
 pub(super) fn cut(partitions: usize, reads: &[Written<'_>], limits: &Limits) -> Option<Pieces> {
-    let total = reads.iter().map(|read| read.sizes.0).fold(0, u64::saturating_add);
+    // Some of an action that nobody has waited for yet: then not enough is known.
+    if reads.iter().any(|read| read.sizes.0.0 != read.tasks) {
+        return None;
+    }
+    let total = reads.iter().map(Written::total).fold(0, u64::saturating_add);
     let together = match limits.together {
         0 => None,
         most => Some(most.min(total / limits.tasks.max(1) as u64)),
@@ -128,7 +136,8 @@ mod tests {
     /// So much in all, and much to these partitions: the same from each of so many tasks.
     fn sizes(total: u64, tasks: u32, large: impl IntoIterator<Item = (u32, u64)>) -> Sizes {
         let by_task = |size| (0..tasks).rev().map(|task| (task, size / u64::from(tasks))).collect();
-        (total, large.into_iter().map(|(to, size)| (to, by_task(size))).collect())
+        let large = large.into_iter().map(|(to, size)| (to, by_task(size)));
+        ((tasks, total), large.collect())
     }
 
     fn read(shuffle: u32, tasks: u32, sizes: &Sizes) -> Written<'_> {
@@ -165,12 +174,12 @@ mod tests {
     #[test]
     fn pieces_are_of_about_the_same_size_however_much_which_task_wrote() {
         let by_task = vec![(2, 30 * MIB), (3, 30 * MIB), (9, 4 * MIB), (11, 20 * MIB), (12, MIB)];
-        let left = (136 * MIB, BTreeMap::from([(0, by_task)]));
+        let left = ((16, 136 * MIB), BTreeMap::from([(0, by_task)]));
         let pieces = shared(8, &[read(7, 16, &left)], 16 * MIB).unwrap();
         let expected = [part(0, 7, 0, 3), part(0, 7, 3, 6), part(0, 7, 9, 7)];
         assert_eq!(pieces.0[..3], expected);
         // All by one task: there is nothing to share.
-        let left = (136 * MIB, BTreeMap::from([(0, vec![(5, 85 * MIB)])]));
+        let left = ((16, 136 * MIB), BTreeMap::from([(0, vec![(5, 85 * MIB)])]));
         assert_eq!(shared(8, &[read(7, 16, &left)], 16 * MIB), None);
     }
 
@@ -205,7 +214,7 @@ mod tests {
         assert!((12..14).contains(&count(1000, 1000, 16 * MIB)), "of 8 MiB");
         assert_eq!(count(1000, 1000, 1), 500, "as near to the mean as two tasks' output is");
         // Fewer bytes than partitions.
-        let left = (3, BTreeMap::from([(4, vec![(0, 2), (1, 1)])]));
+        let left = ((2, 3), BTreeMap::from([(4, vec![(0, 2), (1, 1)])]));
         assert!(shared(5, &[read(1, 2, &left)], 1).is_some());
     }
 
@@ -253,6 +262,8 @@ mod tests {
         let nothing = sizes(0, 4, []);
         assert_eq!(together(1000, &[read(1, 4, &nothing)], 1, 8), vec![1000], "all empty");
         assert_eq!(together(1000, &[], 1, 8), vec![1000]);
+        let partly = sizes(60 * MIB, 3, []);
+        assert_eq!(together(1000, &[read(1, 4, &partly)], MIB, 8), vec![1; 1000], "not all told");
         assert_eq!(together(0, &reads, 4 * MIB, 8), Vec::<usize>::new());
         assert_eq!(together(1000, &[read(1, 1, &sizes(7, 1, []))], MIB, 8), vec![1; 1000]);
         let little = sizes(900, 1, []);

@@ -66,8 +66,9 @@ impl Pieces {
     }
 }
 
-/// How much a shuffle's tasks wrote, encoded: all of it, and to each partition that got more than others from some task how much from which.
-pub(crate) type Sizes = (u64, BTreeMap<u32, Vec<(u32, u64)>>);
+/// How much a shuffle's tasks wrote, encoded: how many tasks told and all of it, and to each partition that got more than others from some task
+/// how much from which.
+pub(crate) type Sizes = ((u32, u64), BTreeMap<u32, Vec<(u32, u64)>>);
 
 /// A task tells of no more partitions: if as many are large, none is much larger than the others.
 const MOST_TOLD: usize = 64;
@@ -81,7 +82,8 @@ pub(crate) fn told(task: u32, written: &[u64]) -> Sizes {
         (0..).zip(written.iter().copied()).filter(|(_, size)| is_large(*size)).collect();
     large.sort_unstable_by_key(|(_, size)| std::cmp::Reverse(*size));
     large.truncate(MOST_TOLD);
-    (total, large.into_iter().map(|(to, size)| (to, vec![(task, size)])).collect())
+    let large = large.into_iter().map(|(to, size)| (to, vec![(task, size)]));
+    ((1, total), large.collect())
 }
 
 /// A shuffle that a plan reads, whose tasks tell what they wrote.
@@ -133,12 +135,15 @@ impl Adaptive {
                 && read.dependency.tasks() > 1
                 && read.hint.is_none_or(|bytes| bytes >= share)
         };
-        let tasks = match together > 0 && are_many(partitions) {
-            true => TASKS_PER_SLOT * host::default_parallelism().max(1) as usize,
-            false => partitions,
+        // How many there are at least if some are put together; none if they can't be.
+        let least = || {
+            if together == 0 || !are_many(partitions) {
+                return None;
+            }
+            let tasks = TASKS_PER_SLOT * host::default_parallelism().max(1) as usize;
+            (partitions / FEWER >= tasks).then_some(tasks)
         };
-        let may_coalesce = partitions / FEWER >= tasks;
-        let pieces = if may_coalesce || reads.iter().any(may_share) {
+        let pieces = if least().is_some() || reads.iter().any(may_share) {
             run(ctx, reads)?;
             let sizes: Vec<Sizes> = reads.iter().map(|read| read.dependency.sizes()).collect();
             let read = reads.iter().zip(&sizes).map(|(read, sizes)| Written {
@@ -147,19 +152,21 @@ impl Adaptive {
                 may_share: read.may_share && share > 0,
                 sizes,
             });
-            let together = if may_coalesce { together } else { 0 };
-            let limits = Limits { share, together, tasks };
+            // The shuffle may have brought more executors.
+            let least = least();
+            let together = if least.is_some() { together } else { 0 };
+            let limits = Limits { share, together, tasks: least.unwrap_or(partitions) };
             cut::cut(partitions, &read.collect::<Vec<_>>(), &limits)
         } else {
             None
         };
-        // Set by nobody else since it was looked at.
+        // Set by nobody else since it was looked at. For good: stages are defined by it.
         let _ = self.0.set(pieces);
         Ok(())
     }
 }
 
-/// Runs shuffles, as far as their output isn't there.
+/// Runs shuffles, as far as their output isn't there. What was run for another action tells its sizes only as that action is waited for.
 fn run(ctx: &Context, reads: &[Input<'_>]) -> Result<()> {
     let lineage = Lineage::of(|lineage| {
         reads.iter().for_each(|read| lineage.shuffle(read.dependency));
@@ -192,7 +199,7 @@ mod tests {
     #[test]
     fn a_task_tells_of_partitions_that_got_more_than_their_share() {
         let told = |written: &[u64]| {
-            let (total, large) = super::told(7, written);
+            let ((1, total), large) = super::told(7, written) else { panic!("it is one task") };
             assert!(large.values().all(|sizes| sizes.len() == 1 && sizes[0].0 == 7));
             (total, large.into_iter().map(|(to, sizes)| (to, sizes[0].1)).collect::<Vec<_>>())
         };

@@ -104,7 +104,7 @@ const KNOWN: &[(&str, &str)] = &[
     ),
     (
         COALESCE,
-        "up to what size tiny partitions of an operator by key are computed by one task, where four tasks for each slot are left; 0: none are [default: 4m]",
+        "up to what size tiny partitions of an operator by key are computed by one task, and no more than a quarter of a slot's share; 0: none are [default: 4m]",
     ),
     (
         "ingle.text.invalid-utf8",

@@ -253,10 +253,10 @@ impl TaskHost for Guest {
         };
         if partitions.is_empty() || partitions.end > found.partitions {
             let last = partitions.end.saturating_sub(1).max(partitions.start);
-            return Err(Stop::Misuse(format!(
-                "partition {last} of {}: they count from 0",
-                found.partitions
-            )));
+            return Err(Stop::Misuse(match partitions.is_empty() {
+                true => "no partition at all".into(),
+                false => format!("partition {last} of {}: they count from 0", found.partitions),
+            }));
         }
         let outputs = self.executor.outputs(StageId(stage));
         let Some(outputs) = outputs.filter(|o| o.outputs.len() == found.tasks as usize) else {
