@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 
-const PROTOCOL: u32 = 1;
+const PROTOCOL: u32 = 2;
 /// What no daemon needs, whatever its peers do.
 const MUCH: u64 = 400 << 20;
 
@@ -141,7 +141,8 @@ fn refused<T>(what: &str, answer: Result<T, Status>) {
     let status = answer.err().unwrap_or_else(|| panic!("{what} is welcome"));
     let text = status.message();
     assert_eq!(status.code(), Code::FailedPrecondition, "{what}: {text}");
-    assert!(text.contains("version 2") && text.contains("version 1"), "{what}: {text}");
+    let versions = [PROTOCOL, PROTOCOL + 1].map(|version| format!("version {version}"));
+    assert!(versions.iter().all(|version| text.contains(version)), "{what}: {text}");
 }
 
 #[test]
@@ -151,7 +152,7 @@ fn peers_of_another_version_are_refused_in_words() {
     let master = cluster.master_address();
     let job = cluster.rsubmit("noop").arg("1").spawn();
     runtime().block_on(async {
-        let protocol = 2;
+        let protocol = PROTOCOL + 1;
         refused(
             "a worker",
             FakeWorker::attach(master, v1::WorkerHello { protocol, ..hello() }).await,

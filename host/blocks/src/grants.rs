@@ -190,6 +190,12 @@ impl Grants {
         Ok(())
     }
 
+    /// Where what is granted lies, to be read and to be written: of what doesn't exist yet, its nearest folder that does.
+    pub fn reach(&self) -> (Vec<PathBuf>, Vec<PathBuf>) {
+        let reach = |grants: &[Grant]| grants.iter().map(Grant::reach).collect();
+        (reach(&self.read), reach(&self.write))
+    }
+
     /// Removes the files that came with the job.
     pub fn unship(&self) {
         let shipped = self.shipped.lock().take();
@@ -270,6 +276,11 @@ fn or_dot(path: &Path) -> PathBuf {
 }
 
 impl Grant {
+    fn reach(&self) -> PathBuf {
+        let below = if self.kind == Kind::Missing { self.inner.components().count() } else { 0 };
+        self.real.ancestors().nth(below).unwrap_or(&self.real).to_owned()
+    }
+
     fn open(cwd: &Path, typed: &Path, flag: &'static str) -> Result<Self> {
         let path = normal(
             cwd,

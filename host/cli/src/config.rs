@@ -49,6 +49,8 @@ pub struct Worker {
     pub cores: Option<u32>,
     pub memory: Option<String>,
     pub work_dir: Option<PathBuf>,
+    /// Names, or `all`.
+    pub require_walls: Option<Vec<String>>,
 }
 
 impl Config {

@@ -80,6 +80,9 @@ pub struct WorkerArgs {
     /// Where executors keep their files, logs and compiled jobs [default: ~/.local/state/ingle/worker-PORT].
     #[arg(long, value_name = "DIR", env = "INGLE_WORKER_DIR")]
     work_dir: Option<PathBuf>,
+    /// Walls without which it starts no process for an application, as `ingle doctor` names them, or `all`; comma-separated.
+    #[arg(long, value_name = "WALLS", env = "INGLE_WORKER_REQUIRE_WALLS", value_delimiter = ',')]
+    require_walls: Vec<String>,
     /// How long what runs may go on after SIGTERM, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     drain: u64,
@@ -245,7 +248,14 @@ pub fn run_worker(args: &WorkerArgs) -> Done {
     };
     let work_dir = std::path::absolute(&work_dir)
         .map_err(|e| format!("--work-dir {}: {e}", work_dir.display()))?;
+    let required_walls = match args.require_walls.is_empty() {
+        true => file.require_walls.unwrap_or_default(),
+        false => args.require_walls.clone(),
+    };
+    ingle_cluster::check_wall_names(&required_walls)
+        .map_err(|why| format!("--require-walls: {why}"))?;
     let options = WorkerOptions {
+        required_walls,
         master,
         host,
         port,
@@ -313,6 +323,7 @@ pub fn run_up(args: &UpArgs) -> Done {
                 memory,
                 work_dir: dir.join(format!("worker-{number}")),
                 program: program.clone(),
+                required_walls: Vec::new(),
                 drain: Duration::ZERO,
             };
             running.spawn(ingle_cluster::run_worker(options, wish.clone()));
@@ -393,11 +404,12 @@ fn end_with_worker() {
 
 /// A process that a worker starts for an application.
 pub fn run_executor() -> Done {
+    // Before this process opens anything.
+    let down = Vec::from_iter(ingle_walls::close_inherited());
     start_log();
     submit::raise_file_limit();
     let config: ExecutorConfig = configuration()?;
-    end_with_worker();
-    ingle_cluster::run_executor(config)
+    ingle_cluster::run_executor(config, down, end_with_worker)
 }
 
 /// What a driver on a worker prints, to the files that its worker keeps.
@@ -417,10 +429,11 @@ impl LogSink for Streams {
 
 /// A driver that a worker starts, in cluster mode.
 pub fn run_driver() -> Done {
+    // Before this process opens anything.
+    let down = Vec::from_iter(ingle_walls::close_inherited());
     start_log();
     submit::raise_file_limit();
     let config: DriverConfig = configuration()?;
-    end_with_worker();
     let submission = config.submission.unwrap_or_default();
     let settings = submission.settings.into_iter().map(|v| (v.name, v.value)).collect();
     let settings = Settings::from_map(settings);
@@ -428,6 +441,9 @@ pub fn run_driver() -> Done {
     let (started, capacity) = (Instant::now(), asked.executor_memory);
     let access = AccessSpec::from_message(submission.access.unwrap_or_default());
     let opened = access.open(Path::new(&config.spill_dir))?;
+    let folders = [&config.spill_dir, &config.component_dir, &config.code_dir].map(PathBuf::from);
+    ingle_cluster::raise_walls(down, folders, &opened.grants, &config.required_walls)?;
+    end_with_worker();
     let hash = <[u8; 32]>::try_from(config.component.as_slice())
         .map_err(|_| "its configuration names no job")?;
     let hash = ComponentHash::from_bytes(hash);

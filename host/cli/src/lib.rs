@@ -5,6 +5,7 @@ mod cluster;
 mod config;
 mod console;
 pub mod daemons;
+pub mod doctor;
 mod exit;
 mod job_file;
 mod machine;

@@ -26,6 +26,7 @@ mod prune;
 mod rpc;
 mod standalone;
 pub mod verbs;
+mod walls;
 mod web;
 mod worker;
 
@@ -41,5 +42,6 @@ pub use ingle_proto::v1::{Compression, DriverConfig, ExecutorConfig, Submission,
 pub use local::{Local, LocalOptions, Remote, StartError, Totals};
 pub use master::{MasterOptions, run as run_master};
 pub use standalone::{Standalone, StandaloneOptions};
+pub use walls::{check_names as check_wall_names, judge as judge_walls, raise as raise_walls};
 pub use web::PagePort;
 pub use worker::{Wish, WorkerOptions, run as run_worker};

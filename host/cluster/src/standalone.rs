@@ -146,7 +146,6 @@ impl Standalone {
         let secret = Secret::random().map_err(StartError::Cluster)?;
         let welcome = v1::Welcome {
             component: job.hash().as_bytes().to_vec(),
-            access: Some(options.access.to_message().map_err(StartError::Cluster)?),
             reuse: options.reuse,
             compression: options.compression.into(),
             forward_logs: options.task_log.is_some(),
@@ -171,7 +170,7 @@ impl Standalone {
         let hub = Arc::new(Hub::new(
             application.clone(),
             secret.clone(),
-            welcome,
+            (welcome, options.access.to_message().map_err(StartError::Cluster)?),
             options.component,
             results.clone(),
             options.task_log,

@@ -27,4 +27,5 @@ pub use image::{Image, PIECE, PieceHash, ZERO_PIECE};
 pub use job::{Finished, GuestMemory, Job, LoadError, Sandbox, TaskInstance};
 pub use layers::Layer;
 pub use log::{LogSink, Stream};
+pub use pagemap::open_pagemap;
 pub use wasi::{Capabilities, Folders, NetGrant, Preopen};

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 use ingle_cli::daemons::{self, MasterArgs, UpArgs, WorkerArgs};
+use ingle_cli::doctor::{self, DoctorArgs};
 use ingle_cli::verbs::{self, Question, Which};
 
 /// Makes and builds jobs for Ingle, and runs clusters. `rsubmit` runs jobs.
@@ -77,6 +78,8 @@ enum Verb {
         #[command(flatten)]
         which: Which,
     },
+    /// Says which walls this host can put around the processes that run jobs, which are missing, and how to get them.
+    Doctor(DoctorArgs),
     /// An application's process, for workers.
     #[command(hide = true)]
     Executor,
@@ -92,6 +95,7 @@ fn main() {
         Verb::Up(args) => said(daemons::run_up(&args)),
         Verb::Master(args) => said(daemons::run_master(&args)),
         Verb::Worker(args) => said(daemons::run_worker(&args)),
+        Verb::Doctor(args) => said(doctor::run(&args)),
         Verb::Executor => said(daemons::run_executor()),
         Verb::Driver => said(daemons::run_driver()),
         Verb::Apps { which } => said(verbs::ask(&which, &Question::Apps)),

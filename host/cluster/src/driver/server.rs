@@ -59,6 +59,8 @@ pub struct Hub {
     pub application: Arc<Application>,
     pub secret: Secret,
     pub welcome: v1::Welcome,
+    /// What the job may touch.
+    pub access: v1::Access,
     /// The job's file.
     pub component: Bytes,
     /// Holds results until the driver takes them.
@@ -76,7 +78,7 @@ impl Hub {
     pub fn new(
         application: Arc<Application>,
         secret: Secret,
-        welcome: v1::Welcome,
+        (welcome, access): (v1::Welcome, v1::Access),
         component: Bytes,
         results: BlockStore,
         task_log: Option<Arc<dyn LogSink>>,
@@ -86,6 +88,7 @@ impl Hub {
             application,
             secret,
             welcome,
+            access,
             component,
             results,
             task_log,
@@ -367,6 +370,17 @@ impl v1::driver_server::Driver for Service {
         Ok(Response::new(batches(self.0.welcome.clone(), sent, ended)))
     }
 
+    async fn get_access(
+        &self,
+        request: Request<v1::GetAccessRequest>,
+    ) -> Result<Response<v1::Access>, Status> {
+        self.check(&request)?;
+        let v1::GetAccessRequest { protocol, executor } = request.into_inner();
+        rpc::check_protocol("executor", protocol)?;
+        self.0.grant(ExecutorId(executor)).await?;
+        Ok(Response::new(self.0.access.clone()))
+    }
+
     async fn fetch_component(
         &self,
         request: Request<v1::FetchComponentRequest>,
@@ -447,7 +461,7 @@ mod tests {
         Hub::new(
             Arc::new(application),
             Secret::random().unwrap(),
-            v1::Welcome::default(),
+            Default::default(),
             Bytes::new(),
             BlockStore::new(pool, spill.path()).unwrap(),
             None,

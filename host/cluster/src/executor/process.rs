@@ -18,6 +18,7 @@ use ingle_proto::v1::executor_report::Report;
 use ingle_sandbox::{
     CodeCache, ComponentHash, Image, Job, LoadError, LogSink, MAX_COMPONENT_BYTES, Sandbox,
 };
+use ingle_walls::Down;
 use tokio::runtime::Handle;
 use tonic::Streaming;
 use tonic::service::interceptor::InterceptedService;
@@ -27,10 +28,11 @@ use super::fetch::Workers;
 use super::images::{self, Found, Images, NoImage};
 use super::reports::{RemoteLog, Reporter};
 use super::{ExecutorOptions, Slots, usage};
-use crate::access::AccessSpec;
+use crate::access::{Access, AccessSpec};
 use crate::driver::{ExecutorLink, Opened, Reports};
 use crate::protocol;
 use crate::rpc::{self, Backoff, Secret, SendSecret};
+use crate::walls;
 
 type Client = DriverClient<InterceptedService<Channel, SendSecret>>;
 
@@ -40,19 +42,53 @@ const FIND_DRIVER: Duration = Duration::from_secs(20);
 const GRACE: Duration = Duration::from_millis(500);
 
 /// Runs until the driver, or the worker, wants it no more. The error says why it can't.
-pub fn run(config: v1::ExecutorConfig) -> Result<(), String> {
+///
+/// The process must have no other thread. `down` are walls that don't stand already; `walled` is called once the others do.
+pub fn run(
+    config: v1::ExecutorConfig,
+    down: Vec<Down>,
+    walled: impl FnOnce(),
+) -> Result<(), String> {
+    let dir = Path::new(&config.application_dir);
+    let access = AccessSpec::from_message(learn_access(&config)?);
+    let access =
+        access.open(dir).map_err(|e| format!("{e} (on the worker {})", config.worker_address))?;
+    let folders = [&config.application_dir, &config.component_dir, &config.code_dir];
+    let folders = folders.into_iter().map(PathBuf::from);
+    walls::raise(down, folders, &access.grants, &config.required_walls)?;
+    walled();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|e| format!("starting: {e}"))?;
-    let ended = runtime.block_on(serve(config));
+    let ended = runtime.block_on(serve(config, access));
     // Slots may be in the middle of a guest.
     runtime.shutdown_background();
     ended
 }
 
-async fn serve(config: v1::ExecutorConfig) -> Result<(), String> {
+/// Asks the driver what the job may touch, in a runtime that ends with its threads: they are outside of the walls.
+fn learn_access(config: &v1::ExecutorConfig) -> Result<v1::Access, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| format!("starting: {e}"))?;
+    let access = runtime.block_on(async {
+        let secret =
+            Secret::from_bytes(config.secret.to_vec()).ok_or("its configuration has no secret")?;
+        let mut driver = find_driver(&config.driver_address, secret.sender()?).await?;
+        let asked = v1::GetAccessRequest { protocol: rpc::PROTOCOL, executor: config.executor };
+        let access = driver.get_access(asked).await.map_err(|status| {
+            format!("the driver at {}: {}", config.driver_address, rpc::words(&status))
+        })?;
+        Ok(access.into_inner())
+    });
+    runtime.shutdown_timeout(FIND_DRIVER);
+    access
+}
+
+async fn serve(config: v1::ExecutorConfig, access: Access) -> Result<(), String> {
     let secret =
         Secret::from_bytes(config.secret.to_vec()).ok_or("its configuration has no secret")?;
     let sender = secret.sender()?;
@@ -78,7 +114,7 @@ async fn serve(config: v1::ExecutorConfig) -> Result<(), String> {
         Ok(_) => return Err("the driver said nothing".into()),
         Err(status) => return Err(format!("the driver: {}", rpc::words(&status))),
     };
-    let mut executor = match start(&config, &driver, sender, welcome, &reporter).await {
+    let mut executor = match start(&config, access, &driver, sender, welcome, &reporter).await {
         Ok(executor) => executor,
         Err(why) => {
             reporter.tell(Report::Broken(why.clone()));
@@ -128,6 +164,7 @@ struct Executor {
 
 async fn start(
     config: &v1::ExecutorConfig,
+    access: Access,
     driver: &Client,
     secret: SendSecret,
     welcome: v1::Welcome,
@@ -144,9 +181,6 @@ async fn start(
     let store = BlockStore::with_shuffle_dir(pool.clone(), dir, shuffle)
         .map_err(|e| e.to_string())?
         .compressed(compression);
-    let access = AccessSpec::from_message(welcome.access.unwrap_or_default());
-    let access =
-        access.open(dir).map_err(|e| format!("{e} (on the worker {})", config.worker_address))?;
     let log: Arc<dyn LogSink> =
         Arc::new(RemoteLog { to: welcome.forward_logs.then(|| reporter.clone()) });
     let reports: Arc<dyn Reports> = reporter.clone();

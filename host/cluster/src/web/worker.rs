@@ -83,8 +83,17 @@ struct Overview {
     memory: u64,
     memory_used: u64,
     processes: Paged<Process>,
+    /// Walls around them that this host doesn't have.
+    missing_walls: Vec<Missing>,
     /// Applications and drivers whose logs are here.
     logs: Paged<String>,
+}
+
+#[derive(Serialize)]
+struct Missing {
+    wall: &'static str,
+    why: String,
+    remedy: &'static str,
 }
 
 #[derive(Serialize)]
@@ -134,6 +143,11 @@ fn overview(site: &WorkerSite, asked: &Asked) -> Option<Overview> {
         (true, false) => "CONNECTED",
         (false, false) => "LOOKING FOR ITS MASTER",
     };
+    let missing_walls = site.processes.walls().down.iter().map(|down| Missing {
+        wall: down.wall.name(),
+        why: down.why.clone(),
+        remedy: down.wall.remedy(),
+    });
     Some(Overview {
         id: site.processes.worker().map(|number| WorkerId(number).to_string()),
         address: offers.address.clone(),
@@ -146,6 +160,7 @@ fn overview(site: &WorkerSite, asked: &Asked) -> Option<Overview> {
         memory: offers.memory,
         memory_used,
         processes,
+        missing_walls: missing_walls.collect(),
         logs: list_logs(site, 1),
     })
 }
@@ -156,6 +171,15 @@ fn kept(site: &WorkerSite, asked: &Asked) -> Option<Paged<String>> {
 
 fn page(title: &str, body: &Markup) -> Markup {
     html::page("Ingle worker", title, body)
+}
+
+fn walls(missing: &[Missing]) -> Markup {
+    html! {
+        @if missing.is_empty() { "all stand" }
+        @for missing in missing {
+            div { (missing.wall) " is missing: " (missing.why) "; " (missing.remedy) }
+        }
+    }
 }
 
 fn show_overview(view: &Overview) -> Markup {
@@ -177,6 +201,7 @@ fn show_overview(view: &Overview) -> Markup {
         (facts(&[
             ("State", state(view.state)),
             ("Master", html! { (view.master) }),
+            ("Walls", walls(&view.missing_walls)),
             ("Cores in use", cores(view.cores_used, view.cores)),
             ("Memory in use", memory(view.memory_used, view.memory)),
             ("Up for", html! { (time(view.uptime_seconds)) }),
@@ -264,10 +289,18 @@ mod tests {
             memory: 8 << 30,
             memory_used: 3 << 30,
             processes: Paged::of(1, 1, std::iter::once(process)),
+            missing_walls: vec![Missing { wall: "files", why: evil.into(), remedy: "get it" }],
             logs: Paged::of(1, 1, std::iter::once(evil.to_owned())),
         };
         let page = show_overview(&view).into_string();
-        for text in ["worker-3 at", "executor 7", "4711", "3.0 GiB of 8.0 GiB", "1 min 1 s"] {
+        for text in [
+            "worker-3 at",
+            "executor 7",
+            "4711",
+            "3.0 GiB of 8.0 GiB",
+            "1 min 1 s",
+            "files is missing",
+        ] {
             assert!(page.contains(text), "{text} is missing: {page}");
         }
         for text in [

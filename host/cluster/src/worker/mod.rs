@@ -3,6 +3,7 @@
 //! | file | one thing |
 //! |---|---|
 //! | `processes` | executors and drivers as child processes |
+//! | `walls` | what is around them |
 //! | `folders` | the work folder: what is kept where, and for how long |
 //! | `service` | blocks and logs for others |
 //! | `logs` | what was printed, as it grows |
@@ -13,6 +14,7 @@ pub mod folders;
 pub mod logs;
 pub mod processes;
 mod service;
+mod walls;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use crate::web::{self, Page, PagePort, WorkerSite};
 use connection::Connection;
 use folders::Folders;
 use processes::Processes;
+use walls::Walls;
 
 /// What a worker is told.
 #[derive(Clone, Debug)]
@@ -48,6 +51,8 @@ pub struct WorkerOptions {
     pub work_dir: PathBuf,
     /// The program that its processes run: `ingle`.
     pub program: PathBuf,
+    /// Walls that must stand around its processes, by their names; `all`.
+    pub required_walls: Vec<String>,
     /// How long what runs may go on once the worker shall end.
     pub drain: Duration,
 }
@@ -69,8 +74,10 @@ pub async fn run(options: WorkerOptions, mut wish: watch::Receiver<Wish>) -> Res
     let port = listener.local_addr().map_err(|e| e.to_string())?.port();
     let address = rpc::join(&options.host, port);
     let folders = Arc::new(Folders::open(&options.work_dir)?);
+    let walls = Walls::find(&options)?;
     let (events, ended) = mpsc::unbounded_channel();
-    let processes = Arc::new(Processes::new(&options, address.clone(), folders.clone(), events));
+    let processes =
+        Arc::new(Processes::new(&options, walls, address.clone(), folders.clone(), events));
     let service = service::Service::new(folders.clone(), processes.clone());
     let server =
         rpc::server().add_service(service.server()).serve_with_incoming(incoming(listener));

@@ -22,6 +22,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::WorkerOptions;
 use super::folders::Folders;
+use super::walls::{Enclosed, Walls};
 use crate::rpc::Secret;
 
 /// How long a driver that is killed may take to end by itself.
@@ -78,6 +79,9 @@ pub struct Shown {
 /// What a process is started with: its configuration, where its logs go, and their names.
 type Config = (Vec<u8>, PathBuf, String);
 
+/// A child, its configuration, where it says what goes wrong, and what holds it.
+type Spawned = (Child, Vec<u8>, PathBuf, Enclosed);
+
 /// All processes of a worker.
 pub struct Processes {
     program: PathBuf,
@@ -85,6 +89,7 @@ pub struct Processes {
     master: String,
     address: String,
     folders: Arc<Folders>,
+    walls: Walls,
     /// The master's number for this worker; 0 until it gave one.
     worker: Mutex<u32>,
     /// It has a master now.
@@ -99,6 +104,7 @@ pub struct Processes {
 impl Processes {
     pub fn new(
         options: &WorkerOptions,
+        walls: Walls,
         address: String,
         folders: Arc<Folders>,
         events: mpsc::UnboundedSender<Ended>,
@@ -109,6 +115,7 @@ impl Processes {
             master: options.master.clone(),
             address,
             folders,
+            walls,
             worker: Mutex::new(0),
             connected: AtomicBool::new(false),
             running: Mutex::default(),
@@ -172,6 +179,11 @@ impl Processes {
         self.running.lock().iter().map(|(name, process)| (name.clone(), process.room)).collect()
     }
 
+    /// What is around them.
+    pub fn walls(&self) -> &Walls {
+        &self.walls
+    }
+
     /// What runs, for people.
     pub fn shown(&self) -> Vec<Shown> {
         let running = self.running.lock();
@@ -228,6 +240,7 @@ impl Processes {
                 application_dir: text(&dir)?,
                 component_dir: text(&self.folders.components())?,
                 code_dir: text(&self.folders.code())?,
+                required_walls: self.walls.required.clone(),
             };
             let logs = self.folders.new_logs(&application)?;
             Ok((config.encode_length_delimited_to_vec(), logs, format!("executor-{executor}")))
@@ -259,6 +272,7 @@ impl Processes {
                 code_dir: text(&self.folders.code())?,
                 spill_dir: text(&self.folders.new_spill(&driver, attempt)?)?,
                 submission: Some(submission),
+                required_walls: self.walls.required.clone(),
             };
             let logs = self.folders.new_logs(&driver)?;
             Ok((config.encode_length_delimited_to_vec(), logs, "driver".to_owned()))
@@ -292,12 +306,14 @@ impl Processes {
             let gently = matches!(name, Name::Driver { .. });
             let config =
                 if begun { config } else { Err("it was killed before it began".to_owned()) };
-            let (finished, reason) = match config.and_then(|config| this.spawn(verb, config)) {
-                Ok((child, config, stderr)) => {
+            let started = config.and_then(|config| this.spawn(verb, room, config));
+            let (finished, reason) = match started {
+                Ok((child, config, stderr, enclosed)) => {
                     if let Some(process) = this.running.lock().get_mut(&name) {
                         process.pid = child.id();
                     }
-                    watch_child(child, config, &stderr, &mut killed, gently).await
+                    let ended = watch_child(child, config, &stderr, &mut killed, gently).await;
+                    enclosed.judge(ended).await
                 }
                 Err(why) => (false, why),
             };
@@ -312,20 +328,24 @@ impl Processes {
     }
 
     /// The child, its configuration, and where it says what goes wrong.
-    fn spawn(&self, verb: &str, config: Config) -> Result<(Child, Vec<u8>, PathBuf), String> {
+    fn spawn(&self, verb: &str, room: v1::Room, config: Config) -> Result<Spawned, String> {
         let (config, logs, file) = config;
         let (stdout, stderr) = (logs.join(format!("{file}.out")), logs.join(format!("{file}.err")));
         let mut command = Command::new(&self.program);
         command
             .arg(verb)
             .current_dir("/")
+            .env_clear()
+            .envs(ingle_walls::environment())
             .stdin(Stdio::piped())
             .stdout(append(&stdout)?)
             .stderr(append(&stderr)?)
             .kill_on_drop(true);
         let child = command.spawn();
         let child = child.map_err(|e| format!("starting {}: {e}", self.program.display()))?;
-        Ok((child, config, stderr))
+        // It does nothing before it has its configuration. Dropped on an error, it is killed.
+        let enclosed = self.walls.enclose(child.id(), room)?;
+        Ok((child, config, stderr, enclosed))
     }
 
     /// Ends a process. False if there is none of that name.

@@ -1,0 +1,48 @@
+//! The walls of a process that runs a guest: what it goes on using, and what becomes of those that don't stand.
+
+use std::path::PathBuf;
+
+use ingle_blocks::Grants;
+use ingle_walls::{Down, Needs, Wall};
+
+/// The name that stands for all walls.
+pub const ALL: &str = "all";
+
+/// Checks names of walls; the error is for whoever gave them.
+pub fn check_names(names: &[String]) -> Result<(), String> {
+    let unknown = names.iter().find(|name| *name != ALL && Wall::named(name).is_none());
+    match unknown {
+        None => Ok(()),
+        Some(name) => {
+            let known: Vec<_> = Wall::ALL.iter().map(|wall| wall.name()).collect();
+            Err(format!("`{name}` is no wall: there are {}, and {ALL}", known.join(", ")))
+        }
+    }
+}
+
+/// Says which walls don't stand. The error: one of them must.
+pub fn judge(down: &[Down], required: &[String]) -> Result<(), String> {
+    for down in down {
+        if required.iter().any(|name| name == ALL || name == down.wall.name()) {
+            return Err(format!("{down}; this worker's --require-walls asks for it"));
+        }
+        tracing::warn!("{down}");
+    }
+    Ok(())
+}
+
+/// Raises the walls of this process, which has one thread. `folders` are its own. The error: one doesn't stand that must.
+pub fn raise(
+    mut down: Vec<Down>,
+    folders: impl IntoIterator<Item = PathBuf>,
+    grants: &Grants,
+    required: &[String],
+) -> Result<(), String> {
+    // It can't be opened any more once the walls stand.
+    ingle_sandbox::open_pagemap();
+    let (read, write) = grants.reach();
+    let mut needs = Needs { read, write };
+    needs.write.extend(folders);
+    down.extend(ingle_walls::raise(&needs));
+    judge(&down, required)
+}

@@ -1,0 +1,100 @@
+//! Landlock: which files a process may open, and whom it may signal.
+
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, LandlockStatus, PathBeneath, PathFd,
+    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
+};
+
+use crate::Needs;
+
+/// The kernel's rights as of Linux 6.12; what an older one doesn't know it doesn't hold against anybody.
+const KNOWN: ABI = ABI::V6;
+
+/// What any program with a network needs of the system, where it is: names, certificates, time zones, the C library's modules.
+const SYSTEM: [&str; 18] = [
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/host.conf",
+    "/etc/nsswitch.conf",
+    "/etc/gai.conf",
+    "/etc/services",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/etc/ssl",
+    "/etc/pki",
+    "/usr/share/ca-certificates",
+    "/usr/share/zoneinfo",
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/dev/urandom",
+    "/dev/null",
+];
+
+/// Keeps this thread, and all that it starts, to the files of `needs` and a few of the system's, and away from others' processes. Whether either
+/// stands.
+///
+/// It is one ruleset: a second one, for other things, would forbid to move files from folder to folder.
+pub(crate) fn restrict(needs: &Needs) -> [Result<(), String>; 2] {
+    let status = match rules(needs).and_then(RulesetCreated::restrict_self) {
+        Ok(status) => status,
+        Err(error) => return [Err(error.to_string()), Err(error.to_string())],
+    };
+    let has = match status.landlock {
+        LandlockStatus::Available { effective_abi, .. } => effective_abi,
+        LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => ABI::Unsupported,
+    };
+    let none = match status.landlock {
+        LandlockStatus::NotEnabled => "landlock isn't switched on",
+        LandlockStatus::NotImplemented => "this kernel has no landlock",
+        LandlockStatus::Available { .. } => "this kernel's landlock doesn't know it",
+    };
+    [ABI::V1, KNOWN].map(|needed| if has >= needed { Ok(()) } else { Err(none.to_owned()) })
+}
+
+fn rules(needs: &Needs) -> Result<RulesetCreated, RulesetError> {
+    let handled = AccessFs::from_all(KNOWN);
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let mut rules = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(handled)?
+        .scope(Scope::Signal | Scope::AbstractUnixSocket)?
+        .create()?;
+    let system = SYSTEM.iter().map(Path::new);
+    for path in system.chain(needs.read.iter().map(PathBuf::as_path)) {
+        rules = allow(rules, path, read)?;
+    }
+    rules = allow(rules, Path::new("/dev/null"), read | AccessFs::WriteFile)?;
+    for path in &needs.write {
+        // Devices and sockets are nothing that a job makes, and programs nothing that it starts.
+        let made = AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::MakeSock;
+        rules = allow(rules, path, handled & !(made | AccessFs::MakeFifo | AccessFs::Execute))?;
+    }
+    proc_self(rules, read)
+}
+
+/// Allows what is there; what isn't can't be opened anyway.
+fn allow(
+    rules: RulesetCreated,
+    path: &Path,
+    rights: BitFlags<AccessFs>,
+) -> Result<RulesetCreated, RulesetError> {
+    let Ok(opened) = PathFd::new(path) else { return Ok(rules) };
+    // A file takes fewer rights than a folder.
+    let rights = if path.is_dir() { rights } else { rights & AccessFs::from_file(KNOWN) };
+    rules.add_rule(PathBeneath::new(opened, rights))
+}
+
+/// Allows the process to look at itself. The kernel may forget its folder under /proc and make another, which no rule knows; so it is kept open.
+fn proc_self(
+    rules: RulesetCreated,
+    read: BitFlags<AccessFs>,
+) -> Result<RulesetCreated, RulesetError> {
+    let Ok(own) = PathFd::new("/proc/self") else { return Ok(rules) };
+    let rules = rules.add_rule(PathBeneath::new(&own, read))?;
+    std::mem::forget(own);
+    Ok(rules)
+}

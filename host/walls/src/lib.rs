@@ -1,0 +1,198 @@
+//! The second wall: what a process that runs a guest gives up before it does.
+//!
+//! The first is WebAssembly. Should a guest get through it, it is in a process that can open only the files that its job was granted, make
+//! only the system calls that an executor makes, start no program, signal nobody, and take no more memory than it was given. A process
+//! raises its own walls, once it knows what it needs and before it has more than one thread: a thread that was there before would stay
+//! outside.
+
+mod calls;
+mod files;
+mod groups;
+mod process;
+
+use std::fmt;
+use std::path::PathBuf;
+
+pub use groups::{Group, Groups, Room};
+pub use process::environment;
+
+/// A wall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wall {
+    /// Nothing that a parent left open, but the standard streams.
+    Descriptors,
+    /// No core dumps, and no other process of the user looks into the memory.
+    Dumps,
+    /// No program gives more rights than the process has.
+    Privileges,
+    /// No capability, though the user be root.
+    Capabilities,
+    /// Landlock: only the files that were granted.
+    Files,
+    /// Landlock: no signals to, and no abstract sockets of, other processes.
+    Signals,
+    /// Seccomp: only the system calls that an executor makes.
+    Calls,
+    /// A cgroup: memory beyond what was granted, and the host's own, is refused by the kernel.
+    Memory,
+    /// A cgroup: so many threads and no more.
+    Threads,
+    /// A cgroup: processor time by the cores that were granted.
+    Cores,
+}
+
+impl Wall {
+    /// All, in the order in which they are raised.
+    pub const ALL: [Wall; 10] = [
+        Wall::Memory,
+        Wall::Threads,
+        Wall::Cores,
+        Wall::Descriptors,
+        Wall::Dumps,
+        Wall::Privileges,
+        Wall::Capabilities,
+        Wall::Files,
+        Wall::Signals,
+        Wall::Calls,
+    ];
+
+    /// Its name in settings and on pages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Wall::Descriptors => "descriptors",
+            Wall::Dumps => "dumps",
+            Wall::Privileges => "privileges",
+            Wall::Capabilities => "capabilities",
+            Wall::Files => "files",
+            Wall::Signals => "signals",
+            Wall::Calls => "calls",
+            Wall::Memory => "memory",
+            Wall::Threads => "threads",
+            Wall::Cores => "cores",
+        }
+    }
+
+    /// What it keeps a process from that has got out of its sandbox.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Wall::Descriptors => "using what the process that started it had open",
+            Wall::Dumps => {
+                "leaving its memory in a core dump, or showing it to others of the same user"
+            }
+            Wall::Privileges => "getting rights from a program with the set-user-id bit",
+            Wall::Capabilities => "doing what only root may",
+            Wall::Files => "opening files that its job wasn't granted",
+            Wall::Signals => "signalling other processes, or talking to their abstract sockets",
+            Wall::Calls => {
+                "system calls that an executor doesn't make: no other program is started"
+            }
+            Wall::Memory => "taking more of the host's memory than it was granted",
+            Wall::Threads => "starting threads without end",
+            Wall::Cores => "taking processor time from its neighbours",
+        }
+    }
+
+    /// How a host gets it.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Wall::Files => "it needs Linux 5.13 or later with landlock among its `lsm=`",
+            Wall::Signals => "it needs Linux 6.12 or later with landlock among its `lsm=`",
+            Wall::Calls => "it needs a kernel with CONFIG_SECCOMP_FILTER",
+            Wall::Memory | Wall::Threads | Wall::Cores => {
+                "run the worker as root, or under systemd with Delegate=yes"
+            }
+            Wall::Descriptors | Wall::Dumps | Wall::Privileges | Wall::Capabilities => {
+                "something keeps this process from changing itself: another sandbox around it, perhaps"
+            }
+        }
+    }
+
+    /// The wall of this name.
+    pub fn named(name: &str) -> Option<Wall> {
+        Self::ALL.into_iter().find(|wall| wall.name() == name)
+    }
+}
+
+impl fmt::Display for Wall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A wall that doesn't stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Down {
+    /// Which.
+    pub wall: Wall,
+    /// What the system said.
+    pub why: String,
+}
+
+impl Down {
+    fn new(wall: Wall, why: impl fmt::Display) -> Self {
+        Self { wall, why: why.to_string() }
+    }
+
+    /// One a line, as [`Down::read`] reads them.
+    pub fn line(&self) -> String {
+        format!("{}\t{}\n", self.wall, self.why.replace(['\n', '\t'], " "))
+    }
+
+    /// What another process wrote; other lines are left out.
+    pub fn read(lines: &str) -> Vec<Down> {
+        let read = |line: &str| {
+            let (name, why) = line.split_once('\t')?;
+            Some(Down::new(Wall::named(name)?, why))
+        };
+        lines.lines().filter_map(read).collect()
+    }
+}
+
+impl fmt::Display for Down {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the wall `{}` doesn't stand: {}; {}", self.wall, self.why, self.wall.remedy())
+    }
+}
+
+/// What a process goes on using.
+#[derive(Clone, Debug, Default)]
+pub struct Needs {
+    /// Files and folders, and all in them, that it reads.
+    pub read: Vec<PathBuf>,
+    /// And those that it also writes.
+    pub write: Vec<PathBuf>,
+}
+
+/// Raises the walls that a process can raise for itself. Gives those that don't stand.
+///
+/// The process must have one thread only, and nothing open that it doesn't know of but what its parent left.
+pub fn raise(needs: &Needs) -> Vec<Down> {
+    let mut down = Vec::new();
+    let mut note = |wall, raised: Result<(), String>| {
+        if let Err(why) = raised {
+            down.push(Down::new(wall, why));
+        }
+    };
+    note(Wall::Dumps, process::no_dumps());
+    note(Wall::Privileges, process::no_new_privileges());
+    note(Wall::Capabilities, process::no_capabilities());
+    let [files, signals] = files::restrict(needs);
+    note(Wall::Files, files);
+    note(Wall::Signals, signals);
+    // Last: the others need calls that it refuses.
+    note(Wall::Calls, calls::filter());
+    down
+}
+
+/// Closes what a parent left open, at the very start of a process. As a wall that doesn't stand if that fails.
+pub fn close_inherited() -> Option<Down> {
+    process::close_inherited().err().map(|why| Down::new(Wall::Descriptors, why))
+}
+
+/// Which of the walls that a process raises for itself this host doesn't have. Found out in a process of its own, which gives them up again
+/// by ending: call it in one.
+pub fn probe() -> Vec<Down> {
+    let mut down = Vec::from_iter(close_inherited());
+    down.extend(raise(&Needs::default()));
+    down
+}

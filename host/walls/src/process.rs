@@ -1,0 +1,68 @@
+//! What a process is without: others' descriptors, dumps, privileges, capabilities, most of its environment.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+/// The first descriptor after the standard streams.
+const FIRST: libc::c_uint = 3;
+
+/// Closes all descriptors but the standard streams.
+#[allow(unsafe_code)]
+pub(crate) fn close_inherited() -> Result<(), String> {
+    // SAFETY: closing a descriptor that something in this process owns would let that use another's later. This is called first of all, when
+    // the process has opened nothing: what is open came from its parent, and nothing here knows of it.
+    let closed = unsafe { libc::close_range(FIRST, libc::c_uint::MAX, 0) };
+    if closed == 0 { Ok(()) } else { Err(io::Error::last_os_error().to_string()) }
+}
+
+/// No core file, and no looking into the process.
+pub(crate) fn no_dumps() -> Result<(), String> {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    rustix::process::setrlimit(Resource::Core, none).map_err(|e| e.to_string())?;
+    // What lies under /proc/self belongs to root from now on: it must be open already, or the process be root's.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|e| e.to_string())
+}
+
+pub(crate) fn no_new_privileges() -> Result<(), String> {
+    rustix::thread::set_no_new_privs(true).map_err(|e| e.to_string())
+}
+
+/// Gives up all capabilities, also those that a program started later could get.
+pub(crate) fn no_capabilities() -> Result<(), String> {
+    let none = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+    };
+    rustix::thread::set_capabilities(None, none).map_err(|e| e.to_string())?;
+    let status = fs::read_to_string("/proc/thread-self/status").map_err(|e| e.to_string())?;
+    let left = status.lines().find_map(|line| line.strip_prefix("CapEff:")).map(str::trim);
+    match left {
+        Some(left) if left.bytes().all(|b| b == b'0') => Ok(()),
+        left => Err(format!("capabilities {} are left", left.unwrap_or("unknown"))),
+    }
+}
+
+/// What of this process's environment one that it starts for a guest gets: how to reach the network, and what to log. All else may be a secret.
+pub fn environment() -> impl Iterator<Item = (OsString, OsString)> {
+    const KEPT: [&str; 13] = [
+        "INGLE_LOG",
+        "RUST_LOG",
+        "RUST_BACKTRACE",
+        "TZ",
+        "LANG",
+        "LC_ALL",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+        "SSL_CERT_FILE",
+    ];
+    std::env::vars_os().filter(|(name, _)| KEPT.iter().any(|kept| name == kept))
+}

@@ -1,0 +1,199 @@
+//! Walls, tried by a process that raises them and then does what it shouldn't be able to.
+//!
+//! The process is this program again, running `behind_the_walls` alone.
+
+#![allow(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ingle_walls::{Down, Needs, Wall, raise};
+
+const PLACE: &str = "WALLS_PLACE";
+
+/// A place with a folder to read, one to write, and one that isn't granted.
+fn place() -> tempfile::TempDir {
+    let place = tempfile::tempdir().unwrap();
+    for folder in ["read", "write/a", "write/b", "other"] {
+        fs::create_dir_all(place.path().join(folder)).unwrap();
+    }
+    for file in ["read/file", "write/a/file", "other/file", "write-file"] {
+        fs::write(place.path().join(file), "x").unwrap();
+    }
+    place
+}
+
+/// What each try came to: `ok`, or the number of its error.
+fn behind(place: &Path) -> (BTreeMap<String, String>, String) {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["behind_the_walls", "--exact", "--ignored", "--nocapture", "--test-threads=1"])
+        .env(PLACE, place)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    let tried = said.lines().filter_map(|line| line.strip_prefix("tried ")?.split_once(": "));
+    (tried.map(|(what, came)| (what.to_owned(), came.to_owned())).collect(), said)
+}
+
+fn tell<T>(what: &str, tried: io::Result<T>) {
+    match tried {
+        Ok(_) => println!("tried {what}: ok"),
+        Err(error) => println!("tried {what}: {}", error.raw_os_error().unwrap_or(-1)),
+    }
+}
+
+/// A system call, whose arguments are numbers or nothing.
+fn call(number: libc::c_long, arguments: [libc::c_long; 5]) -> io::Result<()> {
+    let [a, b, c, d, e] = arguments;
+    // SAFETY: the calls below either are refused before their arguments are looked at, or get none that are pointers but null.
+    let answer = unsafe { libc::syscall(number, a, b, c, d, e) };
+    if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[test]
+#[ignore = "it is run by the others, in a process of its own"]
+fn behind_the_walls() {
+    let place = PathBuf::from(std::env::var_os(PLACE).expect("where to try"));
+    let at = |name: &str| place.join(name);
+    symlink(at("other/file"), at("write/link")).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let needs = Needs { read: vec![at("read")], write: vec![at("write"), at("write-file")] };
+    // The name of the test stands on this line.
+    println!();
+    for down in raise(&needs) {
+        println!("down {down}");
+    }
+
+    tell("reading what may be read", fs::read(at("read/file")));
+    tell("writing what may be written", fs::write(at("write/a/new"), "y"));
+    tell("writing a file that may be written", fs::write(at("write-file"), "y"));
+    tell("moving from folder to folder", fs::rename(at("write/a/file"), at("write/b/file")));
+    tell("looking at itself", fs::read("/proc/self/status"));
+    let thread = std::thread::spawn(|| fs::read("/etc/passwd").map(drop));
+    tell("reading another file in a thread", thread.join().unwrap());
+    tell("connecting", std::net::TcpStream::connect(listener.local_addr().unwrap()));
+    tell("names", fs::read("/etc/hosts").or_else(|_| fs::read("/dev/null")));
+
+    tell("reading another file", fs::read(at("other/file")));
+    tell("reading through a link", fs::read(at("write/link")));
+    tell("reading through dots", fs::read(at("read/../other/file")));
+    tell("listing another folder", fs::read_dir(&place));
+    tell("writing what may only be read", fs::write(at("read/file"), "y"));
+    tell("making a file elsewhere", fs::write(at("other/new"), "y"));
+    tell("removing what may only be read", fs::remove_file(at("read/file")));
+    tell("moving out", fs::rename(at("write/a/new"), at("other/new")));
+    tell("linking in", fs::hard_link(at("other/file"), at("write/hard")));
+    tell("reading passwords", fs::read("/etc/shadow").or_else(|_| fs::read("/etc/passwd")));
+    tell(
+        "reading another's memory",
+        fs::read(format!("/proc/{}/mem", std::os::unix::process::parent_id())),
+    );
+    tell(
+        "reading another's environment",
+        fs::read(format!("/proc/{}/environ", std::os::unix::process::parent_id())),
+    );
+    tell("reading the kernel's settings", fs::read("/proc/sys/kernel/core_pattern"));
+    tell("writing devices", fs::write("/dev/kmsg", "y"));
+
+    tell("starting a program", Command::new("/bin/true").status());
+    let parent = i64::from(std::os::unix::process::parent_id());
+    tell("signalling", call(libc::SYS_kill, [parent, 0, 0, 0, 0]));
+    tell("signalling a thread", call(libc::SYS_tgkill, [parent, parent, 0, 0, 0]));
+    for (what, number) in [
+        ("fork", libc::SYS_clone),
+        ("execve", libc::SYS_execve),
+        ("ptrace", libc::SYS_ptrace),
+        ("process_vm_readv", libc::SYS_process_vm_readv),
+        ("mount", libc::SYS_mount),
+        ("unshare", libc::SYS_unshare),
+        ("setns", libc::SYS_setns),
+        ("chroot", libc::SYS_chroot),
+        ("bpf", libc::SYS_bpf),
+        ("perf_event_open", libc::SYS_perf_event_open),
+        ("io_uring_setup", libc::SYS_io_uring_setup),
+        ("userfaultfd", libc::SYS_userfaultfd),
+        ("keyctl", libc::SYS_keyctl),
+        ("add_key", libc::SYS_add_key),
+        ("setuid", libc::SYS_setuid),
+        ("init_module", libc::SYS_init_module),
+        ("open_by_handle_at", libc::SYS_open_by_handle_at),
+        ("pidfd_open", libc::SYS_pidfd_open),
+        ("mknodat", libc::SYS_mknodat),
+        ("personality", libc::SYS_personality),
+        ("reboot", libc::SYS_reboot),
+        ("seccomp", libc::SYS_seccomp),
+    ] {
+        tell(what, call(number, [0; 5]));
+    }
+    tell("clone3", call(libc::SYS_clone3, [0; 5]));
+    for (what, family) in
+        [("unix", libc::AF_UNIX), ("netlink", libc::AF_NETLINK), ("packet", libc::AF_PACKET)]
+    {
+        let socket = [i64::from(family), i64::from(libc::SOCK_DGRAM), 0, 0, 0];
+        tell(&format!("a {what} socket"), call(libc::SYS_socket, socket));
+    }
+    let raw =
+        [i64::from(libc::AF_INET), i64::from(libc::SOCK_RAW), i64::from(libc::IPPROTO_ICMP), 0, 0];
+    tell("a raw socket", call(libc::SYS_socket, raw));
+    tell("typing into a terminal", call(libc::SYS_ioctl, [0, 0x5412, 0, 0, 0]));
+    tell("being dumpable again", call(libc::SYS_prctl, [4, 1, 0, 0, 0]));
+    let core = rustix::process::getrlimit(rustix::process::Resource::Core);
+    println!("tried the size of a core: {:?}", core.maximum);
+    println!("tried the end: ok");
+}
+
+#[test]
+fn a_process_goes_on_using_what_it_needs_and_nothing_else() {
+    let place = place();
+    let (tried, said) = behind(place.path());
+    assert!(tried.contains_key("the end"), "it came to its end:\n{said}");
+    let down: Vec<_> = said.lines().filter(|line| line.starts_with("down ")).collect();
+    if !down.is_empty() {
+        // Of a host without them nothing can be shown; `ingle doctor` says so too.
+        eprintln!("SKIPPED: this host lacks walls:\n{}", down.join("\n"));
+        return;
+    }
+    let came = |what: &str| tried.get(what).map(String::as_str).unwrap_or("not tried");
+    for what in [
+        "reading what may be read",
+        "writing what may be written",
+        "writing a file that may be written",
+        "moving from folder to folder",
+        "looking at itself",
+        "connecting",
+        "names",
+    ] {
+        assert_eq!(came(what), "ok", "{what}\n{said}");
+    }
+    let denied = [libc::EACCES, libc::EPERM, libc::EXDEV].map(|code| code.to_string());
+    let mut refused = 0;
+    for (what, came) in &tried {
+        if came == "ok" || what == "clone3" || what.starts_with("the ") {
+            continue;
+        }
+        assert!(denied.contains(came), "{what}: {came}\n{said}");
+        refused += 1;
+    }
+    assert_eq!(refused, 46, "each of them:\n{said}");
+    assert_eq!(came("clone3"), libc::ENOSYS.to_string(), "as if it weren't there");
+    assert_eq!(came("the size of a core"), "Some(0)");
+    assert_eq!(fs::read_to_string(place.path().join("other/file")).unwrap(), "x");
+}
+
+#[test]
+fn walls_have_names_and_are_told_line_by_line() {
+    for wall in Wall::ALL {
+        assert_eq!(Wall::named(wall.name()), Some(wall));
+        assert!(!wall.meaning().is_empty() && !wall.remedy().is_empty());
+    }
+    assert_eq!(Wall::named("moat"), None);
+    let down = Down { wall: Wall::Calls, why: "no\nwords\there".into() };
+    let read = Down::read(&format!("noise\n{}moat\tdry\n", down.line()));
+    assert_eq!(read, [Down { wall: Wall::Calls, why: "no words here".into() }]);
+}
