@@ -99,6 +99,10 @@ fn settings_that_do_nothing_are_refused() {
         &["--conf", "ingle.shuffle.coalesce.size=-1"],
         &["ingle.shuffle.coalesce.size", "`-1`", "or 0"],
     );
+    refused(
+        &["--conf", "ingle.task.interrupt=never"],
+        &["ingle.task.interrupt", "`never`", "calls or epoch"],
+    );
     refused(&["--no-such-flag"], &["--no-such-flag"]);
 }
 

@@ -10,6 +10,7 @@ use ingle_cluster::{
     Submission, Variable,
 };
 use ingle_core::size::ByteSize;
+use ingle_sandbox::Interrupt;
 
 use crate::access;
 use crate::console::{Console, DriverLog, TaskLog};
@@ -38,6 +39,7 @@ pub struct Asked {
     pub policy: Policy,
     pub dynamic: Option<DynamicPolicy>,
     pub reuse: bool,
+    pub interrupt: Interrupt,
 }
 
 /// What the scheduler decides by.
@@ -135,6 +137,7 @@ impl Asked {
             policy: policy(settings)?,
             dynamic: dynamic(settings)?,
             reuse: settings.switch(settings::REUSE, true)?,
+            interrupt: settings.interrupt()?,
         })
     }
 }
@@ -249,7 +252,8 @@ fn client(
         .get(settings::CACHE_DIR)
         .map(std::path::PathBuf::from)
         .or_else(submit::default_cache);
-    let job = submit::load(options, &bytes, cache.as_deref(), console)?;
+    // The driver ends with this process, wherever it is.
+    let job = submit::load(options, &bytes, cache.as_deref(), Interrupt::Calls, console)?;
     let signals =
         Signals::listen().map_err(|e| Failure::host(format!("waiting for signals: {e}")))?;
     let (name, capacity) = (asked.name.clone(), asked.executor_memory);
@@ -299,6 +303,7 @@ pub fn standalone(
         policy: asked.policy,
         dynamic: asked.dynamic,
         reuse: asked.reuse,
+        interrupt: asked.interrupt,
         compression: asked.compression,
         settings: settings.into_map(),
         spill_parent,

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use ingle_cluster::{
-    AccessSpec, DriverConfig, ExecutorConfig, MasterOptions, MasterPolicy, Note, PagePort,
-    Standalone, Wish, WorkerOptions,
+    AccessSpec, CompileConfig, DriverConfig, ExecutorConfig, Loader, MasterOptions, MasterPolicy,
+    Note, Own, PagePort, Standalone, Wish, WorkerOptions,
 };
 use ingle_core::size::ByteSize;
-use ingle_sandbox::{ComponentHash, Finished, LogSink, Stream};
+use ingle_sandbox::{Finished, Interrupt, LogSink, Stream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -412,6 +412,15 @@ pub fn run_executor() -> Done {
     ingle_cluster::run_executor(config, down, end_with_worker)
 }
 
+/// The process that compiles a job for a worker.
+pub fn run_compiler() -> Done {
+    // Before this process opens anything.
+    let down = Vec::from_iter(ingle_walls::close_inherited());
+    start_log();
+    let config: CompileConfig = configuration()?;
+    ingle_cluster::run_compiler(&config, down)
+}
+
 /// What a driver on a worker prints, to the files that its worker keeps.
 struct Streams;
 
@@ -434,6 +443,7 @@ pub fn run_driver() -> Done {
     start_log();
     submit::raise_file_limit();
     let config: DriverConfig = configuration()?;
+    let loader = Loader::of_driver(&config)?;
     let submission = config.submission.unwrap_or_default();
     let settings = submission.settings.into_iter().map(|v| (v.name, v.value)).collect();
     let settings = Settings::from_map(settings);
@@ -441,21 +451,15 @@ pub fn run_driver() -> Done {
     let (started, capacity) = (Instant::now(), asked.executor_memory);
     let access = AccessSpec::from_message(submission.access.unwrap_or_default());
     let opened = access.open(Path::new(&config.spill_dir))?;
-    let folders = [&config.spill_dir, &config.component_dir, &config.code_dir].map(PathBuf::from);
-    ingle_cluster::raise_walls(down, folders, &opened.grants, &config.required_walls)?;
+    let own = Own {
+        read: vec![config.component_path.clone().into(), config.code_dir.clone().into()],
+        write: vec![config.spill_dir.clone().into()],
+    };
+    ingle_cluster::raise_walls(down, own, &opened.grants, &config.required_walls)?;
     end_with_worker();
-    let hash = <[u8; 32]>::try_from(config.component.as_slice())
-        .map_err(|_| "its configuration names no job")?;
-    let hash = ComponentHash::from_bytes(hash);
-    let path = Path::new(&config.component_dir).join(hash.to_string());
-    let component = std::fs::read(&path).map_err(|e| format!("reading the job: {e}"))?;
-    let fetch = || Err("the job isn't on this worker".to_owned());
-    let job = ingle_cluster::load_job(
-        hash,
-        Path::new(&config.component_dir),
-        Path::new(&config.code_dir),
-        fetch,
-    )?;
+    let hash = ingle_cluster::component_hash(&config.component)?;
+    let component = ingle_cluster::read_component(Path::new(&config.component_path), hash)?;
+    let job = runtime()?.block_on(loader.load(hash, Interrupt::Calls))?;
     let standalone = ingle_cluster::StandaloneOptions {
         master: config.master,
         driver: config.driver,

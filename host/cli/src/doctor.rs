@@ -94,7 +94,7 @@ mod tests {
         assert!(text.contains("1 of 10 walls are missing."));
         assert!(report(&[]).contains("All walls stand."));
         let (all, calls) = ([String::from("all")], [String::from("calls")]);
-        assert_eq!(required(std::slice::from_ref(&down), &all), [down.clone()]);
-        assert!(required(&[down], &calls).is_empty());
+        let down = [down];
+        assert_eq!((required(&down, &all).len(), required(&down, &calls).len()), (1, 0));
     }
 }

@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use ingle_sandbox::{CodeCache, ComponentHash, Job, LoadError, MAX_COMPONENT_BYTES, Sandbox};
+use ingle_sandbox::{
+    CodeCache, ComponentHash, Interrupt, Job, LoadError, MAX_COMPONENT_BYTES, Sandbox,
+};
 
 use crate::exit::{Code, Failure};
 
@@ -54,10 +56,12 @@ pub fn load(
     path: &Path,
     bytes: &[u8],
     cache: Option<CodeCache>,
+    interrupt: Interrupt,
     compiling: impl FnOnce(),
 ) -> Result<Job, Failure> {
     ingle_sandbox::kind(bytes).map_err(|error| not_a_job(path, error))?;
-    let sandbox = Sandbox::new(cache).map_err(|error| Failure::host(error.to_string()))?;
+    let sandbox =
+        Sandbox::new(cache, interrupt).map_err(|error| Failure::host(error.to_string()))?;
     let component = || -> Result<Vec<u8>, Wrapped> {
         compiling();
         let component = ingle_guests::componentize(bytes);

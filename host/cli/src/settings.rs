@@ -5,6 +5,7 @@ use std::path::Path;
 
 use ingle_cluster::Compression;
 use ingle_core::size::ByteSize;
+use ingle_sandbox::Interrupt;
 
 use crate::exit::Failure;
 
@@ -41,6 +42,7 @@ pub const DYNAMIC_INITIAL: &str = "ingle.dynamicAllocation.initialExecutors";
 pub const DYNAMIC_IDLE: &str = "ingle.dynamicAllocation.executorIdleTimeout";
 pub const MAX_FAILURES: &str = "ingle.task.maxFailures";
 pub const REUSE: &str = "ingle.task.reuse";
+pub const INTERRUPT: &str = "ingle.task.interrupt";
 pub const S3_ENDPOINT: &str = "ingle.s3.endpoint";
 pub const S3_REGION: &str = "ingle.s3.region";
 pub const S3_ACCESS_KEY: &str = "ingle.s3.access.key";
@@ -111,6 +113,10 @@ const KNOWN: &[(&str, &str)] = &[
         "what becomes of text that isn't UTF-8: fail or replace [default: fail]",
     ),
     (MAX_FAILURES, "how often a task is tried before its job fails [default: 4]"),
+    (
+        INTERRUPT,
+        "where a task that is killed stops: calls (when it next asks its host for something; on a cluster its executor is replaced if it doesn't) or epoch (anywhere; its code runs slower) [default: calls]",
+    ),
     (
         REUSE,
         "whether tasks of a stage share a sandbox, reset in between: true or false [default: true]",
@@ -218,6 +224,17 @@ impl Settings {
             Some("zstd") => Ok(Compression::Zstd),
             Some(other) => {
                 Err(Failure::usage(format!("{COMPRESSION} is `{other}`; it is none, lz4 or zstd")))
+            }
+        }
+    }
+
+    /// Where tasks that are killed stop.
+    pub fn interrupt(&self) -> Result<Interrupt, Failure> {
+        match self.get(INTERRUPT) {
+            None | Some("calls") => Ok(Interrupt::Calls),
+            Some("epoch") => Ok(Interrupt::Epoch),
+            Some(other) => {
+                Err(Failure::usage(format!("{INTERRUPT} is `{other}`; it is calls or epoch")))
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ingle_cluster::{Access, Compression, Local, LocalOptions, Note, Remote};
 use ingle_core::size::ByteSize;
-use ingle_sandbox::{CodeCache, Finished, GuestFailure};
+use ingle_sandbox::{CodeCache, Finished, GuestFailure, Interrupt};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -37,6 +37,7 @@ struct Plan {
     driver_memory: ByteSize,
     max_attempts: u32,
     reuse: bool,
+    interrupt: Interrupt,
     compression: Compression,
     spill_parent: PathBuf,
     cache: Option<PathBuf>,
@@ -70,6 +71,7 @@ impl Plan {
             driver_memory,
             max_attempts: settings.count(settings::MAX_FAILURES)?.unwrap_or(4),
             reuse: settings.switch(settings::REUSE, true)?,
+            interrupt: settings.interrupt()?,
             compression: settings.compression()?,
             spill_parent: settings
                 .get(settings::LOCAL_DIR)
@@ -142,7 +144,7 @@ pub fn submit(options: &Options) -> Result<(), Failure> {
         describe(&plan, options, &console);
     }
     let bytes = job_file::read(options.job())?;
-    let job = load(options, &bytes, plan.cache.as_deref(), &console)?;
+    let job = load(options, &bytes, plan.cache.as_deref(), plan.interrupt, &console)?;
     let (name, capacity) = (plan.name.clone(), plan.executor_memory);
     let signals =
         Signals::listen().map_err(|e| Failure::host(format!("waiting for signals: {e}")))?;
@@ -157,9 +159,10 @@ pub fn load(
     options: &Options,
     bytes: &[u8],
     cache: Option<&Path>,
+    interrupt: Interrupt,
     console: &Console,
 ) -> Result<ingle_sandbox::Job, Failure> {
-    job_file::load(options.job(), bytes, open_cache(cache), || {
+    job_file::load(options.job(), bytes, open_cache(cache), interrupt, || {
         if console.is_live() || options.verbose {
             console.say(format_args!("compiling {}, once ...", options.job().display()));
         }

@@ -19,6 +19,7 @@ mod access;
 mod driver;
 mod executor;
 mod incoming;
+mod loading;
 mod local;
 mod master;
 mod protocol;
@@ -32,16 +33,19 @@ mod worker;
 
 pub use access::{Access, AccessSpec};
 pub use driver::{LargestTask, Note, PeakMemory};
-pub use executor::{load_job, run_process as run_executor};
+pub use executor::run_process as run_executor;
 pub use ingle_blocks::S3Options;
 pub use ingle_core::dynamic::DynamicPolicy;
 pub use ingle_core::master::Policy as MasterPolicy;
 pub use ingle_core::scheduler::{Exclusion, Policy, Speculation};
 pub use ingle_proto::prost::{Message, decode_length_delimiter};
-pub use ingle_proto::v1::{Compression, DriverConfig, ExecutorConfig, Submission, Variable};
+pub use ingle_proto::v1::{
+    CompileConfig, Compression, DriverConfig, ExecutorConfig, Submission, Variable,
+};
+pub use loading::{Loader, compile as run_compiler, hash as component_hash, read_component};
 pub use local::{Local, LocalOptions, Remote, StartError, Totals};
 pub use master::{MasterOptions, run as run_master};
 pub use standalone::{Standalone, StandaloneOptions};
-pub use walls::{check_names as check_wall_names, judge as judge_walls, raise as raise_walls};
+pub use walls::{Own, check_names as check_wall_names, judge as judge_walls, raise as raise_walls};
 pub use web::PagePort;
 pub use worker::{Wish, WorkerOptions, run as run_worker};

@@ -92,6 +92,9 @@ pub struct Remote {
     store: BlockStore,
 }
 
+/// How long a task that was told to stop may take to before its slot is given up.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 impl Local {
     /// Starts the executor.
     pub fn start(job: Job, options: LocalOptions) -> Result<Self, StartError> {
@@ -119,6 +122,7 @@ impl Local {
             reports,
             here: String::new(),
             workers: None,
+            patience: Some(PATIENCE),
         })
         .map_err(StartError::Threads)?;
         application.add_executor(EXECUTOR, options.slots, WorkerId(0), "", slots.link());

@@ -17,7 +17,7 @@ use ingle_proto::v1;
 use ingle_proto::v1::application_command::{Command, Granted, Has, Lost, WorkerGone};
 use ingle_proto::v1::application_report::Report;
 use ingle_proto::v1::master_client::MasterClient;
-use ingle_sandbox::{Finished, GuestFailure, Job, LogSink};
+use ingle_sandbox::{Finished, GuestFailure, Interrupt, Job, LogSink};
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
@@ -70,6 +70,8 @@ pub struct StandaloneOptions {
     pub dynamic: Option<DynamicPolicy>,
     /// Whether a task's instance is kept for the next task of its stage.
     pub reuse: bool,
+    /// Where tasks that are killed stop.
+    pub interrupt: Interrupt,
     /// How shuffle output is compressed.
     pub compression: v1::Compression,
     /// What the driver reads by `ctx.setting`.
@@ -147,6 +149,7 @@ impl Standalone {
         let welcome = v1::Welcome {
             component: job.hash().as_bytes().to_vec(),
             reuse: options.reuse,
+            epoch_interruption: options.interrupt == Interrupt::Epoch,
             compression: options.compression.into(),
             forward_logs: options.task_log.is_some(),
         };

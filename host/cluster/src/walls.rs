@@ -31,10 +31,19 @@ pub fn judge(down: &[Down], required: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-/// Raises the walls of this process, which has one thread. `folders` are its own. The error: one doesn't stand that must.
+/// Files and folders that a process uses on its own account.
+#[derive(Clone, Debug, Default)]
+pub struct Own {
+    /// Those that it reads.
+    pub read: Vec<PathBuf>,
+    /// And those that it also writes.
+    pub write: Vec<PathBuf>,
+}
+
+/// Raises the walls of this process, which has one thread. The error: one doesn't stand that must.
 pub fn raise(
     mut down: Vec<Down>,
-    folders: impl IntoIterator<Item = PathBuf>,
+    own: Own,
     grants: &Grants,
     required: &[String],
 ) -> Result<(), String> {
@@ -42,7 +51,8 @@ pub fn raise(
     ingle_sandbox::open_pagemap();
     let (read, write) = grants.reach();
     let mut needs = Needs { read, write };
-    needs.write.extend(folders);
+    needs.read.extend(own.read);
+    needs.write.extend(own.write);
     down.extend(ingle_walls::raise(&needs));
     judge(&down, required)
 }

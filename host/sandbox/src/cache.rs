@@ -53,11 +53,15 @@ impl CodeCache {
         Ok(Self { dir: dir.to_owned(), key })
     }
 
-    fn path(&self, hash: ComponentHash, engine: &Engine) -> PathBuf {
-        let mut fits = HashInto(Sha256::new());
-        engine.precompile_compatibility_hash().hash(&mut fits);
-        let fits: [u8; 32] = fits.0.finalize().into();
-        let fits: String = fits[..8].iter().map(|b| format!("{b:02x}")).collect();
+    /// Opens the cache of another process, which alone writes it.
+    pub fn open_for_reading(dir: &Path) -> Result<Self, CacheError> {
+        let io = |e| CacheError::Io(dir.to_owned(), e);
+        owned_by_us(dir, &fs::symlink_metadata(dir).map_err(io)?)?;
+        let key = read_key(&dir.join("key"))?;
+        Ok(Self { dir: dir.to_owned(), key })
+    }
+
+    fn path(&self, hash: ComponentHash, fits: &str) -> PathBuf {
         self.dir.join(format!("{hash}-{fits}.cwasm"))
     }
 
@@ -71,7 +75,7 @@ impl CodeCache {
 
     /// The compiled form of a component, if a trustworthy one is there.
     pub fn load(&self, hash: ComponentHash, engine: &Engine) -> Option<Vec<u8>> {
-        let path = self.path(hash, engine);
+        let path = self.path(hash, &fits(engine));
         let mut bytes = Vec::new();
         open_nofollow(&path).ok()?.read_to_end(&mut bytes).ok()?;
         if bytes.len() < MAC_BYTES {
@@ -87,7 +91,21 @@ impl CodeCache {
 
     /// Keeps the compiled form of a component; a failure only costs the next start some time.
     pub fn store(&self, hash: ComponentHash, engine: &Engine, code: &[u8]) {
-        let path = self.path(hash, engine);
+        self.put(hash, &fits(engine), code);
+    }
+
+    /// As [`CodeCache::store`], of what another process says that it compiled. That may be anything: whoever made it can have made only what
+    /// is loaded as this component.
+    pub fn store_made(&self, hash: ComponentHash, made: &[u8]) -> Result<(), &'static str> {
+        let (fits, code) = made.split_at_checked(FITS).ok_or("it is too short")?;
+        let is_hex = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
+        let fits = std::str::from_utf8(fits).ok().filter(|text| text.as_bytes().iter().all(is_hex));
+        self.put(hash, fits.ok_or("it doesn't say what it fits")?, code);
+        Ok(())
+    }
+
+    fn put(&self, hash: ComponentHash, fits: &str, code: &[u8]) {
+        let path = self.path(hash, fits);
         let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
         let stored = (|| -> io::Result<()> {
             let mut file = OpenOptions::new()
@@ -156,10 +174,27 @@ fn read_or_make_key(path: &Path) -> Result<[u8; KEY_BYTES], CacheError> {
         });
     let _ = fs::remove_file(&temporary);
     made.map_err(io)?;
+    read_key(path)
+}
+
+fn read_key(path: &Path) -> Result<[u8; KEY_BYTES], CacheError> {
+    let io = |e| CacheError::Io(path.to_owned(), e);
+    let mut key = [0; KEY_BYTES];
     let mut file = open_nofollow(path).map_err(io)?;
     owned_by_us(path, &file.metadata().map_err(io)?)?;
     file.read_exact(&mut key).map_err(io)?;
     Ok(key)
+}
+
+/// Characters of [`fits`].
+const FITS: usize = 16;
+
+/// Which compiler, settings and processor compiled code fits, in hex.
+pub fn fits(engine: &Engine) -> String {
+    let mut fits = HashInto(Sha256::new());
+    engine.precompile_compatibility_hash().hash(&mut fits);
+    let fits: [u8; 32] = fits.0.finalize().into();
+    fits[..FITS / 2].iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Feeds what `Hash` writes into SHA-256.
@@ -196,10 +231,23 @@ mod tests {
     }
 
     #[test]
+    fn what_another_process_compiled_is_loaded_by_readers() {
+        let (dir, cache, engine, hash) = cache();
+        let made = [fits(&engine).as_bytes(), b"code"].concat();
+        cache.store_made(hash, &made).unwrap();
+        let reader = CodeCache::open_for_reading(&dir.path().join("cache")).unwrap();
+        assert_eq!(reader.load(hash, &engine).unwrap(), b"code");
+        assert!(CodeCache::open_for_reading(&dir.path().join("none")).is_err());
+        for wrong in [&b"short"[..], b"../../../../../../x", b"ABCDEF0123456789code"] {
+            assert!(cache.store_made(hash, wrong).is_err());
+        }
+    }
+
+    #[test]
     fn a_changed_entry_is_not_loaded() {
         let (_dir, cache, engine, hash) = cache();
         cache.store(hash, &engine, b"code");
-        let path = cache.path(hash, &engine);
+        let path = cache.path(hash, &fits(&engine));
         let mut bytes = fs::read(&path).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(&path, bytes).unwrap();
@@ -211,7 +259,7 @@ mod tests {
         let (_dir, cache, engine, hash) = cache();
         cache.store(hash, &engine, b"code");
         let other = ComponentHash::of(b"victim");
-        fs::copy(cache.path(hash, &engine), cache.path(other, &engine)).unwrap();
+        fs::copy(cache.path(hash, &fits(&engine)), cache.path(other, &fits(&engine))).unwrap();
         assert!(cache.load(other, &engine).is_none());
     }
 
@@ -219,7 +267,7 @@ mod tests {
     fn a_link_to_an_entry_is_not_followed() {
         let (dir, cache, engine, hash) = cache();
         cache.store(hash, &engine, b"code");
-        let path = cache.path(hash, &engine);
+        let path = cache.path(hash, &fits(&engine));
         let elsewhere = dir.path().join("elsewhere");
         fs::rename(&path, &elsewhere).unwrap();
         std::os::unix::fs::symlink(&elsewhere, &path).unwrap();

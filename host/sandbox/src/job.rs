@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use ingle_core::memory::MemoryPool;
 use wasmtime::component::{Component, InstancePre, Linker, ResourceTable, TypedFunc};
-use wasmtime::{Config, Engine, Store};
+use wasmtime::{Config, Engine, Store, UpdateDeadline};
 
-use crate::cache::CodeCache;
+use crate::cache::{self, CodeCache};
 use crate::component::{self, ComponentError, ComponentHash, Exports, FileKind};
 use crate::dirtied::Sampler;
 use crate::failure::{FailureKind, GuestFailure, TASK_HINT};
-use crate::host::{DriverHost, TaskHost};
+use crate::host::{DriverHost, Stop, TaskHost};
 use crate::image::Image;
 use crate::limits::{Charge, Limiter};
 use crate::linker::{self, CALL_BYTES, MAX_HANDLES, Role, State};
@@ -26,9 +26,20 @@ const MAX_WASM_STACK: usize = 1 << 20;
 /// what of it the next task may have.
 const MAX_KEPT_GROWTH: u64 = 4 << 20;
 
+/// Where a guest that is to stop does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Interrupt {
+    /// At its next call of the host: its code looks at nothing else.
+    #[default]
+    Calls,
+    /// Anywhere, once [`Job::interrupt`] says so: its code looks at a counter in each loop and function.
+    Epoch,
+}
+
 /// Compiles and links jobs. One for a process.
 pub struct Sandbox {
     engine: Engine,
+    interrupt: Interrupt,
     linker: Linker<State>,
     ranges: Ranges,
     cache: Option<CodeCache>,
@@ -44,7 +55,7 @@ pub enum LoadError {
     Engine(String),
 }
 
-fn config(ranges: &Ranges) -> Config {
+fn config(ranges: &Ranges, interrupt: Interrupt) -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
@@ -65,24 +76,38 @@ fn config(ranges: &Ranges) -> Config {
         // Memories are ours, so that an image can be laid over them; the engine's own copy-on-write goes with its own memories.
         .memory_init_cow(false)
         .with_host_memory(Arc::new(ranges.clone()))
+        .epoch_interruption(interrupt == Interrupt::Epoch)
         .max_wasm_stack(MAX_WASM_STACK);
     config
 }
 
 impl Sandbox {
     /// An engine with everything that jobs may import. Without a cache, every start compiles.
-    pub fn new(cache: Option<CodeCache>) -> Result<Self, LoadError> {
+    pub fn new(cache: Option<CodeCache>, interrupt: Interrupt) -> Result<Self, LoadError> {
         let broken = |e: wasmtime::Error| LoadError::Engine(format!("{e:#}"));
         let ranges = Ranges::default();
-        let engine = Engine::new(&config(&ranges)).map_err(broken)?;
+        let engine = Engine::new(&config(&ranges, interrupt)).map_err(broken)?;
         let mut linker = Linker::new(&engine);
         linker::link(&mut linker).map_err(broken)?;
-        Ok(Self { engine, linker, ranges, cache, sampler: Sampler::default() })
+        Ok(Self { engine, interrupt, linker, ranges, cache, sampler: Sampler::default() })
     }
 
-    /// Whether `load` would find the compiled form of these bytes.
-    pub fn is_cached(&self, hash: ComponentHash) -> bool {
-        self.cache.as_ref().is_some_and(|cache| cache.load(hash, &self.engine).is_some())
+    /// A component that is found compiled, linked.
+    pub fn find(&self, hash: ComponentHash) -> Result<Option<Job>, LoadError> {
+        let Some(compiled) = self.cached(hash) else { return Ok(None) };
+        Ok(Some(self.link(hash, &compiled)?))
+    }
+
+    fn cached(&self, hash: ComponentHash) -> Option<Component> {
+        let code = self.cache.as_ref()?.load(hash, &self.engine)?;
+        self.deserialize(&code)
+    }
+
+    /// Compiles a component for [`CodeCache::store_made`].
+    pub fn make(&self, hash: ComponentHash, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
+        let code = self.compile(hash, bytes)?.serialize();
+        let code = code.map_err(|e| LoadError::Engine(format!("{e:#}")))?;
+        Ok([cache::fits(&self.engine).as_bytes(), &code].concat())
     }
 
     /// Compiles a component, or finds it compiled, and links it. `hash` names it: that of the file it came from.
@@ -92,11 +117,7 @@ impl Sandbox {
         hash: ComponentHash,
         component: impl FnOnce() -> Result<Vec<u8>, E>,
     ) -> Result<Job, E> {
-        let compiled = match self.cache.as_ref().and_then(|cache| cache.load(hash, &self.engine)) {
-            Some(code) => self.deserialize(&code),
-            None => None,
-        };
-        let compiled = match compiled {
+        let compiled = match self.cached(hash) {
             Some(compiled) => compiled,
             None => self.compile(hash, &component()?).map_err(|e| E::from(e.into()))?,
         };
@@ -135,7 +156,7 @@ impl Sandbox {
         let pre = self.linker.instantiate_pre(compiled).map_err(mismatch)?;
         let (engine, ranges, sampler) =
             (self.engine.clone(), self.ranges.clone(), self.sampler.clone());
-        Ok(Job { hash, engine, pre, exports, ranges, sampler })
+        Ok(Job { hash, engine, interrupt: self.interrupt, pre, exports, ranges, sampler })
     }
 }
 
@@ -144,6 +165,7 @@ impl Sandbox {
 pub struct Job {
     hash: ComponentHash,
     engine: Engine,
+    interrupt: Interrupt,
     pre: InstancePre<State>,
     exports: Exports,
     ranges: Ranges,
@@ -162,6 +184,13 @@ pub enum Finished {
 }
 
 impl Job {
+    /// Has all guests look whether they are to stop, wherever they are; if they were compiled for it.
+    pub fn interrupt(&self) {
+        if self.interrupt == Interrupt::Epoch {
+            self.engine.increment_epoch();
+        }
+    }
+
     /// The job's name everywhere.
     pub fn hash(&self) -> ComponentHash {
         self.hash
@@ -199,6 +228,14 @@ impl Job {
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(CALL_BYTES);
+        if self.interrupt == Interrupt::Epoch {
+            store.set_epoch_deadline(1);
+            store.epoch_deadline_callback(|cx| match cx.data().role.is_cancelled() {
+                true => Err(Stop::Cancelled.into()),
+                // Somebody else's.
+                false => Ok(UpdateDeadline::Continue(1)),
+            });
+        }
         store
     }
 

@@ -24,7 +24,7 @@ pub use cache::{CacheError, CodeCache};
 pub use component::{ComponentError, ComponentHash, FileKind, MAX_COMPONENT_BYTES, kind};
 pub use failure::{FailureKind, GuestFailure};
 pub use image::{Image, PIECE, PieceHash, ZERO_PIECE};
-pub use job::{Finished, GuestMemory, Job, LoadError, Sandbox, TaskInstance};
+pub use job::{Finished, GuestMemory, Interrupt, Job, LoadError, Sandbox, TaskInstance};
 pub use layers::Layer;
 pub use log::{LogSink, Stream};
 pub use pagemap::open_pagemap;

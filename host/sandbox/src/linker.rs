@@ -33,6 +33,17 @@ pub enum Role {
     Idle,
 }
 
+impl Role {
+    /// Whether whoever plays it is to stop now.
+    pub fn is_cancelled(&self) -> bool {
+        match self {
+            Role::Task(host) => host.cancelled(),
+            // A driver ends with its process.
+            Role::Driver(_) | Role::Idle => false,
+        }
+    }
+}
+
 /// What a store holds for its instance.
 pub struct State {
     pub wasi: WasiCtx,

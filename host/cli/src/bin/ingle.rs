@@ -86,6 +86,9 @@ enum Verb {
     /// A driver's process, for workers.
     #[command(hide = true)]
     Driver,
+    /// What compiles a job, for workers.
+    #[command(hide = true)]
+    Compile,
 }
 
 fn main() {
@@ -97,6 +100,7 @@ fn main() {
         Verb::Worker(args) => said(daemons::run_worker(&args)),
         Verb::Doctor(args) => said(doctor::run(&args)),
         Verb::Executor => said(daemons::run_executor()),
+        Verb::Compile => said(daemons::run_compiler()),
         Verb::Driver => said(daemons::run_driver()),
         Verb::Apps { which } => said(verbs::ask(&which, &Question::Apps)),
         Verb::Workers { which } => said(verbs::ask(&which, &Question::Workers)),

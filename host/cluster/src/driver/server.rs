@@ -244,6 +244,7 @@ impl Hub {
                     self.application.executor_broken(executor, &format!("{place}: {why}"));
                     return Err(why);
                 }
+                Some(Report::Leaving(why)) => return Err(why),
                 Some(Report::Register(_)) | None => {}
             }
         }

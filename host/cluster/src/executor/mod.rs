@@ -21,7 +21,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ingle_blocks::{BlockStore, OutputTarget, Token};
-use ingle_core::ids::{CacheId, ExecutorId, OutputId, SourceId, StageId, WorkerId};
+use ingle_core::ids::{CacheId, ExecutorId, OutputId, SourceId, StageId, TaskId, WorkerId};
 use ingle_core::memory::MemoryPool;
 use ingle_proto::prost::Message;
 use ingle_proto::v1;
@@ -34,7 +34,7 @@ use crate::protocol;
 use fetch::Workers;
 use images::NoImage;
 use outputs::Outputs;
-pub use process::{keep_component, load_job, run as run_process};
+pub use process::run as run_process;
 use queue::Queue;
 
 /// A slot's native stack: the guest's own (1 MiB) and what host calls need above it.
@@ -58,6 +58,8 @@ pub struct ExecutorOptions {
     pub here: String,
     /// The way to other workers; none in local mode.
     pub workers: Option<Arc<Workers>>,
+    /// How long a task that was told to stop may take to before another slot takes the place of its own. None: somebody else sees to that.
+    pub patience: Option<Duration>,
 }
 
 /// What the slots of an executor share.
@@ -68,6 +70,7 @@ pub struct Executor {
     /// Stages whose tasks can't run here, and why.
     broken: RwLock<HashMap<StageId, NoImage>>,
     outputs: RwLock<HashMap<StageId, Arc<Outputs>>>,
+    itself: Weak<Executor>,
 }
 
 /// A stage as its tasks need it.
@@ -76,6 +79,13 @@ pub struct Stage {
     /// The payload, for guests to read.
     pub payload: Arc<Vec<u8>>,
     pub image: Option<Image>,
+}
+
+fn slot_thread(executor: Arc<Executor>, slot: usize) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(format!("slot-{slot}"))
+        .stack_size(SLOT_STACK)
+        .spawn(move || slot::run(&executor, slot))
 }
 
 /// A running executor. Dropped, its slots end with their tasks.
@@ -89,21 +99,17 @@ impl Slots {
     pub fn start(options: ExecutorOptions) -> std::io::Result<Self> {
         let slots = options.slots;
         let queue = Queue::new(slots as usize);
-        let executor = Arc::new(Executor {
+        let executor = Arc::new_cyclic(|itself| Executor {
             options,
             queue,
             stages: RwLock::default(),
             broken: RwLock::default(),
             outputs: RwLock::default(),
+            itself: itself.clone(),
         });
         let mut started = Self { executor: executor.clone(), threads: Vec::new() };
         for slot in 0..slots {
-            let executor = executor.clone();
-            let thread = std::thread::Builder::new()
-                .name(format!("slot-{slot}"))
-                .stack_size(SLOT_STACK)
-                .spawn(move || slot::run(&executor, slot as usize))?;
-            started.threads.push(thread);
+            started.threads.push(slot_thread(executor.clone(), slot as usize)?);
         }
         Ok(started)
     }
@@ -111,6 +117,11 @@ impl Slots {
     /// The way to it.
     pub fn link(&self) -> Arc<dyn ExecutorLink> {
         self.executor.clone()
+    }
+
+    /// Whether a task runs.
+    pub fn runs(&self, task: TaskId) -> bool {
+        self.executor.queue.runs(task)
     }
 
     /// A stage's tasks can't run here: they fail with these words.
@@ -122,6 +133,7 @@ impl Slots {
     /// its host can't be stopped but with its process.
     pub fn stop(mut self, grace: Duration) -> bool {
         self.executor.queue.close();
+        self.executor.options.job.interrupt();
         let deadline = Instant::now() + grace;
         while !self.threads.iter().all(JoinHandle::is_finished) {
             if Instant::now() >= deadline {
@@ -163,7 +175,13 @@ impl ExecutorLink for Executor {
                 self.queue.push(sound);
             }
             Command::Kill(task) => match protocol::task_id(Some(task)) {
-                Ok(task) => self.queue.kill(task),
+                Ok(task) => {
+                    let runs = self.queue.kill(task);
+                    self.options.job.interrupt();
+                    if let (true, Some(patience)) = (runs, self.options.patience) {
+                        self.replace_slot(task, patience);
+                    }
+                }
                 Err(error) => tracing::warn!(%error, "ignored"),
             },
             Command::Forget(forget) => {
@@ -201,6 +219,27 @@ impl ExecutorLink for Executor {
 }
 
 impl Executor {
+    /// Has another slot take the place of the one that runs a task, if that doesn't stop for so long.
+    fn replace_slot(&self, task: TaskId, patience: Duration) {
+        let Some(executor) = self.itself.upgrade() else { return };
+        let watch = move || {
+            std::thread::sleep(patience);
+            let Some(slot) = executor.queue.replace(task) else { return };
+            slot::killed(&executor, task);
+            tracing::warn!(
+                "{task} was killed and asks its host for nothing: it goes on until this process ends, and a new thread takes the place of its own; \
+                 with --conf ingle.task.interrupt=epoch tasks stop anywhere, and run slower"
+            );
+            // It ends with the executor's queue, as all do.
+            if let Err(error) = slot_thread(executor, slot) {
+                tracing::warn!("starting a thread: {error}");
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("patience".into()).spawn(watch) {
+            tracing::warn!("starting a thread: {error}");
+        }
+    }
+
     fn open_output(&self, message: &v1::OutputDescription) -> Result<OutputTarget, String> {
         let v1::OutputDescription { path, token, .. } = message;
         let parts = protocol::parts(message)?;

@@ -1,25 +1,23 @@
 //! `ingle executor`: a process of one application on a worker. It finds its driver, loads the job, and runs what it is told until the
 //! driver ends the connection.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ingle_blocks::{BlockStore, ShuffleDir};
-use ingle_core::ids::{ExecutorId, StageId};
+use ingle_core::ids::{ExecutorId, StageId, TaskId};
 use ingle_core::memory::MemoryPool;
 use ingle_core::size::ByteSize;
 use ingle_proto::v1;
 use ingle_proto::v1::driver_client::DriverClient;
 use ingle_proto::v1::executor_command::Command;
 use ingle_proto::v1::executor_report::Report;
-use ingle_sandbox::{
-    CodeCache, ComponentHash, Image, Job, LoadError, LogSink, MAX_COMPONENT_BYTES, Sandbox,
-};
+use ingle_sandbox::{Image, Interrupt, LogSink};
 use ingle_walls::Down;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tonic::Streaming;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
@@ -30,15 +28,16 @@ use super::reports::{RemoteLog, Reporter};
 use super::{ExecutorOptions, Slots, usage};
 use crate::access::{Access, AccessSpec};
 use crate::driver::{ExecutorLink, Opened, Reports};
+use crate::loading::{Loader, hash};
 use crate::protocol;
 use crate::rpc::{self, Backoff, Secret, SendSecret};
-use crate::walls;
+use crate::walls::{self, Own};
 
 type Client = DriverClient<InterceptedService<Channel, SendSecret>>;
 
 /// How long a driver is looked for that should be there.
 const FIND_DRIVER: Duration = Duration::from_secs(20);
-/// How long tasks that were told to stop may take to, at the end.
+/// How long tasks that were told to stop may take to.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// Runs until the driver, or the worker, wants it no more. The error says why it can't.
@@ -53,9 +52,8 @@ pub fn run(
     let access = AccessSpec::from_message(learn_access(&config)?);
     let access =
         access.open(dir).map_err(|e| format!("{e} (on the worker {})", config.worker_address))?;
-    let folders = [&config.application_dir, &config.component_dir, &config.code_dir];
-    let folders = folders.into_iter().map(PathBuf::from);
-    walls::raise(down, folders, &access.grants, &config.required_walls)?;
+    let own = Own { read: vec![PathBuf::from(&config.code_dir)], write: vec![dir.to_owned()] };
+    walls::raise(down, own, &access.grants, &config.required_walls)?;
     walled();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -125,12 +123,33 @@ async fn serve(config: v1::ExecutorConfig, access: Access) -> Result<(), String>
     reporter.tell(Report::Ready(v1::Ready {}));
     let ended = executor.obey(commands).await;
     let Executor { slots, store, .. } = executor;
-    let stopped = tokio::task::spawn_blocking(move || slots.stop(GRACE)).await.unwrap_or(false);
+    let grace = match &ended {
+        Ended::Unwanted => GRACE,
+        Ended::Stuck(why) => {
+            tracing::warn!("{why}");
+            reporter.tell(Report::Leaving(why.clone()));
+            reporter.flush().await;
+            // They had theirs.
+            Duration::ZERO
+        }
+    };
+    let stopped = tokio::task::spawn_blocking(move || slots.stop(grace)).await.unwrap_or(false);
     if !stopped {
         tracing::warn!("a task runs on without calling its host; it ends with this process");
     }
     store.remove_spilled();
-    ended
+    match ended {
+        Ended::Unwanted => Ok(()),
+        Ended::Stuck(why) => Err(why),
+    }
+}
+
+/// Why an executor ends.
+enum Ended {
+    /// The driver has no more work, or is gone: either way nobody waits for us.
+    Unwanted,
+    /// A task doesn't stop.
+    Stuck(String),
 }
 
 /// The driver waits for its executors: it is there, or will never be.
@@ -170,10 +189,15 @@ async fn start(
     welcome: v1::Welcome,
     reporter: &Arc<Reporter>,
 ) -> Result<Executor, String> {
-    let hash = <[u8; 32]>::try_from(welcome.component.as_slice())
-        .map_err(|_| "the driver named no component")?;
-    let hash = ComponentHash::from_bytes(hash);
-    let job = load(config, driver.clone(), hash).await?;
+    let hash = hash(&welcome.component)?;
+    let interrupt = if welcome.epoch_interruption { Interrupt::Epoch } else { Interrupt::Calls };
+    let loader = Loader {
+        worker: config.worker_address.clone(),
+        secret: secret.clone(),
+        id: config.application.clone(),
+        code: PathBuf::from(&config.code_dir),
+    };
+    let job = loader.load(hash, interrupt).await?;
     let compression = protocol::shuffle_compression(welcome.compression());
     let dir = Path::new(&config.application_dir);
     let pool = MemoryPool::new(ByteSize(config.memory));
@@ -202,6 +226,7 @@ async fn start(
             secret.clone(),
             Handle::current(),
         ))),
+        patience: None,
     })
     .map_err(|e| format!("starting the task slots: {e}"))?;
     reporter.watch(store.clone(), pool.clone());
@@ -213,15 +238,26 @@ async fn start(
 
 impl Executor {
     /// Does what it is told, in the order in which it is told.
-    async fn obey(&mut self, mut commands: Streaming<v1::ExecutorCommands>) -> Result<(), String> {
+    async fn obey(&mut self, mut commands: Streaming<v1::ExecutorCommands>) -> Ended {
+        // Killed tasks, and when each should have stopped.
+        let mut killed: VecDeque<(Instant, TaskId)> = VecDeque::new();
         loop {
-            let batch = match commands.message().await {
+            let due = killed.front().map(|(due, _)| *due);
+            let batch = tokio::select! {
+                batch = commands.message() => batch,
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    match killed.pop_front() {
+                        Some((_, task)) if self.slots.runs(task) => return Ended::stuck(task),
+                        _ => continue,
+                    }
+                }
+            };
+            let batch = match batch {
                 Ok(Some(batch)) => batch.commands,
-                // The driver has no more work, or is gone: either way nobody waits for us.
-                Ok(None) => return Ok(()),
+                Ok(None) => return Ended::Unwanted,
                 Err(status) => {
                     tracing::info!("the driver is gone: {}", rpc::words(&status));
-                    return Ok(());
+                    return Ended::Unwanted;
                 }
             };
             for command in batch {
@@ -239,7 +275,14 @@ impl Executor {
                         }
                     }
                 }
+                let kill = match &command.command {
+                    Some(Command::Kill(task)) => protocol::task_id(Some(*task)).ok(),
+                    _ => None,
+                };
                 self.link.send(command, image);
+                if let Some(task) = kill.filter(|task| self.slots.runs(*task)) {
+                    killed.push_back((Instant::now() + GRACE, task));
+                }
             }
         }
     }
@@ -262,103 +305,11 @@ impl Executor {
     }
 }
 
-/// The job, from what this worker has of it, else from the driver.
-async fn load(
-    config: &v1::ExecutorConfig,
-    driver: Client,
-    hash: ComponentHash,
-) -> Result<Job, String> {
-    let components = PathBuf::from(&config.component_dir);
-    let code = PathBuf::from(&config.code_dir);
-    let runtime = Handle::current();
-    let load = move || {
-        let fetch = || runtime.block_on(fetch_component(driver));
-        load_job(hash, &components, &code, fetch)
-    };
-    tokio::task::spawn_blocking(load).await.map_err(|e| format!("loading the job: {e}"))?
-}
-
-/// A failure of any kind, in words.
-struct Words(String);
-
-impl From<LoadError> for Words {
-    fn from(error: LoadError) -> Self {
-        Self(error.to_string())
+impl Ended {
+    fn stuck(task: TaskId) -> Self {
+        Self::Stuck(format!(
+            "{task} was killed and asks its host for nothing, so that only its process can be ended; another executor takes its place. With --conf \
+             ingle.task.interrupt=epoch tasks stop anywhere, and run slower"
+        ))
     }
-}
-
-/// Loads a job by its hash. What lies in `components`, and what `fetch` gives, is believed only if it has that hash. One process of the
-/// machine compiles it, the others wait for that.
-pub fn load_job(
-    hash: ComponentHash,
-    components: &Path,
-    code: &Path,
-    fetch: impl FnOnce() -> Result<Vec<u8>, String>,
-) -> Result<Job, String> {
-    let cache = CodeCache::open(code).map_err(|e| e.to_string())?;
-    let sandbox = Sandbox::new(Some(cache)).map_err(|e| e.to_string())?;
-    let mut lock = None;
-    let loaded = sandbox.load(hash, || {
-        lock = locked(&code.join(format!("{hash}.lock")));
-        let path = components.join(hash.to_string());
-        let bytes = match read_component(&path, hash) {
-            Some(bytes) => bytes,
-            None => {
-                let bytes = fetch().map_err(Words)?;
-                if ComponentHash::of(&bytes) != hash {
-                    return Err(Words("the job's file isn't what its hash says".into()));
-                }
-                keep_component(&path, &bytes);
-                bytes
-            }
-        };
-        // Somebody else may have compiled it while we waited.
-        if sandbox.is_cached(hash) {
-            return Err(Words(String::new()));
-        }
-        let component = ingle_guests::componentize(&bytes).map_err(|e| Words(e.to_string()))?;
-        Ok::<_, Words>(component.into_owned())
-    });
-    drop(lock);
-    match loaded {
-        Err(Words(why)) if why.is_empty() => sandbox
-            .load(hash, || Err(Words("its compiled code is gone again".into())))
-            .map_err(|Words(why)| why),
-        loaded => loaded.map_err(|Words(why)| why),
-    }
-}
-
-/// Waits for a lock that is held while the file is open; none if it can't be had, which costs only time.
-fn locked(path: &Path) -> Option<File> {
-    let file = File::options().create(true).truncate(false).write(true).open(path).ok()?;
-    file.lock().ok()?;
-    Some(file)
-}
-
-fn read_component(path: &Path, hash: ComponentHash) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let file = File::open(path).ok()?;
-    file.take(MAX_COMPONENT_BYTES as u64 + 1).read_to_end(&mut bytes).ok()?;
-    (ComponentHash::of(&bytes) == hash).then_some(bytes)
-}
-
-/// Keeps a job's file for other processes. A failure costs them only the way.
-pub fn keep_component(path: &Path, bytes: &[u8]) {
-    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    let kept = path
-        .parent()
-        .map_or(Ok(()), fs::create_dir_all)
-        .and_then(|()| fs::write(&temporary, bytes))
-        .and_then(|()| fs::rename(&temporary, path));
-    if let Err(error) = kept {
-        tracing::warn!("{} can't be kept: {error}", path.display());
-        // It may never have been made.
-        let _ = fs::remove_file(&temporary);
-    }
-}
-
-async fn fetch_component(mut driver: Client) -> Result<Vec<u8>, String> {
-    let failed = |status| format!("the job didn't come from the driver: {}", rpc::words(&status));
-    let chunks = driver.fetch_component(v1::FetchComponentRequest {}).await.map_err(failed)?;
-    rpc::collect(chunks.into_inner(), MAX_COMPONENT_BYTES).await
 }

@@ -22,6 +22,8 @@ struct State {
     killed: HashSet<TaskId>,
     /// What each slot runs, and the flag that stops it.
     running: Vec<(Option<TaskId>, Cancelled)>,
+    /// Slots that others have taken the place of: they end with their tasks.
+    replaced: HashSet<usize>,
     idle: usize,
     closed: bool,
 }
@@ -41,6 +43,7 @@ impl Queue {
         let state = State {
             waiting: VecDeque::new(),
             killed: HashSet::new(),
+            replaced: HashSet::new(),
             running: (0..slots).map(|_| (None, Cancelled::default())).collect(),
             idle: 0,
             closed: false,
@@ -59,14 +62,40 @@ impl Queue {
         }
     }
 
-    /// Stops a task, or has its slot report it as killed. One that isn't here ended already.
-    pub fn kill(&self, task: TaskId) {
+    /// Stops a task, or has its slot report it as killed. One that isn't here ended already. Says whether it runs.
+    pub fn kill(&self, task: TaskId) -> bool {
         let mut state = self.state.lock();
         if let Some((_, flag)) = state.running.iter().find(|(running, _)| *running == Some(task)) {
             flag.store(true, Ordering::Relaxed);
-        } else if state.waiting.iter().any(|launch| launch.task == task) {
+            return true;
+        }
+        if state.waiting.iter().any(|launch| launch.task == task) {
             state.killed.insert(task);
         }
+        false
+    }
+
+    /// Has another slot take the place of the one that runs a task; gives its number. None if the task doesn't run.
+    pub fn replace(&self, task: TaskId) -> Option<usize> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return None;
+        }
+        let slot = state.running.iter().position(|(running, _)| *running == Some(task))?;
+        state.replaced.insert(slot).then(|| {
+            state.running.push((None, Cancelled::default()));
+            state.running.len() - 1
+        })
+    }
+
+    /// Whether a task runs.
+    pub fn runs(&self, task: TaskId) -> bool {
+        self.state.lock().running.iter().any(|(running, _)| *running == Some(task))
+    }
+
+    /// Whether another slot has taken a slot's place.
+    pub fn is_replaced(&self, slot: usize) -> bool {
+        self.state.lock().replaced.contains(&slot)
     }
 
     /// Stops everything.
@@ -89,7 +118,7 @@ impl Queue {
     /// Waits for work. The flag of a slot is its task's until the next call.
     pub fn take(&self, slot: usize) -> (Work, Cancelled) {
         let mut state = self.state.lock();
-        let closed = state.closed;
+        let closed = state.closed || state.replaced.contains(&slot);
         let flag = match state.running.get_mut(slot) {
             Some((running, flag)) => {
                 *running = None;
@@ -102,7 +131,10 @@ impl Queue {
             }
             None => Cancelled::default(),
         };
-        if state.waiting.is_empty() && !state.closed {
+        if closed {
+            return (Work::End, flag);
+        }
+        if state.waiting.is_empty() {
             state.idle += 1;
             self.changed.wait(&mut state);
             state.idle -= 1;
@@ -157,9 +189,21 @@ mod tests {
         queue.push([launch(0), launch(1)].into_iter());
         let (_, first) = queue.take(0);
         queue.kill(launch(0).task);
-        assert!(first.load(Ordering::Relaxed));
+        assert!(first.load(Ordering::Relaxed) && queue.runs(launch(0).task));
         let (_, second) = queue.take(0);
-        assert!(!second.load(Ordering::Relaxed));
+        assert!(!second.load(Ordering::Relaxed) && !queue.runs(launch(0).task));
+    }
+
+    #[test]
+    fn another_slot_takes_the_place_of_one_whose_task_does_not_stop() {
+        let queue = Queue::new(1);
+        queue.push([launch(0), launch(1)].into_iter());
+        let (Work::Run(stuck), _flag) = queue.take(0) else { panic!("work") };
+        assert!(queue.kill(stuck.task) && !queue.kill(launch(1).task));
+        assert_eq!((queue.replace(stuck.task), queue.replace(stuck.task)), (Some(1), None));
+        assert!(matches!(queue.take(1), (Work::Killed(task), _) if task == launch(1).task));
+        assert!(matches!(queue.take(0), (Work::End, _)), "should it stop after all");
+        assert_eq!(queue.replace(stuck.task), None);
     }
 
     #[test]

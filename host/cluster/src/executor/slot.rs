@@ -26,14 +26,12 @@ use crate::protocol;
 pub fn run(executor: &Arc<Executor>, slot: usize) {
     let log = Arc::new(SlotLog::new(executor.options.log.clone()));
     let sink: Arc<dyn LogSink> = log.clone();
-    let mut slot_state = Slot { executor, log, sink, kept: None };
+    let mut slot_state = Slot { executor, slot, log, sink, kept: None };
     loop {
         let (work, cancelled) = executor.queue.take(slot);
         match work {
             Work::Run(launch) => slot_state.task(launch, cancelled),
-            Work::Killed(task) => {
-                report(executor, task, v1::TaskMetrics::default(), Ended::killed())
-            }
+            Work::Killed(task) => killed(executor, task),
             Work::Look => {}
             Work::End => break,
         }
@@ -43,6 +41,7 @@ pub fn run(executor: &Arc<Executor>, slot: usize) {
 
 struct Slot<'a> {
     executor: &'a Arc<Executor>,
+    slot: usize,
     log: Arc<SlotLog>,
     sink: Arc<dyn LogSink>,
     kept: Option<Kept>,
@@ -103,7 +102,10 @@ impl Slot<'_> {
         drop(cancelled);
         add_memory(&mut metrics, &account);
         metrics.run_nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        report(self.executor, launch.task, metrics, ended);
+        // Of one that didn't stop in time the end was reported.
+        if !self.executor.queue.is_replaced(self.slot) {
+            report(self.executor, launch.task, metrics, ended);
+        }
     }
 
     fn execute(
@@ -214,6 +216,11 @@ fn add_memory(metrics: &mut v1::TaskMetrics, account: &Account) {
     metrics.peak_input = most.of(MemoryUse::Input);
     metrics.held_shuffle = now.of(MemoryUse::Shuffle);
     metrics.held_cache = now.of(MemoryUse::Cache);
+}
+
+/// Reports a task as killed.
+pub fn killed(executor: &Executor, task: TaskId) {
+    report(executor, task, v1::TaskMetrics::default(), Ended::killed());
 }
 
 fn report(executor: &Executor, task: TaskId, metrics: v1::TaskMetrics, ended: Ended) {

@@ -1,6 +1,5 @@
 //! A worker's connection with its master: made with patience, made again when it breaks, while what runs goes on.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,14 +7,15 @@ use ingle_proto::v1;
 use ingle_proto::v1::master_client::MasterClient;
 use ingle_proto::v1::worker_command::Command;
 use ingle_proto::v1::worker_report::Report;
-use ingle_sandbox::{ComponentHash, MAX_COMPONENT_BYTES};
+use ingle_sandbox::MAX_COMPONENT_BYTES;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
 use super::WorkerOptions;
+use super::compiler::Compiler;
 use super::processes::{Ended, Name, Processes};
-use crate::executor::keep_component;
+use crate::loading::hash;
 use crate::rpc::{self, Backoff};
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -179,12 +179,12 @@ impl Connection {
                 self.kill(Name::Executor { application, executor }, send).await?;
             }
             Command::LaunchDriver(launch) => {
-                let (components, master) = (self.processes.components(), master.clone());
+                let (processes, master) = (self.processes.clone(), master.clone());
                 let component = launch.component.clone();
                 // Meanwhile the connection goes on.
                 let fetched = async move {
                     // Without it the driver says so itself.
-                    if let Err(why) = fetch(&components, &component, master).await {
+                    if let Err(why) = keep(processes.compiler(), &component, master).await {
                         tracing::warn!("a driver's job: {why}");
                     }
                 };
@@ -233,23 +233,15 @@ fn report(ended: Ended) -> Report {
 }
 
 /// Makes sure that this worker has a component.
-async fn fetch(
-    components: &Path,
-    hash: &[u8],
+async fn keep(
+    compiler: &Compiler,
+    name: &[u8],
     mut master: MasterClient<Channel>,
 ) -> Result<(), String> {
-    let known = <[u8; 32]>::try_from(hash).map_err(|_| "its hash is none".to_owned())?;
-    let known = ComponentHash::from_bytes(known);
-    let path = components.join(known.to_string());
-    if path.exists() {
-        return Ok(());
-    }
-    let chunks = master.fetch_component(v1::ComponentName { hash: hash.to_vec() }).await;
-    let chunks = chunks.map_err(|status| rpc::words(&status))?.into_inner();
-    let bytes = rpc::collect(chunks, MAX_COMPONENT_BYTES).await?;
-    if ComponentHash::of(&bytes) != known {
-        return Err("the master sent another file than was asked for".into());
-    }
-    keep_component(&path, &bytes);
-    Ok(())
+    let fetch = async move {
+        let chunks = master.fetch_component(v1::ComponentName { hash: name.to_vec() }).await;
+        let chunks = chunks.map_err(|status| rpc::words(&status))?.into_inner();
+        rpc::collect(chunks, MAX_COMPONENT_BYTES).await
+    };
+    compiler.keep(hash(name)?, fetch).await
 }

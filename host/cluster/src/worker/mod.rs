@@ -3,12 +3,14 @@
 //! | file | one thing |
 //! |---|---|
 //! | `processes` | executors and drivers as child processes |
+//! | `compiler` | components, and their compiled code |
 //! | `walls` | what is around them |
 //! | `folders` | the work folder: what is kept where, and for how long |
 //! | `service` | blocks and logs for others |
 //! | `logs` | what was printed, as it grows |
 //! | `connection` | the master: found, lost, and found again |
 
+mod compiler;
 mod connection;
 pub mod folders;
 pub mod logs;
@@ -27,6 +29,7 @@ use tokio::sync::{mpsc, watch};
 use crate::incoming::incoming;
 use crate::rpc;
 use crate::web::{self, Page, PagePort, WorkerSite};
+use compiler::Compiler;
 use connection::Connection;
 use folders::Folders;
 use processes::Processes;
@@ -74,10 +77,18 @@ pub async fn run(options: WorkerOptions, mut wish: watch::Receiver<Wish>) -> Res
     let port = listener.local_addr().map_err(|e| e.to_string())?.port();
     let address = rpc::join(&options.host, port);
     let folders = Arc::new(Folders::open(&options.work_dir)?);
-    let walls = Walls::find(&options)?;
+    let walls = Arc::new(Walls::find(&options)?);
+    let (components, code) = (folders.components(), folders.code());
+    let compiler = Compiler::new(&options.program, components, &code, walls.clone())?;
     let (events, ended) = mpsc::unbounded_channel();
-    let processes =
-        Arc::new(Processes::new(&options, walls, address.clone(), folders.clone(), events));
+    let processes = Arc::new(Processes::new(
+        &options,
+        walls,
+        compiler,
+        address.clone(),
+        folders.clone(),
+        events,
+    ));
     let service = service::Service::new(folders.clone(), processes.clone());
     let server =
         rpc::server().add_service(service.server()).serve_with_incoming(incoming(listener));

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use ingle_proto::prost::Message;
 use ingle_proto::v1;
+use ingle_proto::v1::driver_client::DriverClient;
+use ingle_sandbox::{ComponentHash, MAX_COMPONENT_BYTES};
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal};
 use tokio::io::AsyncWriteExt;
@@ -21,9 +23,11 @@ use tokio::process::{Child, Command};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::WorkerOptions;
+use super::compiler::Compiler;
 use super::folders::Folders;
 use super::walls::{Enclosed, Walls};
-use crate::rpc::Secret;
+use crate::loading::hash;
+use crate::rpc::{self, Secret};
 
 /// How long a driver that is killed may take to end by itself.
 const GRACE: Duration = Duration::from_secs(3);
@@ -79,6 +83,28 @@ pub struct Shown {
 /// What a process is started with: its configuration, where its logs go, and their names.
 type Config = (Vec<u8>, PathBuf, String);
 
+/// What is known of an application or a driver that has processes here.
+#[derive(Clone)]
+struct Known {
+    secret: Secret,
+    /// Where an application's driver is: it has the job.
+    driver: Option<String>,
+}
+
+impl Known {
+    /// The job's file.
+    async fn fetch(self) -> Result<Vec<u8>, String> {
+        let Some(address) = self.driver else { return Err("its job's file isn't here".into()) };
+        let failed = |why: String| format!("the job didn't come from the driver: {why}");
+        let channel = rpc::connect(&address).await.map_err(failed)?;
+        let mut driver = DriverClient::with_interceptor(channel, self.secret.sender()?)
+            .max_decoding_message_size(rpc::MAX_MESSAGE);
+        let chunks = driver.fetch_component(v1::FetchComponentRequest {}).await;
+        let chunks = chunks.map_err(|status| failed(rpc::words(&status)))?;
+        rpc::collect(chunks.into_inner(), MAX_COMPONENT_BYTES).await.map_err(failed)
+    }
+}
+
 /// A child, its configuration, where it says what goes wrong, and what holds it.
 type Spawned = (Child, Vec<u8>, PathBuf, Enclosed);
 
@@ -89,13 +115,15 @@ pub struct Processes {
     master: String,
     address: String,
     folders: Arc<Folders>,
-    walls: Walls,
+    walls: Arc<Walls>,
+    compiler: Compiler,
     /// The master's number for this worker; 0 until it gave one.
     worker: Mutex<u32>,
     /// It has a master now.
     connected: AtomicBool,
     running: Mutex<BTreeMap<Name, Running>>,
-    secrets: Mutex<BTreeMap<String, Secret>>,
+    /// Of applications and drivers that have processes here.
+    known: Mutex<BTreeMap<String, Known>>,
     events: mpsc::UnboundedSender<Ended>,
     changed: Notify,
     draining: AtomicBool,
@@ -104,7 +132,8 @@ pub struct Processes {
 impl Processes {
     pub fn new(
         options: &WorkerOptions,
-        walls: Walls,
+        walls: Arc<Walls>,
+        compiler: Compiler,
         address: String,
         folders: Arc<Folders>,
         events: mpsc::UnboundedSender<Ended>,
@@ -116,10 +145,11 @@ impl Processes {
             address,
             folders,
             walls,
+            compiler,
             worker: Mutex::new(0),
             connected: AtomicBool::new(false),
             running: Mutex::default(),
-            secrets: Mutex::default(),
+            known: Mutex::default(),
             events,
             changed: Notify::new(),
             draining: AtomicBool::new(false),
@@ -144,14 +174,26 @@ impl Processes {
         self.connected.load(Ordering::Relaxed)
     }
 
-    /// What the executors of an application prove themselves with.
-    pub fn secret(&self, application: &str) -> Option<Secret> {
-        self.secrets.lock().get(application).cloned()
+    /// What the executors of an application prove themselves with, or a driver does.
+    pub fn secret(&self, id: &str) -> Option<Secret> {
+        self.known.lock().get(id).map(|known| known.secret.clone())
+    }
+
+    /// What compiles jobs, and keeps their files.
+    pub fn compiler(&self) -> &Compiler {
+        &self.compiler
+    }
+
+    /// Compiles the job of an application or of a driver.
+    pub async fn prepare(&self, id: &str, hash: ComponentHash, epoch: bool) -> Result<(), String> {
+        let known = self.known.lock().get(id).cloned();
+        let known = known.ok_or("nothing of it runs here")?;
+        self.compiler.prepare(hash, epoch, known.fetch()).await
     }
 
     /// An application is over: its files go once nobody writes them.
     pub async fn forget(self: Arc<Self>, application: String) {
-        self.secrets.lock().remove(&application);
+        self.known.lock().remove(&application);
         loop {
             let changed = self.changed.notified();
             if !self.runs_any_of(&application) {
@@ -167,11 +209,6 @@ impl Processes {
     /// Applications that have something here.
     pub fn applications(&self) -> Vec<String> {
         self.folders.applications()
-    }
-
-    /// Where components are.
-    pub fn components(&self) -> PathBuf {
-        self.folders.components()
     }
 
     /// What runs, and what it was granted.
@@ -226,7 +263,8 @@ impl Processes {
         let name = Name::Executor { application: application.clone(), executor };
         let config = || {
             let secret = Secret::from_bytes(launch.secret.clone()).ok_or("it has no secret")?;
-            self.secrets.lock().insert(application.clone(), secret);
+            let driver = Some(launch.driver_address.clone());
+            self.known.lock().insert(application.clone(), Known { secret, driver });
             let dir = self.folders.application(&application)?;
             let config = v1::ExecutorConfig {
                 application: application.clone(),
@@ -238,7 +276,6 @@ impl Processes {
                 worker: *self.worker.lock(),
                 worker_address: self.address.clone(),
                 application_dir: text(&dir)?,
-                component_dir: text(&self.folders.components())?,
                 code_dir: text(&self.folders.code())?,
                 required_walls: self.walls.required.clone(),
             };
@@ -260,6 +297,8 @@ impl Processes {
         let config = || {
             let submission = v1::Submission::decode(launch.submission.as_slice())
                 .map_err(|e| format!("its submission can't be read: {e}"))?;
+            let secret = Secret::random()?;
+            let hash = hash(&launch.component)?;
             let config = v1::DriverConfig {
                 driver: driver.clone(),
                 attempt,
@@ -268,13 +307,16 @@ impl Processes {
                 master: self.master.clone(),
                 host: self.host.clone(),
                 component: launch.component.clone(),
-                component_dir: text(&self.folders.components())?,
+                component_path: text(&self.compiler.path(hash))?,
+                worker_address: self.address.clone(),
+                secret: secret.as_bytes().to_vec(),
                 code_dir: text(&self.folders.code())?,
                 spill_dir: text(&self.folders.new_spill(&driver, attempt)?)?,
                 submission: Some(submission),
                 required_walls: self.walls.required.clone(),
             };
             let logs = self.folders.new_logs(&driver)?;
+            self.known.lock().insert(driver.clone(), Known { secret, driver: None });
             Ok((config.encode_length_delimited_to_vec(), logs, "driver".to_owned()))
         };
         let room = v1::Room { cores: launch.cores, memory: launch.memory };
@@ -319,6 +361,7 @@ impl Processes {
             };
             if let Name::Driver { driver, attempt } = &name {
                 this.folders.forget_spill(driver, *attempt);
+                this.known.lock().remove(driver);
             }
             this.running.lock().remove(&name);
             this.changed.notify_waiters();

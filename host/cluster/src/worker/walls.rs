@@ -64,14 +64,19 @@ pub struct Enclosed {
 }
 
 impl Enclosed {
+    /// What it could have, if the kernel killed it for taking more. It has ended: what held it goes.
+    pub async fn killed_for_memory(self) -> Option<ByteSize> {
+        let Self { group, memory, .. } = self;
+        let killed = tokio::task::spawn_blocking(move || group.killed_for_memory()).await;
+        killed.unwrap_or(false).then_some(ByteSize(memory))
+    }
+
     /// How a process ended, once what held it is consulted, and gone.
     pub async fn judge(self, (finished, reason): (bool, String)) -> (bool, String) {
-        let Self { group, granted, memory } = self;
-        let killed = tokio::task::spawn_blocking(move || group.killed_for_memory()).await;
-        if finished || !killed.unwrap_or(false) {
+        let granted = ByteSize(self.granted);
+        let Some(memory) = self.killed_for_memory().await.filter(|_| !finished) else {
             return (finished, reason);
-        }
-        let (granted, memory) = (ByteSize(granted), ByteSize(memory));
+        };
         let why = format!(
             "the kernel killed it for want of memory: it took more than {memory}, which is {granted} that it was granted and the rest for the \
              process itself; give it more with --executor-memory or --driver-memory"

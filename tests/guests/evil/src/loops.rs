@@ -22,6 +22,7 @@ pub fn behaviour(name: &str) -> Option<Behaviour> {
         "fail-beside-loop" => fail_beside,
         "straggle" => straggle,
         "idle-driver" => idle_driver,
+        "cancel-silent" => cancel_silent,
         "wait" => wait,
         _ => return None,
     })
@@ -32,6 +33,24 @@ fn spin() -> ! {
     loop {
         n = black_box(n.wrapping_add(1));
     }
+}
+
+/// Cancels an action whose task calls nothing, then needs the slot; says how long that took, in milliseconds.
+fn cancel_silent(ctx: &Context, _: &[String]) -> Result<()> {
+    // There is an executor then.
+    ctx.range(0..1, 1).count()?;
+    let silent = ctx.range(0..1, 1).map(|_| {
+        eprintln!("started");
+        spin()
+    });
+    let silent = silent.for_each_async(|()| {})?;
+    std::thread::sleep(Duration::from_secs(1));
+    let since = std::time::Instant::now();
+    silent.cancel();
+    let counted = ctx.range(0..10, 2).map(|n| n + 1).sum()?;
+    println!("counted {counted}");
+    eprintln!("free after {} ms", since.elapsed().as_millis());
+    Ok(())
 }
 
 fn print_for_ever() {
