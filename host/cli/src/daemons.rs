@@ -14,7 +14,7 @@ use ingle_cluster::{
 use ingle_core::size::ByteSize;
 use ingle_sandbox::{Finished, Interrupt, LogSink, Stream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::cluster::{self, Asked};
 use crate::config::Config;
@@ -388,11 +388,16 @@ fn configuration<M: ingle_cluster::Message + Default>() -> Result<M, String> {
 const FOR_WORKERS: &str =
     "this is for workers, which say on its standard input what to run; people use `rsubmit`";
 
-/// Ends the process when the worker is gone: its end of our input closes then, however it went.
-fn end_with_worker() {
+/// Ends the process when the worker is gone: its end of our input closes then, however it went. What it says before is that it has put the
+/// process where it belongs.
+fn end_with_worker() -> oneshot::Receiver<()> {
+    let (admit, admitted) = oneshot::channel();
     let watch = || {
-        let mut byte = [0];
-        while let Ok(1..) = std::io::stdin().lock().read(&mut byte) {}
+        let (mut byte, mut admit) = ([0], Some(admit));
+        while let Ok(1..) = std::io::stdin().lock().read(&mut byte) {
+            // Whoever waited may have ended.
+            let _ = admit.take().map(|admit| admit.send(()));
+        }
         // Its logs may be on a full disk.
         let _ = writeln!(std::io::stderr(), "the worker is gone");
         std::process::exit(1);
@@ -400,6 +405,7 @@ fn end_with_worker() {
     if let Err(error) = std::thread::Builder::new().name("lifeline".into()).spawn(watch) {
         tracing::warn!("the end of the worker won't be noticed: {error}");
     }
+    admitted
 }
 
 /// A process that a worker starts for an application.
@@ -456,7 +462,7 @@ pub fn run_driver() -> Done {
         write: vec![config.spill_dir.clone().into()],
     };
     ingle_cluster::raise_walls(down, own, &opened.grants, &config.required_walls)?;
-    end_with_worker();
+    let admitted = end_with_worker();
     let hash = ingle_cluster::component_hash(&config.component)?;
     let component = ingle_cluster::read_component(Path::new(&config.component_path), hash)?;
     let job = runtime()?.block_on(loader.load(hash, Interrupt::Calls))?;
@@ -481,7 +487,11 @@ pub fn run_driver() -> Done {
     let standalone = Standalone::start(job, opened, standalone).map_err(|e| e.to_string())?;
     let remote = standalone.remote();
     end_when_told(remote.clone())?;
-    let drive = move || standalone.drive();
+    let drive = move || {
+        // If it never is, the worker is gone, and this process with it.
+        let _ = admitted.blocking_recv();
+        standalone.drive()
+    };
     let thread = std::thread::Builder::new()
         .name("driver".into())
         .stack_size(submit::DRIVER_STACK)

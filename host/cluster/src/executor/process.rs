@@ -17,6 +17,7 @@ use ingle_proto::v1::executor_report::Report;
 use ingle_sandbox::{Image, Interrupt, LogSink};
 use ingle_walls::Down;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tonic::Streaming;
 use tonic::service::interceptor::InterceptedService;
@@ -42,11 +43,12 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// Runs until the driver, or the worker, wants it no more. The error says why it can't.
 ///
-/// The process must have no other thread. `down` are walls that don't stand already; `walled` is called once the others do.
+/// The process must have no other thread. `down` are walls that don't stand already; `walled` is called once the others do; what it
+/// gives says when the worker has put the process where it belongs: no guest runs before.
 pub fn run(
     config: v1::ExecutorConfig,
     down: Vec<Down>,
-    walled: impl FnOnce(),
+    walled: impl FnOnce() -> oneshot::Receiver<()>,
 ) -> Result<(), String> {
     let dir = Path::new(&config.application_dir);
     let access = AccessSpec::from_message(learn_access(&config)?);
@@ -54,13 +56,13 @@ pub fn run(
         access.open(dir).map_err(|e| format!("{e} (on the worker {})", config.worker_address))?;
     let own = Own { read: vec![PathBuf::from(&config.code_dir)], write: vec![dir.to_owned()] };
     walls::raise(down, own, &access.grants, &config.required_walls)?;
-    walled();
+    let admitted = walled();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|e| format!("starting: {e}"))?;
-    let ended = runtime.block_on(serve(config, access));
+    let ended = runtime.block_on(serve(config, access, admitted));
     // Slots may be in the middle of a guest.
     runtime.shutdown_background();
     ended
@@ -86,7 +88,11 @@ fn learn_access(config: &v1::ExecutorConfig) -> Result<v1::Access, String> {
     access
 }
 
-async fn serve(config: v1::ExecutorConfig, access: Access) -> Result<(), String> {
+async fn serve(
+    config: v1::ExecutorConfig,
+    access: Access,
+    admitted: oneshot::Receiver<()>,
+) -> Result<(), String> {
     let secret =
         Secret::from_bytes(config.secret.to_vec()).ok_or("its configuration has no secret")?;
     let sender = secret.sender()?;
@@ -112,14 +118,15 @@ async fn serve(config: v1::ExecutorConfig, access: Access) -> Result<(), String>
         Ok(_) => return Err("the driver said nothing".into()),
         Err(status) => return Err(format!("the driver: {}", rpc::words(&status))),
     };
-    let mut executor = match start(&config, access, &driver, sender, welcome, &reporter).await {
-        Ok(executor) => executor,
-        Err(why) => {
-            reporter.tell(Report::Broken(why.clone()));
-            reporter.flush().await;
-            return Err(why);
-        }
-    };
+    let mut executor =
+        match start(&config, access, admitted, &driver, sender, welcome, &reporter).await {
+            Ok(executor) => executor,
+            Err(why) => {
+                reporter.tell(Report::Broken(why.clone()));
+                reporter.flush().await;
+                return Err(why);
+            }
+        };
     reporter.tell(Report::Ready(v1::Ready {}));
     let ended = executor.obey(commands).await;
     let Executor { slots, store, .. } = executor;
@@ -184,6 +191,7 @@ struct Executor {
 async fn start(
     config: &v1::ExecutorConfig,
     access: Access,
+    admitted: oneshot::Receiver<()>,
     driver: &Client,
     secret: SendSecret,
     welcome: v1::Welcome,
@@ -209,6 +217,7 @@ async fn start(
         Arc::new(RemoteLog { to: welcome.forward_logs.then(|| reporter.clone()) });
     let reports: Arc<dyn Reports> = reporter.clone();
     let reports: Weak<dyn Reports> = Arc::downgrade(&reports);
+    admitted.await.map_err(|_| "its worker is gone")?;
     let slots = Slots::start(ExecutorOptions {
         id: ExecutorId(config.executor),
         slots: config.slots,

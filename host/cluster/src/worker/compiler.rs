@@ -156,7 +156,7 @@ impl Compiler {
             let _ = input.write_all(&config.encode_length_delimited_to_vec()).await;
         }
         let ended = tokio::time::timeout(TIME, child.wait_with_output()).await;
-        if let Some(memory) = enclosed.killed_for_memory().await {
+        if let Some(memory) = enclosed.killed_for_memory() {
             return Err(format!("compiling the job takes more than {memory}"));
         }
         let Ok(ended) = ended else {

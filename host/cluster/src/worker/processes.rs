@@ -105,8 +105,8 @@ impl Known {
     }
 }
 
-/// A child, its configuration, where it says what goes wrong, and what holds it.
-type Spawned = (Child, Vec<u8>, PathBuf, Enclosed);
+/// A child, its configuration, and where it says what goes wrong.
+type Spawned = (Child, Vec<u8>, PathBuf);
 
 /// All processes of a worker.
 pub struct Processes {
@@ -348,14 +348,15 @@ impl Processes {
             let gently = matches!(name, Name::Driver { .. });
             let config =
                 if begun { config } else { Err("it was killed before it began".to_owned()) };
-            let started = config.and_then(|config| this.spawn(verb, room, config));
+            let started = config.and_then(|config| this.spawn(verb, config));
             let (finished, reason) = match started {
-                Ok((child, config, stderr, enclosed)) => {
+                Ok((child, config, stderr)) => {
                     if let Some(process) = this.running.lock().get_mut(&name) {
                         process.pid = child.id();
                     }
-                    let ended = watch_child(child, config, &stderr, &mut killed, gently).await;
-                    enclosed.judge(ended).await
+                    let walls = this.walls.clone();
+                    let enclose = move |process| walls.enclose(process, room);
+                    watch_child(child, config, enclose, &stderr, &mut killed, gently).await
                 }
                 Err(why) => (false, why),
             };
@@ -371,7 +372,7 @@ impl Processes {
     }
 
     /// The child, its configuration, and where it says what goes wrong.
-    fn spawn(&self, verb: &str, room: v1::Room, config: Config) -> Result<Spawned, String> {
+    fn spawn(&self, verb: &str, config: Config) -> Result<Spawned, String> {
         let (config, logs, file) = config;
         let (stdout, stderr) = (logs.join(format!("{file}.out")), logs.join(format!("{file}.err")));
         let mut command = Command::new(&self.program);
@@ -386,9 +387,7 @@ impl Processes {
             .kill_on_drop(true);
         let child = command.spawn();
         let child = child.map_err(|e| format!("starting {}: {e}", self.program.display()))?;
-        // It does nothing before it has its configuration. Dropped on an error, it is killed.
-        let enclosed = self.walls.enclose(child.id(), room)?;
-        Ok((child, config, stderr, enclosed))
+        Ok((child, config, stderr))
     }
 
     /// Ends a process. False if there is none of that name.
@@ -436,10 +435,11 @@ fn append(path: &Path) -> Result<File, String> {
         .map_err(|e| format!("writing {}: {e}", path.display()))
 }
 
-/// Gives a child its configuration, and waits for its end or for a wish to end it.
+/// Gives a child its configuration, encloses it while it gets ready, and says so; then waits for its end or for a wish to end it.
 async fn watch_child(
     mut child: Child,
     config: Vec<u8>,
+    enclose: impl FnOnce(Option<u32>) -> Result<Enclosed, String> + Send + 'static,
     stderr: &Path,
     killed: &mut oneshot::Receiver<()>,
     gently: bool,
@@ -454,7 +454,34 @@ async fn watch_child(
         }
         input
     };
-    let _lifeline = give.await;
+    let mut lifeline = give.await;
+    let process = child.id();
+    let enclosed = match tokio::task::spawn_blocking(move || enclose(process)).await {
+        Ok(Ok(enclosed)) => enclosed,
+        failed => {
+            let _ = child.start_kill();
+            let _ = child.wait().await;
+            return (false, failed.map_or_else(|e| e.to_string(), |f| f.err().unwrap_or_default()));
+        }
+    };
+    if let Some(input) = &mut lifeline {
+        // One that doesn't read it has ended.
+        let _ = input.write_all(&[ADMITTED]).await;
+        let _ = input.flush().await;
+    }
+    enclosed.judge(end(child, stderr, killed, gently).await)
+}
+
+/// What a child hears once it is where it belongs.
+const ADMITTED: u8 = 1;
+
+/// Waits for a child's end, or for a wish to end it.
+async fn end(
+    mut child: Child,
+    stderr: &Path,
+    killed: &mut oneshot::Receiver<()>,
+    gently: bool,
+) -> (bool, String) {
     let ended = tokio::select! {
         ended = child.wait() => ended,
         _ = killed => {

@@ -40,7 +40,7 @@ impl Walls {
         Ok(Self { groups: Arc::new(groups), required, down, made: AtomicU64::new(0) })
     }
 
-    /// Encloses a process that was just started. The error: a wall doesn't stand that must.
+    /// Encloses a process that was just started. It may take the kernel some milliseconds. The error: a wall doesn't stand that must.
     pub fn enclose(&self, process: Option<u32>, room: v1::Room) -> Result<Enclosed, String> {
         let Some(process) = process else { return Err("it ended at once".into()) };
         let memory = room.memory.saturating_add(OWN_MEMORY.max(room.memory / OWN_PART));
@@ -65,16 +65,18 @@ pub struct Enclosed {
 
 impl Enclosed {
     /// What it could have, if the kernel killed it for taking more. It has ended: what held it goes.
-    pub async fn killed_for_memory(self) -> Option<ByteSize> {
+    pub fn killed_for_memory(self) -> Option<ByteSize> {
         let Self { group, memory, .. } = self;
-        let killed = tokio::task::spawn_blocking(move || group.killed_for_memory()).await;
-        killed.unwrap_or(false).then_some(ByteSize(memory))
+        let killed = group.killed_for_memory();
+        // It goes once the kernel has let go of the process, which nobody waits for.
+        tokio::task::spawn_blocking(move || drop(group));
+        killed.then_some(ByteSize(memory))
     }
 
     /// How a process ended, once what held it is consulted, and gone.
-    pub async fn judge(self, (finished, reason): (bool, String)) -> (bool, String) {
+    pub fn judge(self, (finished, reason): (bool, String)) -> (bool, String) {
         let granted = ByteSize(self.granted);
-        let Some(memory) = self.killed_for_memory().await.filter(|_| !finished) else {
+        let Some(memory) = self.killed_for_memory().filter(|_| !finished) else {
             return (finished, reason);
         };
         let why = format!(
