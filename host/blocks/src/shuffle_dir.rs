@@ -21,6 +21,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ingle_core::ids::StageId;
 use ingle_core::memory::Reservation;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::error::{Error, Result};
 
@@ -163,6 +164,20 @@ impl ShuffleDir {
         self.folder(stage).join(format!("{map}-{attempt}"))
     }
 
+    /// Opens a file, through no link: executors write to the folder, and whoever reads may be able to read more than they.
+    fn open_file(&self, stage: StageId, map: u32, attempt: u32) -> io::Result<(File, PathBuf)> {
+        let path = self.file(stage, map, attempt);
+        let parent = self.0.parent().unwrap_or(Path::new("/"));
+        let below = path.strip_prefix(parent).map_err(io::Error::other)?;
+        let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let parent = rustix::fs::open(parent, folder, Mode::empty())?;
+        // A pipe that lies there keeps nobody waiting.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let file = rustix::fs::openat2(parent, below, flags, Mode::empty(), resolve)?;
+        Ok((File::from(file), path))
+    }
+
     /// Begins a file. Partitions are written in their order.
     pub(crate) fn write(
         &self,
@@ -211,7 +226,9 @@ impl ShuffleDir {
         partitions: Range<u32>,
     ) -> Result<MapFile> {
         let missing = Error::MissingOutput { stage, map, attempt, whole: false };
-        let opened = MapFile::open(&self.file(stage, map, attempt), map, partitions);
+        let opened = self
+            .open_file(stage, map, attempt)
+            .and_then(|(file, path)| MapFile::read(file, &path, map, partitions));
         opened.map_err(|why| {
             tracing::warn!("{missing} ({why})");
             missing
@@ -402,8 +419,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 impl MapFile {
-    fn open(path: &Path, map: u32, partitions: Range<u32>) -> io::Result<Self> {
-        let file = File::open(path)?;
+    fn read(file: File, path: &Path, map: u32, partitions: Range<u32>) -> io::Result<Self> {
         let length = file.metadata()?.len();
         let mut foot = [0; FOOT as usize];
         let foot_at = length.checked_sub(FOOT).ok_or_else(|| damaged("foot"))?;

@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(text.matches("stands ").count(), Wall::ALL.len() - 1);
         assert!(
             text.contains("MISSING  files")
-                && text.contains("no landlock for it; it needs Linux 5.13")
+                && text.contains("no landlock for it; it needs Linux 5.19")
         );
         assert!(text.contains("1 of 10 walls are missing."));
         assert!(report(&[]).contains("All walls stand."));

@@ -1,6 +1,7 @@
 //! The walls of a process that runs a guest: what it goes on using, and what becomes of those that don't stand.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ingle_blocks::Grants;
 use ingle_walls::{Down, Needs, Wall};
@@ -40,6 +41,18 @@ pub struct Own {
     pub write: Vec<PathBuf>,
 }
 
+/// Waits until this process has one thread: another would stay outside of the walls.
+fn alone() -> Result<(), String> {
+    for _ in 0..200 {
+        let threads = std::fs::read_dir("/proc/self/task").map(Iterator::count);
+        if threads.is_ok_and(|count| count <= 1) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Err("another thread of this process would stay outside of its walls; its driver's name may not be found".into())
+}
+
 /// Raises the walls of this process, which has one thread. The error: one doesn't stand that must.
 pub fn raise(
     mut down: Vec<Down>,
@@ -47,6 +60,7 @@ pub fn raise(
     grants: &Grants,
     required: &[String],
 ) -> Result<(), String> {
+    alone()?;
     // It can't be opened any more once the walls stand.
     ingle_sandbox::open_pagemap();
     let (read, write) = grants.reach();

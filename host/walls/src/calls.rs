@@ -79,7 +79,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_statfs,
     libc::SYS_fstatfs,
     libc::SYS_getdents64,
-    libc::SYS_fcntl,
     libc::SYS_flock,
     libc::SYS_ftruncate,
     libc::SYS_fallocate,
@@ -100,9 +99,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_readlinkat,
     libc::SYS_faccessat,
     libc::SYS_faccessat2,
-    libc::SYS_fchmod,
-    libc::SYS_fchmodat,
-    libc::SYS_utimensat,
     libc::SYS_getcwd,
     libc::SYS_umask,
     libc::SYS_dup,
@@ -168,6 +164,9 @@ const ALLOWED: &[libc::c_long] = &[
 
 /// `prctl`: the names of threads and of memory.
 const NAMES: [u64; 3] = [15, 16, 0x5356_4d41];
+/// `fcntl`, as of Linux: which signal, and to whom.
+const F_SETSIG: libc::c_int = 10;
+const F_SETOWN_EX: libc::c_int = 15;
 /// `ioctl`: not to block, to be closed on exec, how much there is to read, whether it is a terminal.
 const CONTROLS: [u64; 4] = [0x5421, 0x5451, 0x541b, 0x5401];
 
@@ -205,8 +204,28 @@ fn rules() -> Result<BTreeMap<libc::c_long, Vec<SeccompRule>>, String> {
     // Threads, and no processes.
     let thread = libc::CLONE_THREAD as u64;
     rules.insert(libc::SYS_clone, vec![argument(0, SeccompCmpOp::MaskedEq(thread), thread)?]);
-    rules.insert(libc::SYS_socket, one_of(0, &[inet, inet6])?);
-    rules.insert(libc::SYS_socketpair, one_of(0, &[unix])?);
+    // TCP and UDP, and nothing else of the internet's; pairs that can't be sent elsewhere.
+    let [tcp, udp] = [libc::IPPROTO_TCP, libc::IPPROTO_UDP].map(|of| of as u64);
+    let [stream, datagram] = [libc::SOCK_STREAM, libc::SOCK_DGRAM].map(|of| of as u64);
+    let mut sockets = Vec::new();
+    for domain in [inet, inet6] {
+        for (kind, protocol) in [(stream, 0), (stream, tcp), (datagram, 0), (datagram, udp)] {
+            sockets.push(rule([is(0, domain), kind_is(kind), is(2, protocol)])?);
+        }
+    }
+    rules.insert(libc::SYS_socket, sockets);
+    rules.insert(libc::SYS_socketpair, vec![rule([is(0, unix), kind_is(stream)])?]);
+    // Signals that a descriptor sends go to whom its owner names.
+    let commands = [libc::F_SETOWN, F_SETSIG, F_SETOWN_EX].map(|command| command as u64);
+    rules.insert(
+        libc::SYS_fcntl,
+        vec![rule(commands.map(|command| {
+            SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, command)
+        }))?],
+    );
+    // Of what is open: modes and times of other files are no business of a guest's, and landlock doesn't look at them.
+    let open = SeccompCondition::new(1, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0);
+    rules.insert(libc::SYS_utimensat, vec![rule([open])?]);
     rules.insert(libc::SYS_prctl, one_of(0, &NAMES)?);
     rules.insert(libc::SYS_ioctl, one_of(1, &CONTROLS)?);
     rules.insert(libc::SYS_prlimit64, one_of(0, &[0, own])?);
@@ -217,6 +236,23 @@ fn rules() -> Result<BTreeMap<libc::c_long, Vec<SeccompRule>>, String> {
 
 fn one_of(index: u8, values: &[u64]) -> Result<Vec<SeccompRule>, String> {
     values.iter().map(|value| argument(index, SeccompCmpOp::Eq, *value)).collect()
+}
+
+type Condition = Result<SeccompCondition, seccompiler::BackendError>;
+
+/// All of these hold.
+fn rule(conditions: impl IntoIterator<Item = Condition>) -> Result<SeccompRule, String> {
+    let conditions = conditions.into_iter().collect::<Result<Vec<_>, _>>();
+    conditions.and_then(SeccompRule::new).map_err(|e| e.to_string())
+}
+
+fn is(index: u8, value: u64) -> Condition {
+    SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
+}
+
+/// The second argument of a call that makes sockets, without its flags.
+fn kind_is(kind: u64) -> Condition {
+    SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(0xf), kind)
 }
 
 fn argument(index: u8, is: SeccompCmpOp, value: u64) -> Result<SeccompRule, String> {

@@ -13,7 +13,7 @@ use crate::Needs;
 const KNOWN: ABI = ABI::V6;
 
 /// What any program with a network needs of the system, where it is: names, certificates, time zones, the C library's modules.
-const SYSTEM: [&str; 18] = [
+const SYSTEM: [&str; 26] = [
     "/etc/resolv.conf",
     "/etc/hosts",
     "/etc/host.conf",
@@ -22,8 +22,16 @@ const SYSTEM: [&str; 18] = [
     "/etc/services",
     "/etc/ld.so.cache",
     "/etc/localtime",
-    "/etc/ssl",
-    "/etc/pki",
+    "/etc/ssl/certs",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/openssl.cnf",
+    "/etc/pki/tls/certs",
+    "/etc/pki/ca-trust",
+    "/etc/ca-certificates",
+    "/var/lib/ca-certificates",
+    "/run/systemd/resolve",
+    "/run/NetworkManager/resolv.conf",
     "/usr/share/ca-certificates",
     "/usr/share/zoneinfo",
     "/lib",
@@ -59,6 +67,9 @@ fn rules(needs: &Needs) -> Result<RulesetCreated, RulesetError> {
     let handled = AccessFs::from_all(KNOWN);
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let mut rules = Ruleset::default()
+        // Without it, nothing could be moved from folder to folder: then rather none.
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::Refer)?
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(handled)?
         .scope(Scope::Signal | Scope::AbstractUnixSocket)?

@@ -95,7 +95,7 @@ impl Wall {
     /// How a host gets it.
     pub fn remedy(self) -> &'static str {
         match self {
-            Wall::Files => "it needs Linux 5.13 or later with landlock among its `lsm=`",
+            Wall::Files => "it needs Linux 5.19 or later with landlock among its `lsm=`",
             Wall::Signals => "it needs Linux 6.12 or later with landlock among its `lsm=`",
             Wall::Calls => "it needs a kernel with CONFIG_SECCOMP_FILTER",
             Wall::Memory | Wall::Threads | Wall::Cores => {
@@ -105,6 +105,11 @@ impl Wall {
                 "something keeps this process from changing itself: another sandbox around it, perhaps"
             }
         }
+    }
+
+    /// Whether it is a cgroup, which others put a process into.
+    pub fn is_group(self) -> bool {
+        matches!(self, Wall::Memory | Wall::Threads | Wall::Cores)
     }
 
     /// The wall of this name.

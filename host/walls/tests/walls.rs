@@ -124,6 +124,10 @@ fn behind_the_walls() {
         ("init_module", libc::SYS_init_module),
         ("open_by_handle_at", libc::SYS_open_by_handle_at),
         ("pidfd_open", libc::SYS_pidfd_open),
+        ("fchmod", libc::SYS_fchmod),
+        ("fchmodat", libc::SYS_fchmodat),
+        ("fchownat", libc::SYS_fchownat),
+        ("setxattr", libc::SYS_setxattr),
         ("mknodat", libc::SYS_mknodat),
         ("personality", libc::SYS_personality),
         ("reboot", libc::SYS_reboot),
@@ -141,6 +145,15 @@ fn behind_the_walls() {
     let raw =
         [i64::from(libc::AF_INET), i64::from(libc::SOCK_RAW), i64::from(libc::IPPROTO_ICMP), 0, 0];
     tell("a raw socket", call(libc::SYS_socket, raw));
+    let sctp = [i64::from(libc::AF_INET), i64::from(libc::SOCK_STREAM), 132, 0, 0];
+    tell("an sctp socket", call(libc::SYS_socket, sctp));
+    let pair = [i64::from(libc::AF_UNIX), i64::from(libc::SOCK_DGRAM), 0, 0, 0];
+    tell("a pair that can be connected", call(libc::SYS_socketpair, pair));
+    tell(
+        "signals by a descriptor",
+        call(libc::SYS_fcntl, [0, i64::from(libc::F_SETOWN), parent, 0, 0]),
+    );
+    tell("another's times", call(libc::SYS_utimensat, [i64::from(libc::AT_FDCWD), 1, 0, 0, 0]));
     tell("typing into a terminal", call(libc::SYS_ioctl, [0, 0x5412, 0, 0, 0]));
     tell("being dumpable again", call(libc::SYS_prctl, [4, 1, 0, 0, 0]));
     let core = rustix::process::getrlimit(rustix::process::Resource::Core);
@@ -180,7 +193,7 @@ fn a_process_goes_on_using_what_it_needs_and_nothing_else() {
         assert!(denied.contains(came), "{what}: {came}\n{said}");
         refused += 1;
     }
-    assert_eq!(refused, 46, "each of them:\n{said}");
+    assert_eq!(refused, 54, "each of them:\n{said}");
     assert_eq!(came("clone3"), libc::ENOSYS.to_string(), "as if it weren't there");
     assert_eq!(came("the size of a core"), "Some(0)");
     assert_eq!(fs::read_to_string(place.path().join("other/file")).unwrap(), "x");

@@ -204,7 +204,7 @@ impl Hub {
         reports: Vec<v1::ExecutorReport>,
         partial: &mut HashMap<TaskId, ResultBuffer>,
     ) -> Result<(), String> {
-        let mut ended = Vec::new();
+        let (mut ended, mut leaving) = (Vec::new(), None);
         for report in reports {
             match report.report {
                 Some(Report::Ready(_)) => {
@@ -244,14 +244,14 @@ impl Hub {
                     self.application.executor_broken(executor, &format!("{place}: {why}"));
                     return Err(why);
                 }
-                Some(Report::Leaving(why)) => return Err(why),
+                Some(Report::Leaving(why)) => leaving = Some(why),
                 Some(Report::Register(_)) | None => {}
             }
         }
         if !ended.is_empty() {
             self.application.ended(executor, ended);
         }
-        Ok(())
+        leaving.map_or(Ok(()), Err)
     }
 
     fn print(&self, stream: Stream, text: &[u8]) {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use ingle_proto::prost::Message;
 use ingle_proto::v1;
 use ingle_sandbox::{CodeCache, ComponentHash};
 use parking_lot::Mutex;
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
 
 use super::walls::Walls;
@@ -20,12 +20,16 @@ use crate::loading::read_component;
 
 /// How long compiling may take.
 const TIME: Duration = Duration::from_secs(120);
+/// How long a component may take to come: others may wait for it.
+const FETCH: Duration = Duration::from_secs(60);
+/// The longest code.
+const MAX_CODE: u64 = 1 << 30;
 /// And what memory.
 const MEMORY: u64 = 3 << 30;
 /// How many jobs are compiled at the same time.
 const AT_ONCE: usize = 2;
 /// The longest word about a component that can't be compiled.
-const WORDS: usize = 4096;
+const WORDS: usize = 64 << 10;
 
 /// Compiles components, each once.
 pub struct Compiler {
@@ -97,7 +101,8 @@ impl Compiler {
         if look.await.unwrap_or(false) {
             return Ok(());
         }
-        let bytes = fetch.await?;
+        let bytes = tokio::time::timeout(FETCH, fetch).await;
+        let bytes = bytes.map_err(|_| "the job's file didn't come in time")??;
         if ComponentHash::of(&bytes) != hash {
             return Err("another file came than was asked for".into());
         }
@@ -155,24 +160,47 @@ impl Compiler {
             // One that doesn't read it has ended, and says why.
             let _ = input.write_all(&config.encode_length_delimited_to_vec()).await;
         }
-        let ended = tokio::time::timeout(TIME, child.wait_with_output()).await;
+        let ended = tokio::time::timeout(TIME, output(&mut child)).await;
         if let Some(memory) = enclosed.killed_for_memory() {
             return Err(format!("compiling the job takes more than {memory}"));
         }
         let Ok(ended) = ended else {
+            let _ = child.start_kill();
             let seconds = TIME.as_secs();
             return Err(format!("compiling the job takes more than {seconds} s"));
         };
-        let Output { status, stdout, stderr } =
+        let (status, stdout, stderr) =
             ended.map_err(|e| format!("waiting for what compiles the job: {e}"))?;
         if status.success() {
             return Ok(stdout);
         }
-        let words = String::from_utf8_lossy(&stderr[stderr.len().saturating_sub(WORDS)..]);
+        let words = String::from_utf8_lossy(&stderr);
         let last = words.lines().rev().find(|line| !line.trim().is_empty());
         Err(match last {
             Some(line) => line.trim().trim_start_matches("error: ").to_owned(),
             None => format!("what compiles the job ended with {status}"),
         })
     }
+}
+
+/// How a child ended, and what it said, up to so much of it: it is believed nothing.
+async fn output(child: &mut Child) -> std::io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let (mut code, mut words) = (Vec::new(), Vec::new());
+    let read_code = async {
+        match out {
+            Some(out) => out.take(MAX_CODE).read_to_end(&mut code).await,
+            None => Ok(0),
+        }
+    };
+    let read_words = async {
+        match err {
+            Some(err) => err.take(WORDS as u64).read_to_end(&mut words).await,
+            None => Ok(0),
+        }
+    };
+    // One that says more finds nobody who listens, and ends.
+    let (code_read, words_read) = tokio::join!(read_code, read_words);
+    code_read.and(words_read)?;
+    Ok((child.wait().await?, code, words))
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ingle_core::size::ByteSize;
 use ingle_proto::v1;
-use ingle_walls::{Down, Group, Groups, Room};
+use ingle_walls::{Down, Group, Groups, Room, Wall};
 
 use super::WorkerOptions;
 use crate::walls::judge;
@@ -95,6 +95,13 @@ fn probe(options: &WorkerOptions) -> Vec<Down> {
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .output();
-    let said = output.map(|output| output.stdout).unwrap_or_default();
-    Down::read(&String::from_utf8_lossy(&said))
+    let why = match output {
+        Ok(output) if output.status.success() => {
+            return Down::read(&String::from_utf8_lossy(&output.stdout));
+        }
+        Ok(output) => format!("the process that tried ended with {}", output.status),
+        Err(error) => format!("no process could be started to try: {error}"),
+    };
+    let unknown = Wall::ALL.into_iter().filter(|wall| !wall.is_group());
+    unknown.map(|wall| Down { wall, why: why.clone() }).collect()
 }
