@@ -136,7 +136,7 @@ fn a_workers_page_shows_what_its_executors_take_while_they_run() {
     let cluster = Cluster::new(&place, 1, 2);
     let page = cluster.worker_page(0);
     let job = cluster.rsubmit("kept").flag("--executor-memory=256m");
-    let job = job.args(["memory", &RECORDS.to_string(), "200", "40", "go"]).spawn();
+    let job = job.args(["memory", &RECORDS.to_string(), "200", "56", "go"]).spawn();
     let used = || json(&page, "/json")["processes"]["rows"][0]["used"].clone();
     let bytes = |value: &Value| value.as_u64().unwrap_or_default();
     let mut seen = Value::Null;
@@ -163,7 +163,7 @@ fn a_workers_page_shows_what_its_executors_take_while_they_run() {
     }
     place.write("go", "");
     let run = job.wait().succeeds();
-    assert!((40.0..44.0).contains(&run.memory("largest task")), "{run}");
+    assert!((56.0..60.0).contains(&run.memory("largest task")), "{run}");
     // Most was held while that ran, before anything was cached.
     assert!(run.memory("guests") > 40.0, "{run}");
 }

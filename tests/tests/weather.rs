@@ -37,7 +37,7 @@ impl Jobs {
         let (name, args) = match job {
             Job::Count => ("wordcount", ["in", out]),
             Job::Sort => ("sort", ["lines", out]),
-            Job::Darts => ("pi", ["900000000", "30"]),
+            Job::Darts => ("pi", ["2000000000", "30"]),
         };
         cluster.rsubmit(name).args(args).spawn()
     }
@@ -45,7 +45,7 @@ impl Jobs {
     #[track_caller]
     fn check(&self, job: Job, run: &Run, out: &str) {
         match job {
-            Job::Darts => assert_eq!(run.stdout, "Pi is roughly 3.141576\n", "\n{run}"),
+            Job::Darts => assert_eq!(run.stdout, "Pi is roughly 3.141561\n", "\n{run}"),
             Job::Count => assert_eq!(self.place.table(out), self.words),
             Job::Sort => {
                 assert!(self.place.parts(out).concat() == self.sorted, "{out} is sorted otherwise");

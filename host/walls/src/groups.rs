@@ -209,10 +209,10 @@ impl Drop for Group {
     fn drop(&mut self) {
         for path in &self.0 {
             // It goes as soon as the kernel has let go of the process.
-            for _ in 0..50 {
+            for _ in 0..500 {
                 match fs::remove_dir(path) {
                     Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-                        std::thread::sleep(std::time::Duration::from_millis(2));
+                        std::thread::sleep(std::time::Duration::from_millis(10));
                     }
                     _ => break,
                 }

@@ -180,6 +180,15 @@ async fn find_driver(address: &str, secret: SendSecret) -> Result<Client, String
     }
 }
 
+/// Whether tasks may store something: an executor on a full disk is no use, and is tried again elsewhere or later.
+fn can_write(dir: &Path) -> Result<(), String> {
+    let probe = dir.join(format!("probe-{}", std::process::id()));
+    let written = std::fs::write(&probe, [0; 4096]);
+    // It may never have been made.
+    let _ = std::fs::remove_file(&probe);
+    written.map_err(|e| format!("writing {}: {e}", dir.display()))
+}
+
 struct Executor {
     slots: Slots,
     store: BlockStore,
@@ -209,6 +218,7 @@ async fn start(
     let compression = protocol::shuffle_compression(welcome.compression());
     let dir = Path::new(&config.application_dir);
     let pool = MemoryPool::new(ByteSize(config.memory));
+    can_write(dir)?;
     let shuffle = ShuffleDir::create(&dir.join("shuffle")).map_err(|e| e.to_string())?;
     let store = BlockStore::with_shuffle_dir(pool.clone(), dir, shuffle)
         .map_err(|e| e.to_string())?
