@@ -14,10 +14,9 @@ use crate::codec::Record;
 use crate::dataset::Dataset;
 use crate::error::{Result, told};
 use crate::host;
-use crate::join;
 #[cfg(feature = "parquet")]
 use crate::parquet::{ParquetFile, Predicate};
-use crate::pieces;
+use crate::settings::Thresholds;
 use crate::sources::{CsvFile, JsonLines, Parallelized, RangeOf, TextFile, WholeFiles};
 use crate::tasks::{self, TaskResults};
 
@@ -30,9 +29,7 @@ pub struct Context {
 struct Shared {
     numbers: Cell<u32>,
     parallelism: usize,
-    broadcast_threshold: u64,
-    share_threshold: u64,
-    coalesce_size: u64,
+    thresholds: Thresholds,
     ledger: Ledger,
     checkpoints: RefCell<Option<Checkpoints>>,
 }
@@ -54,9 +51,7 @@ impl Context {
         let shared = Shared {
             numbers: Cell::new(0),
             parallelism: parallelism.max(1),
-            broadcast_threshold: join::threshold()?,
-            share_threshold: pieces::share_threshold()?,
-            coalesce_size: pieces::coalesce_size()?,
+            thresholds: Thresholds::read()?,
             ledger: Ledger::default(),
             checkpoints: RefCell::default(),
         };
@@ -172,19 +167,9 @@ impl Context {
         self.shared.parallelism
     }
 
-    /// Up to how many bytes a side of a join is broadcast though nobody asked for it.
-    pub(crate) fn broadcast_threshold(&self) -> u64 {
-        self.shared.broadcast_threshold
-    }
-
-    /// From how many bytes on a partition of a join may be computed in pieces.
-    pub(crate) fn share_threshold(&self) -> u64 {
-        self.shared.share_threshold
-    }
-
-    /// Up to how many bytes of partitions a task computes as one; 0: none.
-    pub(crate) fn coalesce_size(&self) -> u64 {
-        self.shared.coalesce_size
+    /// The sizes by which plans are made.
+    pub(crate) fn thresholds(&self) -> Thresholds {
+        self.shared.thresholds
     }
 
     /// A dataset of the driver's own values, cut into partitions of about the same size. Tasks find them in the driver's image, and clone

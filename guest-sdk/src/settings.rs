@@ -3,8 +3,40 @@
 use crate::error::{Result, told};
 use crate::host;
 
+/// Sizes by which plans are made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Thresholds {
+    /// Up to how many bytes a side of a join is broadcast though nobody asked for it; 0: none is.
+    pub broadcast: u64,
+    /// From how many bytes on a partition of a join may be shared by several tasks; 0: none is.
+    pub share: u64,
+    /// Up to how many bytes of partitions one task computes as one; 0: one partition.
+    pub together: u64,
+}
+
+impl Thresholds {
+    pub(crate) fn read() -> Result<Thresholds> {
+        let broadcast = size(
+            "ingle.join.broadcast.threshold",
+            10 << 20,
+            "no joins that broadcast on their own",
+        )?;
+        let share = size(
+            "ingle.join.skew.threshold",
+            16 << 20,
+            "no partitions that several tasks compute",
+        )?;
+        let together = size(
+            "ingle.shuffle.coalesce.size",
+            4 << 20,
+            "one task for each partition, however small",
+        )?;
+        Ok(Thresholds { broadcast, share, together })
+    }
+}
+
 /// A setting that is a number of bytes; 0 stands for nothing of what `none` names.
-pub(crate) fn size(key: &str, default: u64, none: &str) -> Result<u64> {
+fn size(key: &str, default: u64, none: &str) -> Result<u64> {
     match host::setting(key) {
         None => Ok(default),
         Some(text) => parse(&text).ok_or_else(|| {

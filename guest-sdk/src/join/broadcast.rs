@@ -12,7 +12,6 @@ use crate::join::small::{Pair, Small};
 use crate::partitioning::Partitioning;
 use crate::pieces::Pieces;
 use crate::plan::{Lineage, Plan};
-use crate::settings;
 use crate::table::Key;
 use crate::task::TaskScope;
 
@@ -174,7 +173,7 @@ where
     /// costs little, and gives what the next operator needn't shuffle. And only if there is then work for as many tasks as after a
     /// shuffle.
     pub(crate) fn of<J: Kind<V, W>>(ctx: &Context, left: &Rc<P>, right: &Rc<Q>) -> Option<Self> {
-        let threshold = ctx.broadcast_threshold();
+        let threshold = ctx.thresholds().broadcast;
         let is_small = |hint: Option<u64>| hint.is_some_and(|bytes| bytes <= threshold);
         let is_large = |hint: Option<u64>, partitions| {
             hint.is_none_or(|bytes| bytes / LARGE >= threshold)
@@ -245,11 +244,3 @@ where
 
 /// How many times the threshold a side is at least that isn't small.
 const LARGE: u64 = 4;
-
-const THRESHOLD: &str = "ingle.join.broadcast.threshold";
-const DEFAULT_THRESHOLD: u64 = 10 << 20;
-
-/// Up to how many bytes a side is broadcast on the join's own account; 0: none is.
-pub(crate) fn threshold() -> Result<u64> {
-    settings::size(THRESHOLD, DEFAULT_THRESHOLD, "no joins that broadcast on their own")
-}

@@ -9,7 +9,6 @@ mod small;
 mod values;
 
 pub use broadcast::BroadcastJoined;
-pub(crate) use broadcast::threshold;
 pub use cogroup::CoGrouped;
 pub use joined::{FullOuter, Inner, Joined, Kind, LeftOuter, RightOuter, Without};
 pub(crate) use side::Side;

@@ -17,7 +17,7 @@ use crate::host::{self, Output};
 use crate::job::Job;
 use crate::pieces::cut::{Limits, Written};
 use crate::plan::Lineage;
-use crate::settings;
+use crate::settings::Thresholds;
 use crate::shuffle::Dependency;
 
 /// What one task computes.
@@ -128,7 +128,7 @@ impl Adaptive {
         if self.0.get().is_some() {
             return Ok(());
         }
-        let (share, together) = (ctx.share_threshold(), ctx.coalesce_size());
+        let Thresholds { share, together, .. } = ctx.thresholds();
         let may_share = |read: &Input<'_>| {
             share > 0
                 && read.may_share
@@ -174,22 +174,6 @@ fn run(ctx: &Context, reads: &[Input<'_>]) -> Result<()> {
     });
     // A task that does nothing: the host computes what it might read.
     Job::start(ctx, "sizes of partitions", lineage, 1, Output::Results, Rc::new(|_| {}))?.wait()
-}
-
-const SHARE: &str = "ingle.join.skew.threshold";
-const DEFAULT_SHARE: u64 = 16 << 20;
-
-/// From how many bytes on a partition may be shared by several tasks; 0: none is.
-pub(crate) fn share_threshold() -> Result<u64> {
-    settings::size(SHARE, DEFAULT_SHARE, "no partitions that several tasks compute")
-}
-
-const TOGETHER: &str = "ingle.shuffle.coalesce.size";
-const DEFAULT_TOGETHER: u64 = 4 << 20;
-
-/// Up to how many bytes of partitions one task computes; 0: one partition.
-pub(crate) fn coalesce_size() -> Result<u64> {
-    settings::size(TOGETHER, DEFAULT_TOGETHER, "one task for each partition, however small")
 }
 
 #[cfg(test)]

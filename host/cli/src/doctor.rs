@@ -1,7 +1,6 @@
 //! `ingle doctor`: which walls this host can put around a process that runs a guest.
 
 use std::fmt::Write;
-use std::process::{Command, Stdio};
 
 use clap::Args;
 use ingle_walls::{Down, Groups, Wall};
@@ -20,37 +19,18 @@ pub struct DoctorArgs {
 /// Examines this host, and prints what it has.
 pub fn run(args: &DoctorArgs) -> Result<(), String> {
     if args.probe {
-        let down = ingle_walls::probe();
-        down.iter().for_each(|down| print!("{}", down.line()));
+        ingle_walls::be_probed();
         return Ok(());
     }
     ingle_cluster::check_wall_names(&args.require).map_err(|why| format!("--require: {why}"))?;
-    let (_groups, mut down) = Groups::find();
-    down.extend(probe()?);
-    print!("{}", report(&down));
-    ingle_cluster::judge_walls(&required(&down, &args.require), &args.require)
-}
-
-/// Only those that were asked for: the report has the others.
-fn required(down: &[Down], require: &[String]) -> Vec<Down> {
-    let is_required =
-        |down: &&Down| require.iter().any(|name| name == "all" || name == down.wall.name());
-    down.iter().filter(is_required).cloned().collect()
-}
-
-/// What a process of this program says that tries: it can't take its walls down again.
-fn probe() -> Result<Vec<Down>, String> {
     let program = std::env::current_exe().map_err(|e| format!("finding this program: {e}"))?;
-    let output = Command::new(program)
-        .args(["doctor", "--probe"])
-        .env_clear()
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| format!("starting a process to try: {e}"))?;
-    if !output.status.success() {
-        return Err(format!("the process that tried ended with {}", output.status));
+    let (_groups, mut down) = Groups::find();
+    down.extend(ingle_cluster::probe_walls(&program));
+    print!("{}", report(&down));
+    match ingle_cluster::lacking_wall(&down, &args.require) {
+        Some(down) => Err(down.to_string()),
+        None => Ok(()),
     }
-    Ok(ingle_walls::Down::read(&String::from_utf8_lossy(&output.stdout)))
 }
 
 fn report(down: &[Down]) -> String {
@@ -93,8 +73,5 @@ mod tests {
         );
         assert!(text.contains("1 of 10 walls are missing."));
         assert!(report(&[]).contains("All walls stand."));
-        let (all, calls) = ([String::from("all")], [String::from("calls")]);
-        let down = [down];
-        assert_eq!((required(&down, &all).len(), required(&down, &calls).len()), (1, 0));
     }
 }

@@ -46,6 +46,9 @@ pub use loading::{Loader, compile as run_compiler, hash as component_hash, read_
 pub use local::{Local, LocalOptions, Remote, StartError, Totals};
 pub use master::{MasterOptions, run as run_master};
 pub use standalone::{Standalone, StandaloneOptions};
-pub use walls::{Own, check_names as check_wall_names, judge as judge_walls, raise as raise_walls};
+pub use walls::{
+    Own, check_names as check_wall_names, lacking as lacking_wall, probe as probe_walls,
+    raise as raise_walls,
+};
 pub use web::PagePort;
 pub use worker::{Wish, WorkerOptions, run as run_worker};

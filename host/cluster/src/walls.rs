@@ -1,6 +1,6 @@
 //! The walls of a process that runs a guest: what it goes on using, and what becomes of those that don't stand.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ingle_blocks::Grants;
@@ -21,15 +21,24 @@ pub fn check_names(names: &[String]) -> Result<(), String> {
     }
 }
 
+/// One that doesn't stand, of those that must.
+pub fn lacking<'a>(down: &'a [Down], required: &[String]) -> Option<&'a Down> {
+    let must = |down: &&Down| required.iter().any(|name| name == ALL || name == down.wall.name());
+    down.iter().find(must)
+}
+
 /// Says which walls don't stand. The error: one of them must.
 pub fn judge(down: &[Down], required: &[String]) -> Result<(), String> {
-    for down in down {
-        if required.iter().any(|name| name == ALL || name == down.wall.name()) {
-            return Err(format!("{down}; this worker's --require-walls asks for it"));
-        }
-        tracing::warn!("{down}");
+    if let Some(down) = lacking(down, required) {
+        return Err(format!("{down}; this worker's --require-walls asks for it"));
     }
+    down.iter().for_each(|down| tracing::warn!("{down}"));
     Ok(())
+}
+
+/// Which walls a process of this program, `ingle`, can't raise for itself on this host.
+pub fn probe(program: &Path) -> Vec<Down> {
+    ingle_walls::probe(program, &["doctor", "--probe"])
 }
 
 /// Files and folders that a process uses on its own account.
@@ -66,7 +75,38 @@ pub fn raise(
     let (read, write) = grants.reach();
     let mut needs = Needs { read, write };
     needs.read.extend(own.read);
+    // Where the environment says that certificates are.
+    needs.read.extend(std::env::var_os("SSL_CERT_FILE").map(PathBuf::from));
     needs.write.extend(own.write);
     down.extend(ingle_walls::raise(&needs));
     judge(&down, required)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_another_thread_is_not_alone() {
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        // It ends with the sender.
+        let other = std::thread::spawn(move || ended.recv());
+        assert!(alone().is_err_and(|why| why.contains("another thread")));
+        drop(end);
+        assert!(other.join().is_ok());
+    }
+
+    #[test]
+    fn only_walls_that_must_stand_are_lacking() {
+        let down = [Wall::Files, Wall::Calls].map(|wall| Down { wall, why: "gone".into() });
+        let names =
+            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(lacking(&down, &names(&["calls"])), Some(&down[1]));
+        assert_eq!(lacking(&down, &names(&["all"])), Some(&down[0]));
+        assert_eq!(lacking(&down, &names(&["memory"])), None);
+        assert!(judge(&down, &names(&["files"])).is_err_and(|why| why.contains("--require-walls")));
+        assert!(judge(&down, &[]).is_ok());
+        assert!(check_names(&names(&["files", "all"])).is_ok());
+        assert!(check_names(&names(&["moat"])).is_err_and(|why| why.contains("descriptors")));
+    }
 }

@@ -283,7 +283,8 @@ impl Job {
             instance.get_typed_func::<(u64,), ()>(&mut store, self.exports.run)
         })();
         let run = run.map_err(|e| GuestFailure::of(&e))?;
-        Ok(TaskInstance { store, run, watch: Watched::NotYet, _charge: charge })
+        let interrupt = self.interrupt;
+        Ok(TaskInstance { store, run, interrupt, watch: Watched::NotYet, _charge: charge })
     }
 }
 
@@ -292,6 +293,7 @@ pub struct TaskInstance {
     // Before the charge: the memories are given back when the store is dropped, and only then credited.
     store: Store<State>,
     run: TypedFunc<(u64,), ()>,
+    interrupt: Interrupt,
     watch: Watched,
     _charge: Charge,
 }
@@ -325,7 +327,15 @@ impl TaskInstance {
         if let Some(dirtied) = &self.store.data().dirtied {
             dirtied.begin();
         }
-        let ended = self.run.call(&mut self.store, (entry,)).map_err(|e| GuestFailure::of(&e));
+        if self.interrupt == Interrupt::Epoch {
+            // What was counted for others, or before this task was known here, is past; what it was told since is looked at now.
+            self.store.set_epoch_deadline(1);
+        }
+        let ended = match self.store.data().role.is_cancelled() {
+            true => Err(Stop::Cancelled.into()),
+            false => self.run.call(&mut self.store, (entry,)),
+        };
+        let ended = ended.map_err(|e| GuestFailure::of(&e));
         let state = self.store.data_mut();
         if let Some(dirtied) = &state.dirtied {
             dirtied.end();

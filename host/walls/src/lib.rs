@@ -11,7 +11,8 @@ mod groups;
 mod process;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 pub use groups::{Group, Groups, Room};
 pub use process::environment;
@@ -194,10 +195,29 @@ pub fn close_inherited() -> Option<Down> {
     process::close_inherited().err().map(|why| Down::new(Wall::Descriptors, why))
 }
 
-/// Which of the walls that a process raises for itself this host doesn't have. Found out in a process of its own, which gives them up again
-/// by ending: call it in one.
-pub fn probe() -> Vec<Down> {
+/// Raises this process's walls, and says in lines on standard output which of them don't stand: the other end of [`probe`].
+pub fn be_probed() {
     let mut down = Vec::from_iter(close_inherited());
     down.extend(raise(&Needs::default()));
-    down
+    down.iter().for_each(|down| print!("{}", down.line()));
+}
+
+/// Which of the walls that a process raises for itself this host doesn't have, as one says that tries: it can't take them down again.
+/// `program` with these arguments calls [`be_probed`]. If it fails, none of them is taken to stand.
+pub fn probe(program: &Path, arguments: &[&str]) -> Vec<Down> {
+    let tried = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output();
+    let why = match tried {
+        Ok(tried) if tried.status.success() => {
+            return Down::read(&String::from_utf8_lossy(&tried.stdout));
+        }
+        Ok(tried) => format!("the process that tried ended with {}", tried.status),
+        Err(error) => format!("no process could be started to try: {error}"),
+    };
+    let own = Wall::ALL.into_iter().filter(|wall| !wall.is_group());
+    own.map(|wall| Down::new(wall, &why)).collect()
 }

@@ -206,6 +206,24 @@ fn a_full_disk_is_told_apart() {
     assert!(error.is_disk_full() && error.to_string().contains("No space left"), "{error}");
 }
 
+#[test]
+fn no_link_is_followed_to_what_others_shuffled() {
+    let (own, other) = (Worker::new(Compression::None), Worker::new(Compression::None));
+    other.commit(0, 0, &[(2, block(b's', 100))]);
+    own.commit(1, 0, &[(2, block(b'o', 100))]);
+    let stage = own.path().join(STAGE.0.to_string());
+    let others = other.path().join(STAGE.0.to_string());
+    std::os::unix::fs::symlink(others.join("0-0"), stage.join("0-0")).unwrap();
+    let missing =
+        |map| matches!(own.read(&[here(map, 0)], 2, None), Err(Error::MissingOutput { .. }));
+    assert!(missing(0), "a link to a file");
+    assert_eq!(own.read(&[here(1, 0)], 2, None).unwrap().len(), 1);
+    std::fs::rename(&stage, own.path().join("aside")).unwrap();
+    std::os::unix::fs::symlink(&others, &stage).unwrap();
+    assert!(missing(0), "through a link to a folder");
+    assert_eq!(other.read(&[here(0, 0)], 2, None).unwrap()[0][0], b's');
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]

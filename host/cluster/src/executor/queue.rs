@@ -93,9 +93,13 @@ impl Queue {
         self.state.lock().running.iter().any(|(running, _)| *running == Some(task))
     }
 
-    /// Whether another slot has taken a slot's place.
-    pub fn is_replaced(&self, slot: usize) -> bool {
-        self.state.lock().replaced.contains(&slot)
+    /// A slot's task has ended. False if another slot has taken its place, and the end was reported.
+    pub fn finish(&self, slot: usize) -> bool {
+        let mut state = self.state.lock();
+        if let Some((running, _)) = state.running.get_mut(slot) {
+            *running = None;
+        }
+        !state.replaced.contains(&slot)
     }
 
     /// Stops everything.
@@ -202,8 +206,18 @@ mod tests {
         assert!(queue.kill(stuck.task) && !queue.kill(launch(1).task));
         assert_eq!((queue.replace(stuck.task), queue.replace(stuck.task)), (Some(1), None));
         assert!(matches!(queue.take(1), (Work::Killed(task), _) if task == launch(1).task));
-        assert!(matches!(queue.take(0), (Work::End, _)), "should it stop after all");
+        assert!(!queue.finish(0), "should it stop after all");
+        assert!(matches!(queue.take(0), (Work::End, _)));
         assert_eq!(queue.replace(stuck.task), None);
+    }
+
+    #[test]
+    fn no_slot_takes_the_place_of_one_whose_task_has_ended() {
+        let queue = Queue::new(1);
+        queue.push([launch(0)].into_iter());
+        let (Work::Run(ended), _flag) = queue.take(0) else { panic!("work") };
+        assert!(queue.kill(ended.task) && queue.finish(0) && !queue.runs(ended.task));
+        assert_eq!(queue.replace(ended.task), None);
     }
 
     #[test]

@@ -102,8 +102,7 @@ impl Slot<'_> {
         drop(cancelled);
         add_memory(&mut metrics, &account);
         metrics.run_nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        // Of one that didn't stop in time the end was reported.
-        if !self.executor.queue.is_replaced(self.slot) {
+        if self.executor.queue.finish(self.slot) {
             report(self.executor, launch.task, metrics, ended);
         }
     }

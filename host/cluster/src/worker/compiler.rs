@@ -106,11 +106,14 @@ impl Compiler {
         if ComponentHash::of(&bytes) != hash {
             return Err("another file came than was asked for".into());
         }
-        let temporary = path.with_extension("tmp");
-        let kept = fs::create_dir_all(&self.components)
-            .and_then(|()| fs::write(&temporary, bytes))
-            .and_then(|()| fs::rename(&temporary, &path));
-        kept.map_err(|e| format!("keeping the job in {}: {e}", path.display()))
+        let write = move || {
+            let temporary = path.with_extension("tmp");
+            let kept = path.parent().map_or(Ok(()), fs::create_dir_all);
+            kept.and_then(|()| fs::write(&temporary, bytes))
+                .and_then(|()| fs::rename(&temporary, &path))
+                .map_err(|e| format!("keeping the job in {}: {e}", path.display()))
+        };
+        tokio::task::spawn_blocking(write).await.map_err(|e| e.to_string())?
     }
 
     /// Compiles a component, once `fetch` has brought it if need be. Whoever asks at the same time waits for that.
@@ -155,7 +158,10 @@ impl Compiler {
             .kill_on_drop(true)
             .spawn()
             .map_err(|e| format!("starting a process to compile the job: {e}"))?;
-        let enclosed = self.walls.enclose(child.id(), v1::Room { cores: 1, memory: MEMORY })?;
+        let (walls, process) = (self.walls.clone(), child.id());
+        let room = v1::Room { cores: 1, memory: MEMORY };
+        let enclosed = tokio::task::spawn_blocking(move || walls.enclose(process, room));
+        let enclosed = enclosed.await.map_err(|e| e.to_string())??;
         if let Some(mut input) = child.stdin.take() {
             // One that doesn't read it has ended, and says why.
             let _ = input.write_all(&config.encode_length_delimited_to_vec()).await;
@@ -203,4 +209,82 @@ async fn output(child: &mut Child) -> std::io::Result<(ExitStatus, Vec<u8>, Vec<
     let (code_read, words_read) = tokio::join!(read_code, read_words);
     code_read.and(words_read)?;
     Ok((child.wait().await?, code, words))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A compiler whose program is a script.
+    fn compiler(place: &Path, script: &str) -> Compiler {
+        let program = place.join("program");
+        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let walls = Arc::new(Walls::none());
+        Compiler::new(&program, place.join("components"), &place.join("code"), walls).unwrap()
+    }
+
+    fn entries(place: &Path) -> usize {
+        let all = fs::read_dir(place.join("code")).unwrap().flatten();
+        all.filter(|entry| entry.path().extension().is_some_and(|e| e == "cwasm")).count()
+    }
+
+    #[tokio::test]
+    async fn a_component_is_kept_if_it_is_what_its_name_says() {
+        let place = tempfile::tempdir().unwrap();
+        let compiler = compiler(place.path(), "exit 1");
+        let hash = ComponentHash::of(b"job");
+        let wrong = compiler.keep(hash, ready(Ok(b"other".to_vec()))).await.unwrap_err();
+        assert!(wrong.contains("another file"), "{wrong}");
+        let none = compiler.keep(hash, ready(Err("it is gone".into()))).await.unwrap_err();
+        assert_eq!((none.as_str(), compiler.path(hash).exists()), ("it is gone", false));
+        compiler.keep(hash, ready(Ok(b"job".to_vec()))).await.unwrap();
+        // It is there: nobody is asked.
+        compiler.keep(hash, ready(Err("it is gone".into()))).await.unwrap();
+        // Damaged: it comes again.
+        fs::write(compiler.path(hash), "jo").unwrap();
+        compiler.keep(hash, ready(Ok(b"job".to_vec()))).await.unwrap();
+        assert_eq!(fs::read(compiler.path(hash)).unwrap(), b"job");
+    }
+
+    #[tokio::test]
+    async fn what_compiles_is_believed_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        let hash = ComponentHash::of(b"job");
+        for (script, says) in [
+            ("echo error: no component >&2; exit 1", "no component"),
+            ("exit 3", "exit status: 3"),
+            ("kill -9 $$", "signal: 9"),
+            ("exit 0", "gave no code"),
+            ("printf '../../../../../code'", "gave no code"),
+        ] {
+            let compiler = compiler(place.path(), script);
+            let job = || ready(Ok(b"job".to_vec()));
+            let failed = compiler.prepare(hash, false, job()).await.unwrap_err();
+            assert!(failed.contains(says), "{script}: {failed}");
+        }
+        assert_eq!(entries(place.path()), 0);
+    }
+
+    #[tokio::test]
+    async fn those_who_ask_at_the_same_time_wait_for_one_process() {
+        let place = tempfile::tempdir().unwrap();
+        let script = format!(
+            "echo x >> {}; printf 0123456789abcdefcode",
+            place.path().join("runs").display()
+        );
+        let compiler = compiler(place.path(), &script);
+        let hash = ComponentHash::of(b"job");
+        let ask = |epoch| compiler.prepare(hash, epoch, ready(Ok(b"job".to_vec())));
+        let (one, two, three) = tokio::join!(ask(false), ask(false), ask(true));
+        assert!(one.is_ok() && two.is_ok() && three.is_ok());
+        let runs = || fs::read_to_string(place.path().join("runs")).unwrap().lines().count();
+        assert_eq!((runs(), entries(place.path())), (2, 1), "one for each way to compile it");
+        // Whoever asks later didn't find what was made: it is made again.
+        ask(false).await.unwrap();
+        assert_eq!(runs(), 3);
+    }
 }

@@ -89,6 +89,8 @@ struct Known {
     secret: Secret,
     /// Where an application's driver is: it has the job.
     driver: Option<String>,
+    /// Of a driver: which try.
+    attempt: u32,
 }
 
 impl Known {
@@ -206,6 +208,14 @@ impl Processes {
         let _ = tokio::task::spawn_blocking(move || folders.forget(&application)).await;
     }
 
+    /// A try of a driver is over; a later one may have begun.
+    fn forget_driver(&self, driver: &str, attempt: u32) {
+        let mut known = self.known.lock();
+        if known.get(driver).is_some_and(|known| known.attempt == attempt) {
+            known.remove(driver);
+        }
+    }
+
     /// Applications that have something here.
     pub fn applications(&self) -> Vec<String> {
         self.folders.applications()
@@ -264,7 +274,7 @@ impl Processes {
         let config = || {
             let secret = Secret::from_bytes(launch.secret.clone()).ok_or("it has no secret")?;
             let driver = Some(launch.driver_address.clone());
-            self.known.lock().insert(application.clone(), Known { secret, driver });
+            self.known.lock().insert(application.clone(), Known { secret, driver, attempt: 0 });
             let dir = self.folders.application(&application)?;
             let config = v1::ExecutorConfig {
                 application: application.clone(),
@@ -294,6 +304,9 @@ impl Processes {
     ) {
         let Some(v1::DriverTry { driver, attempt }) = launch.driver else { return };
         let name = Name::Driver { driver: driver.clone(), attempt };
+        if self.running.lock().contains_key(&name) {
+            return;
+        }
         let config = || {
             let submission = v1::Submission::decode(launch.submission.as_slice())
                 .map_err(|e| format!("its submission can't be read: {e}"))?;
@@ -316,7 +329,7 @@ impl Processes {
                 required_walls: self.walls.required.clone(),
             };
             let logs = self.folders.new_logs(&driver)?;
-            self.known.lock().insert(driver.clone(), Known { secret, driver: None });
+            self.known.lock().insert(driver.clone(), Known { secret, driver: None, attempt });
             Ok((config.encode_length_delimited_to_vec(), logs, "driver".to_owned()))
         };
         let room = v1::Room { cores: launch.cores, memory: launch.memory };
@@ -362,7 +375,7 @@ impl Processes {
             };
             if let Name::Driver { driver, attempt } = &name {
                 this.folders.forget_spill(driver, *attempt);
-                this.known.lock().remove(driver);
+                this.forget_driver(driver, *attempt);
             }
             this.running.lock().remove(&name);
             this.changed.notify_waiters();

@@ -1,15 +1,14 @@
 //! What a worker puts around the processes that it starts, and what they can't put around themselves on this host.
 
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ingle_core::size::ByteSize;
 use ingle_proto::v1;
-use ingle_walls::{Down, Group, Groups, Room, Wall};
+use ingle_walls::{Down, Group, Groups, Room};
 
 use super::WorkerOptions;
-use crate::walls::judge;
+use crate::walls;
 
 /// What a process takes beside the memory that it was granted: its program, stacks, compiled code, what it sends and receives.
 const OWN_MEMORY: u64 = 512 << 20;
@@ -34,10 +33,17 @@ impl Walls {
     /// Finds out what this host has. The error: not what must stand.
     pub fn find(options: &WorkerOptions) -> Result<Self, String> {
         let (groups, mut down) = Groups::find();
-        down.extend(probe(options));
-        judge(&down, &options.required_walls)?;
+        down.extend(walls::probe(&options.program));
+        walls::judge(&down, &options.required_walls)?;
         let required = options.required_walls.clone();
         Ok(Self { groups: Arc::new(groups), required, down, made: AtomicU64::new(0) })
+    }
+
+    /// None at all.
+    #[cfg(test)]
+    pub fn none() -> Self {
+        let (required, down) = (Vec::new(), Vec::new());
+        Self { groups: Arc::new(Groups::none()), required, down, made: AtomicU64::new(0) }
     }
 
     /// Encloses a process that was just started. It may take the kernel some milliseconds. The error: a wall doesn't stand that must.
@@ -51,29 +57,28 @@ impl Walls {
             self.groups.admit(process, &name, Room { memory, threads, cores: room.cores });
         let is_new = |down: &&Down| !self.down.iter().any(|known| known.wall == down.wall);
         let new: Vec<_> = down.iter().filter(is_new).cloned().collect();
-        judge(&new, &self.required)?;
-        Ok(Enclosed { group, granted: room.memory, memory })
+        let enclosed = Enclosed { group: Some(group), granted: room.memory, memory };
+        walls::judge(&new, &self.required)?;
+        Ok(enclosed)
     }
 }
 
 /// What holds one process.
 pub struct Enclosed {
-    group: Group,
+    /// Until it is dropped.
+    group: Option<Group>,
     granted: u64,
     memory: u64,
 }
 
 impl Enclosed {
-    /// What it could have, if the kernel killed it for taking more. It has ended: what held it goes.
-    pub fn killed_for_memory(self) -> Option<ByteSize> {
-        let Self { group, memory, .. } = self;
-        let killed = group.killed_for_memory();
-        // It goes once the kernel has let go of the process, which nobody waits for.
-        tokio::task::spawn_blocking(move || drop(group));
-        killed.then_some(ByteSize(memory))
+    /// What it could have, if the kernel killed it for taking more.
+    pub fn killed_for_memory(&self) -> Option<ByteSize> {
+        let killed = self.group.as_ref().is_some_and(Group::killed_for_memory);
+        killed.then_some(ByteSize(self.memory))
     }
 
-    /// How a process ended, once what held it is consulted, and gone.
+    /// How a process ended, once what held it is consulted.
     pub fn judge(self, (finished, reason): (bool, String)) -> (bool, String) {
         let granted = ByteSize(self.granted);
         let Some(memory) = self.killed_for_memory().filter(|_| !finished) else {
@@ -87,21 +92,14 @@ impl Enclosed {
     }
 }
 
-/// Walls that a process of this program can't raise here, as one says that tries.
-fn probe(options: &WorkerOptions) -> Vec<Down> {
-    let output = std::process::Command::new(&options.program)
-        .args(["doctor", "--probe"])
-        .env_clear()
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output();
-    let why = match output {
-        Ok(output) if output.status.success() => {
-            return Down::read(&String::from_utf8_lossy(&output.stdout));
+impl Drop for Enclosed {
+    fn drop(&mut self) {
+        // It can be removed once the kernel has let go of the process, which nobody waits for.
+        let group = self.group.take();
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(group))),
+            // The worker ends.
+            Err(_) => drop(group),
         }
-        Ok(output) => format!("the process that tried ended with {}", output.status),
-        Err(error) => format!("no process could be started to try: {error}"),
-    };
-    let unknown = Wall::ALL.into_iter().filter(|wall| !wall.is_group());
-    unknown.map(|wall| Down { wall, why: why.clone() }).collect()
+    }
 }
