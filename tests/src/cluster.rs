@@ -168,6 +168,11 @@ impl<'a> Cluster<'a> {
         address.expect("it says so first").to_owned()
     }
 
+    /// The master's process, then each worker's.
+    pub fn daemons(&self) -> Vec<Pid> {
+        self.master.iter().chain(&self.workers).map(Running::pid).collect()
+    }
+
     /// What the master, then each worker, has in memory now, in bytes.
     pub fn resident(&self) -> Vec<u64> {
         let of = |process: &Running| {
@@ -252,7 +257,9 @@ impl<'a> Cluster<'a> {
         let logs = (0..self.workers.len()).map(|w| self.place.path(format!("worker-{w}/logs")));
         let files = logs.flat_map(inside).flat_map(inside);
         said.extend(files.map(|log| fs::read_to_string(log).unwrap_or_default()));
-        said.retain(|text| text.contains("panicked"));
+        // A guest's own panic isn't any thread's of the host.
+        let of_host = |line: &str| line.contains("thread '") && line.contains("panicked at");
+        said.retain(|text| text.lines().any(of_host));
         said
     }
 

@@ -124,6 +124,11 @@ impl Place {
         self.rsubmit_file(guest(job))
     }
 
+    /// As [`Place::rsubmit`], in a folder of this one.
+    pub fn rsubmit_in(&self, folder: &str, job: &str) -> Rsubmit {
+        Rsubmit::new(&self.path(folder), self.temporary.path(), guest(job))
+    }
+
     /// As [`Place::rsubmit`], with leave to read and write all of this folder.
     pub fn rsubmit_granted(&self, job: &str) -> Rsubmit {
         self.rsubmit(job).flag("--allow-read=.").flag("--allow-write=.")

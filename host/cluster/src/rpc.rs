@@ -87,6 +87,16 @@ impl Interceptor for SendSecret {
     }
 }
 
+/// Somebody's name for something, in an answer: cut, since an answer of any length is none that travels.
+pub fn shown(name: &str) -> String {
+    const MOST: usize = 100;
+    let mut shown: String = name.chars().take(MOST).flat_map(char::escape_debug).collect();
+    if name.chars().nth(MOST).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
 /// What refuses a call without the right secret.
 pub fn wrong_secret() -> Status {
     Status::unauthenticated("this application's secret isn't the one that was given")

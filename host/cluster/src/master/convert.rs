@@ -1,5 +1,6 @@
 //! Messages as the core's words, and back. What a peer says is checked here.
 
+use crate::rpc::shown;
 use ingle_core::ids::{ExecutorId, WorkerId};
 use ingle_core::master::{
     AppId, AppNews, AppSpec, AppState, AppStatus, DriverId, DriverSpec, DriverStatus, DriverTry,
@@ -22,12 +23,14 @@ fn bad(what: &str) -> Status {
 }
 
 pub fn app_id(text: &str) -> Result<AppId, Status> {
-    text.parse()
-        .map_err(|()| Status::invalid_argument(format!("{text:?} is no id of an application")))
+    text.parse().map_err(|()| {
+        Status::invalid_argument(format!("`{}` is no id of an application", shown(text)))
+    })
 }
 
 pub fn driver_id(text: &str) -> Result<DriverId, Status> {
-    text.parse().map_err(|()| Status::invalid_argument(format!("{text:?} is no id of a driver")))
+    text.parse()
+        .map_err(|()| Status::invalid_argument(format!("`{}` is no id of a driver", shown(text))))
 }
 
 fn executor_name(name: Option<v1::ExecutorName>) -> Result<ExecutorName, Status> {

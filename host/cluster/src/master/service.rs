@@ -48,12 +48,14 @@ fn named(id: &str) -> Result<Named, Status> {
     }
     id.parse().map(Named::Driver).map_err(|()| {
         Status::invalid_argument(format!(
-            "{id:?} is no id: they look like app-20260131235959-0001 and driver-20260131235959-0001; see `ingle apps`"
+            "`{}` is no id: they look like app-20260131235959-0001 and driver-20260131235959-0001; see `ingle apps`",
+            rpc::shown(id)
         ))
     })
 }
 
 fn unknown(id: &str) -> Status {
+    let id = rpc::shown(id);
     Status::not_found(format!("there is no {id}, or it ended long ago; see `ingle apps`"))
 }
 
@@ -318,6 +320,7 @@ impl v1::master_server::Master for Service {
         let v1::IdRequest { client, id } = request.into_inner();
         check_client(client)?;
         let worker = self.shell.look(|core| core.find_worker(&id)).ok_or_else(|| {
+            let id = rpc::shown(&id);
             Status::not_found(format!("there is no worker {id}; see `ingle workers`"))
         })?;
         self.done(|request| Event::Decommission { request, worker }).await

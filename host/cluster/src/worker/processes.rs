@@ -529,7 +529,7 @@ fn how(status: ExitStatus) -> String {
     }
 }
 
-/// The last line that it said about itself.
+/// Why it ended, in its own words: its last error, or else its last line.
 fn last_words(stderr: &Path) -> String {
     use std::io::{Read, Seek, SeekFrom};
     const TAIL: u64 = 4096;
@@ -542,8 +542,9 @@ fn last_words(stderr: &Path) -> String {
         Ok(String::from_utf8_lossy(&tail).into_owned())
     };
     let tail = read().unwrap_or_default();
-    match tail.lines().rev().find(|line| !line.trim().is_empty()) {
-        Some(line) => format!(": {}", line.trim().trim_start_matches("error: ")),
+    let error = tail.lines().rev().find_map(|line| line.strip_prefix("error: "));
+    match error.or_else(|| tail.lines().rev().find(|line| !line.trim().is_empty())) {
+        Some(line) => format!(": {}", line.trim()),
         None => String::new(),
     }
 }

@@ -113,7 +113,10 @@ impl v1::worker_server::Worker for Service {
             ))
         })?;
         let Some(dir) = self.folders.logs(&id) else {
-            return Err(Status::not_found(format!("this worker has no logs of {id}")));
+            return Err(Status::not_found(format!(
+                "this worker has no logs of {}",
+                rpc::shown(&id)
+            )));
         };
         let processes = self.processes.clone();
         let (send, parts) = mpsc::channel(AHEAD);
