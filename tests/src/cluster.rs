@@ -76,7 +76,7 @@ impl<'a> Cluster<'a> {
 
     /// Starts the master, again on the port that it had.
     pub fn start_master(&mut self) {
-        let (dir, port) = (self.place.path("master"), self.port.to_string());
+        let (dir, port) = (self.place.kept("master"), self.port.to_string());
         let args = [
             "master",
             "--port",
@@ -108,7 +108,12 @@ impl<'a> Cluster<'a> {
     }
 
     pub fn start_worker(&mut self, cores: u32) {
-        let worker = self.worker(self.workers.len(), cores);
+        self.start_worker_with(cores, &[]);
+    }
+
+    /// As [`Cluster::start_worker`], with more flags.
+    pub fn start_worker_with(&mut self, cores: u32, flags: &[&str]) {
+        let worker = self.worker(self.workers.len(), cores, flags);
         worker.wait_for("registered as worker-");
         self.workers.push(worker);
     }
@@ -117,12 +122,12 @@ impl<'a> Cluster<'a> {
     pub fn replace_worker(&mut self, worker: usize, cores: u32) {
         self.workers[worker].signal(Signal::KILL);
         self.past.push(self.workers.remove(worker).wait().stderr);
-        let new = self.worker(worker, cores);
+        let new = self.worker(worker, cores, &[]);
         self.workers.insert(worker, new);
     }
 
-    fn worker(&self, number: usize, cores: u32) -> Running {
-        let dir = self.place.path(format!("worker-{number}"));
+    fn worker(&self, number: usize, cores: u32, flags: &[&str]) -> Running {
+        let dir = self.place.kept(format!("worker-{number}"));
         let cores = cores.to_string();
         let args = [
             "worker",
@@ -136,7 +141,7 @@ impl<'a> Cluster<'a> {
             "--cores",
             &cores,
         ];
-        self.daemon(number + 1, &[&args[..], &["--work-dir"]].concat(), dir)
+        self.daemon(number + 1, &[&args[..], flags, &["--work-dir"]].concat(), dir)
     }
 
     /// Where the master listens, host:port.
@@ -223,7 +228,7 @@ impl<'a> Cluster<'a> {
         let all = fs::read_dir("/proc").into_iter().flatten().flatten();
         let logs_here = |pid: &Pid| {
             let log = fs::read_link(format!("/proc/{}/fd/2", pid.as_raw_nonzero()));
-            log.is_ok_and(|log| log.starts_with(self.place.path("")))
+            log.is_ok_and(|log| log.starts_with(self.place.kept("")))
         };
         let pids = all.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
         pids.filter(logs_here).collect()
@@ -254,7 +259,7 @@ impl<'a> Cluster<'a> {
         let inside = |dir: PathBuf| {
             fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path())
         };
-        let logs = (0..self.workers.len()).map(|w| self.place.path(format!("worker-{w}/logs")));
+        let logs = (0..self.workers.len()).map(|w| self.place.kept(format!("worker-{w}/logs")));
         let files = logs.flat_map(inside).flat_map(inside);
         said.extend(files.map(|log| fs::read_to_string(log).unwrap_or_default()));
         // A guest's own panic isn't any thread's of the host.
@@ -265,7 +270,7 @@ impl<'a> Cluster<'a> {
 
     /// What is kept of applications on a worker.
     pub fn leftovers(&self, worker: usize) -> Vec<PathBuf> {
-        let dir = self.place.path(format!("worker-{worker}/apps"));
+        let dir = self.place.kept(format!("worker-{worker}/apps"));
         fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
     }
 }

@@ -386,7 +386,7 @@ fn streams_that_nobody_reads_do_not_fill_the_master() {
     assert!(cluster.resident()[0] < MUCH, "{:?}", cluster.resident());
     drop((unread, runtime));
     // It is there for others again.
-    std::fs::remove_dir_all(place.path("worker-0/components")).expect("what the worker keeps");
+    std::fs::remove_dir_all(place.kept("worker-0/components")).expect("what the worker keeps");
     cluster
         .rsubmit("pi")
         .flags(["--deploy-mode", "cluster", "--wait"])

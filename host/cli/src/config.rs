@@ -51,6 +51,10 @@ pub struct Worker {
     pub work_dir: Option<PathBuf>,
     /// Names, or `all`.
     pub require_walls: Option<Vec<String>>,
+    /// Paths, or `none`, or `any`.
+    pub grants: Option<Vec<String>>,
+    /// As `NAME=PATH` or `NAME=PATH:ro`.
+    pub volume: Option<Vec<String>>,
 }
 
 impl Config {
@@ -88,6 +92,10 @@ mod tests {
         assert_eq!(worker.memory.as_deref(), Some("4g"));
         assert_eq!(worker.work_dir, Some("/w".into()));
         assert_eq!(worker.cores, None);
+        let text = "[worker]\nvolume = [\"data=/srv/data:ro\"]\ngrants = [\"/data\"]\n";
+        let worker = parse(text).unwrap().worker;
+        assert_eq!(worker.volume, Some(vec!["data=/srv/data:ro".into()]));
+        assert_eq!(worker.grants, Some(vec!["/data".into()]));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use ingle_cluster::{
     AccessSpec, CompileConfig, DriverConfig, ExecutorConfig, Loader, MasterOptions, MasterPolicy,
-    Note, Own, PagePort, Standalone, Wish, WorkerOptions,
+    Note, Offer, Own, PagePort, Standalone, Wish, WorkerOptions,
 };
 use ingle_core::size::ByteSize;
 use ingle_sandbox::{Finished, Interrupt, LogSink, Stream};
@@ -20,7 +20,7 @@ use crate::cluster::{self, Asked};
 use crate::config::Config;
 use crate::settings::Settings;
 use crate::summary::summary;
-use crate::{machine, master, submit};
+use crate::{access, machine, master, submit};
 
 /// A configuration larger than this comes from no worker.
 const MAX_CONFIG: u64 = 64 << 20;
@@ -83,6 +83,14 @@ pub struct WorkerArgs {
     /// Walls without which it starts no process for an application, as `ingle doctor` names them, or `all`; comma-separated.
     #[arg(long, value_name = "WALLS", env = "INGLE_WORKER_REQUIRE_WALLS", value_delimiter = ',')]
     require_walls: Vec<String>,
+    /// Which paths of this host jobs may be granted, with all below: comma-separated, or `none`, or `any`. Never what is around or in the
+    /// work folder, /proc, /sys and /dev [default: any].
+    #[arg(long, value_name = "PATHS", env = "INGLE_WORKER_GRANTS", value_delimiter = ',')]
+    grants: Vec<String>,
+    /// A folder of this host that jobs may be granted by its name, as volume:NAME; :ro if it can only be read. May be repeated, or
+    /// comma-separated.
+    #[arg(long, value_name = "NAME=PATH[:ro]", env = "INGLE_WORKER_VOLUME", value_delimiter = ',')]
+    volume: Vec<String>,
     /// How long what runs may go on after SIGTERM, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     drain: u64,
@@ -248,13 +256,19 @@ pub fn run_worker(args: &WorkerArgs) -> Done {
     };
     let work_dir = std::path::absolute(&work_dir)
         .map_err(|e| format!("--work-dir {}: {e}", work_dir.display()))?;
-    let required_walls = match args.require_walls.is_empty() {
-        true => file.require_walls.unwrap_or_default(),
-        false => args.require_walls.clone(),
+    let or_file = |flag: &[String], file: Option<Vec<String>>| match flag.is_empty() {
+        true => file.unwrap_or_default(),
+        false => flag.to_vec(),
     };
+    let required_walls = or_file(&args.require_walls, file.require_walls);
     ingle_cluster::check_wall_names(&required_walls)
         .map_err(|why| format!("--require-walls: {why}"))?;
+    let offer = access::worker_offer(
+        &or_file(&args.grants, file.grants),
+        &or_file(&args.volume, file.volume),
+    )?;
     let options = WorkerOptions {
+        offer,
         required_walls,
         master,
         host,
@@ -324,6 +338,8 @@ pub fn run_up(args: &UpArgs) -> Done {
                 work_dir: dir.join(format!("worker-{number}")),
                 program: program.clone(),
                 required_walls: Vec::new(),
+                // The master's state lies there as well.
+                offer: Offer { closed: vec![dir.clone()], ..Offer::default() },
                 drain: Duration::ZERO,
             };
             running.spawn(ingle_cluster::run_worker(options, wish.clone()));
@@ -455,8 +471,11 @@ pub fn run_driver() -> Done {
     let settings = Settings::from_map(settings);
     let asked = Asked::of(&settings, &submission.name).map_err(|failure| failure.text)?;
     let (started, capacity) = (Instant::now(), asked.executor_memory);
-    let access = AccessSpec::from_message(submission.access.unwrap_or_default());
-    let opened = access.open(Path::new(&config.spill_dir))?;
+    let rules = config.rules.unwrap_or_default();
+    let mut access = AccessSpec::from_message(submission.access.unwrap_or_default());
+    access.cluster.extend(rules.cluster.iter().cloned());
+    let offer = ingle_cluster::offer(Some(rules));
+    let opened = access.open(Path::new(&config.spill_dir), &offer)?;
     let own = Own {
         read: vec![config.component_path.clone().into(), config.code_dir.clone().into()],
         write: vec![config.spill_dir.clone().into()],

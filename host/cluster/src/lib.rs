@@ -31,10 +31,10 @@ mod walls;
 mod web;
 mod worker;
 
-pub use access::{Access, AccessSpec};
+pub use access::{Access, AccessSpec, AllowedNet, SecretValue, offer};
 pub use driver::{LargestTask, Note, PeakMemory};
 pub use executor::run_process as run_executor;
-pub use ingle_blocks::S3Options;
+pub use ingle_blocks::{Offer, Paths, S3Options};
 pub use ingle_core::dynamic::DynamicPolicy;
 pub use ingle_core::master::Policy as MasterPolicy;
 pub use ingle_core::scheduler::{Exclusion, Policy, Speculation};

@@ -9,7 +9,7 @@ use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Status};
 
 /// The version of the contracts in `proto/`. Processes of different versions refuse each other.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 /// The largest message that is taken from a peer, in bytes.
 pub const MAX_MESSAGE: usize = 64 << 20;
 /// Bulk data comes in pieces of at most so many bytes.

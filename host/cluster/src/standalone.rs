@@ -17,14 +17,14 @@ use ingle_proto::v1;
 use ingle_proto::v1::application_command::{Command, Granted, Has, Lost, WorkerGone};
 use ingle_proto::v1::application_report::Report;
 use ingle_proto::v1::master_client::MasterClient;
-use ingle_sandbox::{Finished, GuestFailure, Interrupt, Job, LogSink};
+use ingle_sandbox::{Finished, GuestFailure, Interrupt, Job, LogSink, Network};
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
-use crate::access::{Access, AccessSpec};
+use crate::access::{Access, AccessSpec, addresses};
 use crate::driver::{Application, Driver, Grant, Hub, Note, Opened, Parallelism, Service};
 use crate::incoming::incoming;
 use crate::local::{Remote, StartError, UntilCancelled};
@@ -132,6 +132,8 @@ impl Standalone {
             .map_err(StartError::Cluster)?;
         let port = listener.local_addr().map_err(StartError::Threads)?.port();
         let address = rpc::join(&options.driver_host, port);
+        let network = access.capabilities.net.clone();
+        network.protect([&address, &options.master].into_iter().flat_map(|at| addresses(at)));
 
         let driver_pool = MemoryPool::new(options.driver_memory);
         let host_pool = MemoryPool::new(options.driver_memory);
@@ -170,10 +172,12 @@ impl Standalone {
             // A master that is away for so long gives the executor up itself.
             let _ = reports.try_send(Report::Registered(executor.0));
         };
+        let mut message = options.access.to_message().map_err(StartError::Cluster)?;
+        message.secrets = options.access.secrets_message();
         let hub = Arc::new(Hub::new(
             application.clone(),
             secret.clone(),
-            (welcome, options.access.to_message().map_err(StartError::Cluster)?),
+            (welcome, message, network.clone()),
             options.component,
             results.clone(),
             options.task_log,
@@ -201,6 +205,7 @@ impl Standalone {
             master: options.master,
             hello,
             hub: hub.clone(),
+            network,
             link: link.clone(),
             parallelism: parallelism.clone(),
             notes: options.notes,
@@ -278,6 +283,8 @@ struct Connection {
     master: String,
     hello: v1::ApplicationHello,
     hub: Arc<Hub>,
+    /// What the driver's guest may reach.
+    network: Arc<Network>,
     link: Arc<Link>,
     parallelism: Arc<Parallelism>,
     notes: Arc<dyn Fn(&Note) + Send + Sync>,
@@ -416,6 +423,7 @@ impl Connection {
                 self.link.welcomes.fetch_add(1, Ordering::Relaxed);
             }
             Command::Granted(Granted { executor, worker, worker_address, cores }) => {
+                self.protect(worker_address.clone());
                 let executor = ExecutorId(executor);
                 let grant = Grant { worker: WorkerId(worker), worker_address, cores };
                 if !self.hub.granted(executor, grant) {
@@ -444,6 +452,13 @@ impl Connection {
             }
             Command::Over(_) => {}
         }
+    }
+
+    /// A worker is there: no job connects to it by a grant of something else.
+    fn protect(&self, worker_address: String) {
+        let network = self.network.clone();
+        // It may have a name.
+        tokio::task::spawn_blocking(move || network.protect(addresses(&worker_address)));
     }
 
     /// Lets the driver know how many tasks run at once.

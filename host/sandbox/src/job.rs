@@ -210,6 +210,8 @@ impl Job {
         table.set_max_capacity(MAX_HANDLES);
         let state = State {
             wasi,
+            network: capabilities.net.clone(),
+            log: log.clone(),
             table,
             limiter: Limiter::new(charge.clone()),
             ranges: self.ranges.clone(),

@@ -27,7 +27,7 @@ use super::fetch::Workers;
 use super::images::{self, Found, Images, NoImage};
 use super::reports::{RemoteLog, Reporter};
 use super::{ExecutorOptions, Slots, usage};
-use crate::access::{Access, AccessSpec};
+use crate::access::{self, Access, AccessSpec};
 use crate::driver::{ExecutorLink, Opened, Reports};
 use crate::loading::{Loader, hash};
 use crate::protocol;
@@ -51,9 +51,14 @@ pub fn run(
     walled: impl FnOnce() -> oneshot::Receiver<()>,
 ) -> Result<(), String> {
     let dir = Path::new(&config.application_dir);
-    let access = AccessSpec::from_message(learn_access(&config)?);
-    let access =
-        access.open(dir).map_err(|e| format!("{e} (on the worker {})", config.worker_address))?;
+    let rules = config.rules.clone().unwrap_or_default();
+    let mut access = AccessSpec::from_message(learn_access(&config)?);
+    access.cluster.extend(rules.cluster.iter().cloned());
+    access.cluster.extend([config.driver_address.clone(), config.worker_address.clone()]);
+    let offer = access::offer(Some(rules));
+    let access = access
+        .open(dir, &offer)
+        .map_err(|e| format!("{e} (on the worker {})", config.worker_address))?;
     let own = Own { read: vec![PathBuf::from(&config.code_dir)], write: vec![dir.to_owned()] };
     walls::raise(down, own, &access.grants, &config.required_walls)?;
     let admitted = walled();

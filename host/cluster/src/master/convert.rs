@@ -91,9 +91,17 @@ pub fn worker_event(worker: WorkerId, report: WorkerReport) -> Result<Option<Eve
     }))
 }
 
-pub fn worker_command(order: WorkerOrder) -> v1::WorkerCommand {
+/// `page` is where the master's is; `secrets` are those of a driver that is launched.
+pub fn worker_command(
+    order: WorkerOrder,
+    page: &str,
+    secrets: Option<v1::Secrets>,
+) -> v1::WorkerCommand {
     let command = match order {
-        WorkerOrder::Welcome(id) => WorkerCommand::Welcome(v1::WorkerWelcome { worker: id.0 }),
+        WorkerOrder::Welcome(id) => {
+            let page = page.to_owned();
+            WorkerCommand::Welcome(v1::WorkerWelcome { worker: id.0, page })
+        }
         WorkerOrder::LaunchExecutor { executor, cores, memory, driver_address, secret } => {
             WorkerCommand::LaunchExecutor(v1::LaunchExecutor {
                 executor: Some(executor_message(executor)),
@@ -111,6 +119,7 @@ pub fn worker_command(order: WorkerOrder) -> v1::WorkerCommand {
                 memory: spec.memory,
                 component: spec.component,
                 submission: spec.submission,
+                secrets,
             })
         }
         WorkerOrder::KillDriver(driver) => WorkerCommand::KillDriver(driver_message(driver)),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use ingle_blocks::Offer;
 use ingle_proto::prost::Message;
 use ingle_proto::v1;
 use ingle_proto::v1::driver_client::DriverClient;
@@ -26,11 +27,15 @@ use super::WorkerOptions;
 use super::compiler::Compiler;
 use super::folders::Folders;
 use super::walls::{Enclosed, Walls};
+use crate::access;
 use crate::loading::hash;
 use crate::rpc::{self, Secret};
 
 /// How long a driver that is killed may take to end by itself.
 const GRACE: Duration = Duration::from_secs(3);
+
+const NO_SECRETS: &str = "its secrets are gone: a master keeps them, and the keys of s3://, in its memory alone, and this one was started again \
+                          since; submit the job again";
 
 /// What a process is to its worker.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,6 +124,10 @@ pub struct Processes {
     folders: Arc<Folders>,
     walls: Arc<Walls>,
     compiler: Compiler,
+    /// What jobs may have of this host.
+    offer: Offer,
+    /// Where this worker's page is, and its master's; empty if there is none.
+    pages: Mutex<[String; 2]>,
     /// The master's number for this worker; 0 until it gave one.
     worker: Mutex<u32>,
     /// It has a master now.
@@ -148,6 +157,8 @@ impl Processes {
             folders,
             walls,
             compiler,
+            offer: options.offer.clone(),
+            pages: Mutex::default(),
             worker: Mutex::new(0),
             connected: AtomicBool::new(false),
             running: Mutex::default(),
@@ -158,8 +169,13 @@ impl Processes {
         }
     }
 
-    pub fn set_worker(&self, worker: u32) {
+    pub fn set_page(&self, page: &str) {
+        page.clone_into(&mut self.pages.lock()[0]);
+    }
+
+    pub fn set_worker(&self, worker: u32, master_page: String) {
         *self.worker.lock() = worker;
+        self.pages.lock()[1] = master_page;
         self.connected.store(true, Ordering::Relaxed);
     }
 
@@ -265,6 +281,13 @@ impl Processes {
         self.draining.load(Ordering::Relaxed)
     }
 
+    /// What a process is told of this host.
+    fn rules(&self) -> Result<v1::HostRules, String> {
+        let pages = self.pages.lock().clone();
+        let cluster = [self.master.clone(), self.address.clone()].into_iter().chain(pages);
+        access::rules(&self.offer, cluster.filter(|address| !address.is_empty()).collect())
+    }
+
     /// Starts an executor. How that ended is told as an event, however soon.
     pub fn start_executor(self: &Arc<Self>, launch: v1::LaunchExecutor) {
         let Some(v1::ExecutorName { application, executor }) = launch.executor.clone() else {
@@ -288,6 +311,7 @@ impl Processes {
                 application_dir: text(&dir)?,
                 code_dir: text(&self.folders.code())?,
                 required_walls: self.walls.required.clone(),
+                rules: Some(self.rules()?),
             };
             let logs = self.folders.new_logs(&application)?;
             Ok((config.encode_length_delimited_to_vec(), logs, format!("executor-{executor}")))
@@ -308,8 +332,12 @@ impl Processes {
             return;
         }
         let config = || {
-            let submission = v1::Submission::decode(launch.submission.as_slice())
+            let mut submission = v1::Submission::decode(launch.submission.as_slice())
                 .map_err(|e| format!("its submission can't be read: {e}"))?;
+            if submission.has_secrets && launch.secrets.is_none() {
+                return Err(NO_SECRETS.into());
+            }
+            submission.access.get_or_insert_default().secrets = launch.secrets;
             let secret = Secret::random()?;
             let hash = hash(&launch.component)?;
             let config = v1::DriverConfig {
@@ -327,6 +355,7 @@ impl Processes {
                 spill_dir: text(&self.folders.new_spill(&driver, attempt)?)?,
                 submission: Some(submission),
                 required_walls: self.walls.required.clone(),
+                rules: Some(self.rules()?),
             };
             let logs = self.folders.new_logs(&driver)?;
             self.known.lock().insert(driver.clone(), Known { secret, driver: None, attempt });
