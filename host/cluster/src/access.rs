@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ingle_blocks::{Grants, Offer, Paths, S3Options, Volume};
 use ingle_proto::v1;
@@ -32,6 +33,8 @@ pub struct AccessSpec {
     pub files: Vec<(String, Vec<u8>)>,
     /// How s3:// is reached.
     pub s3: S3Options,
+    /// In which steps its clocks tick; none: as fine as the host's.
+    pub clock: Option<Duration>,
 }
 
 /// A grant, and what the name in it meant when the job was submitted.
@@ -138,6 +141,7 @@ impl AccessSpec {
             env: open.cloned().chain(secrets).collect(),
             folders,
             net: Arc::new(network),
+            clock: self.clock,
         };
         Ok(Access { grants: Arc::new(grants), capabilities })
     }
@@ -162,6 +166,7 @@ impl AccessSpec {
             files: self.files.iter().map(file).collect(),
             secrets: None,
             cluster: self.cluster.clone(),
+            clock_resolution: self.clock.map_or(0, |step| step.as_nanos().try_into().unwrap_or(0)),
         })
     }
 
@@ -193,6 +198,8 @@ impl AccessSpec {
             s3: secrets.s3.map(s3_options).unwrap_or_default(),
             net: message.allow_net.into_iter().filter_map(net).collect(),
             cluster: message.cluster,
+            clock: (message.clock_resolution > 0)
+                .then(|| Duration::from_nanos(message.clock_resolution)),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! that run tasks, each forked from the driver's [`Image`].
 
 mod cache;
+mod clock;
 mod component;
 mod dirtied;
 mod failure;

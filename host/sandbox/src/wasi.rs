@@ -2,11 +2,13 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 
+use crate::clock;
 use crate::log::{LogSink, LogStream, Stream};
 use crate::net::Network;
 
@@ -45,6 +47,8 @@ pub struct Capabilities {
     pub env: Vec<(String, String)>,
     pub folders: Folders,
     pub net: Arc<Network>,
+    /// In which steps its clocks tick; none: as fine as the host's.
+    pub clock: Option<Duration>,
 }
 
 /// `wasi:random` gives no more bytes than this in one call.
@@ -55,6 +59,9 @@ pub fn context(capabilities: &Capabilities, log: &Arc<dyn LogSink>) -> WasiCtx {
     let mut wasi = WasiCtxBuilder::new();
     wasi.allow_blocking_current_thread(true);
     wasi.max_random_size(MAX_RANDOM_BYTES);
+    if let Some(step) = capabilities.clock {
+        clock::coarsen(&mut wasi, step);
+    }
     wasi.stdout(LogStream { sink: log.clone(), stream: Stream::Stdout });
     wasi.stderr(LogStream { sink: log.clone(), stream: Stream::Stderr });
     wasi.args(&capabilities.args).envs(&capabilities.env);
