@@ -10,7 +10,7 @@ use ingle_proto::v1::worker_client::WorkerClient;
 use ingle_sandbox::{CodeCache, ComponentHash, Interrupt, Job, MAX_COMPONENT_BYTES, Sandbox};
 use ingle_walls::Down;
 
-use crate::rpc::{self, Secret, SendSecret};
+use crate::rpc::{Secret, SendSecret, Way};
 use crate::walls::{self, Own};
 
 /// A process's worker, and who the process is to that.
@@ -18,6 +18,7 @@ use crate::walls::{self, Own};
 pub struct Loader {
     /// host:port.
     pub worker: String,
+    pub way: Way,
     pub secret: SendSecret,
     /// As `app-…` or `driver-…`.
     pub id: String,
@@ -27,10 +28,11 @@ pub struct Loader {
 
 impl Loader {
     /// That of a driver on a worker.
-    pub fn of_driver(config: &v1::DriverConfig) -> Result<Self, String> {
+    pub fn of_driver(config: &v1::DriverConfig, way: Way) -> Result<Self, String> {
         let secret = Secret::from_bytes(config.secret.clone());
         Ok(Self {
             worker: config.worker_address.clone(),
+            way,
             secret: secret.ok_or("its configuration has no secret")?.sender()?,
             id: config.driver.clone(),
             code: PathBuf::from(&config.code_dir),
@@ -42,7 +44,7 @@ impl Loader {
         if let Some(job) = self.find(hash, interrupt).await? {
             return Ok(job);
         }
-        let way = rpc::endpoint(&self.worker)?.connect_lazy();
+        let way = self.way.lazy(&self.worker)?;
         let mut worker = WorkerClient::with_interceptor(way, self.secret.clone());
         let asked = v1::PrepareJobRequest {
             id: self.id.clone(),

@@ -1,13 +1,14 @@
 //! A worker's child processes: executors and drivers.
 //!
-//! A child gets its configuration on its standard input, which then stays open: when the worker is gone, however it went, the input ends,
-//! and the child with it.
+//! A child gets its configuration on its standard input, a socket, which then stays open: when the worker is gone, however it went, the input
+//! ends, and the child with it. Meanwhile the worker hands it there what it asks for and may have.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -18,13 +19,15 @@ use ingle_proto::v1::driver_client::DriverClient;
 use ingle_sandbox::{ComponentHash, MAX_COMPONENT_BYTES};
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal};
-use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::WorkerOptions;
 use super::compiler::Compiler;
 use super::folders::Folders;
+use super::handing::{self, Hands, Party};
+use super::peers::Peers;
 use super::walls::{Enclosed, Walls};
 use crate::loading::hash;
 use crate::rpc::{self, Secret};
@@ -80,8 +83,8 @@ pub struct Shown {
     pub used: Option<v1::ExecutorUse>,
 }
 
-/// What a process is started with: its configuration, where its logs go, and their names.
-type Config = (Vec<u8>, PathBuf, String);
+/// What a process is started with: its configuration, where its logs go, their names, and whom it works for.
+type Config = (Vec<u8>, PathBuf, String, Party);
 
 /// What is known of an application or a driver that has processes here.
 #[derive(Clone)]
@@ -107,8 +110,16 @@ impl Known {
     }
 }
 
-/// A child, its configuration, and where it says what goes wrong.
-type Spawned = (Child, Vec<u8>, PathBuf);
+/// A child that was started.
+struct Spawned {
+    child: Child,
+    /// Its standard input.
+    socket: UnixStream,
+    config: Vec<u8>,
+    hands: Hands,
+    /// Where it says what goes wrong.
+    stderr: PathBuf,
+}
 
 /// All processes of a worker.
 pub struct Processes {
@@ -118,6 +129,7 @@ pub struct Processes {
     address: String,
     folders: Arc<Folders>,
     walls: Arc<Walls>,
+    peers: Arc<Peers>,
     compiler: Compiler,
     /// The master's number for this worker; 0 until it gave one.
     worker: Mutex<u32>,
@@ -144,6 +156,7 @@ impl Processes {
             program: options.program.clone(),
             host: options.host.clone(),
             master: options.master.clone(),
+            peers: Arc::new(Peers::new(address.clone(), options.master.clone())),
             address,
             folders,
             walls,
@@ -290,7 +303,14 @@ impl Processes {
                 required_walls: self.walls.required.clone(),
             };
             let logs = self.folders.new_logs(&application)?;
-            Ok((config.encode_length_delimited_to_vec(), logs, format!("executor-{executor}")))
+            let party = Party {
+                address: launch.driver_address.clone(),
+                is: "driver",
+                // An application that moves is another one.
+                stays: true,
+            };
+            let config = config.encode_length_delimited_to_vec();
+            Ok((config, logs, format!("executor-{executor}"), party))
         };
         let room = v1::Room { cores: launch.cores, memory: launch.memory };
         self.start(name, "executor", room, std::future::ready(()), config());
@@ -330,7 +350,8 @@ impl Processes {
             };
             let logs = self.folders.new_logs(&driver)?;
             self.known.lock().insert(driver.clone(), Known { secret, driver: None, attempt });
-            Ok((config.encode_length_delimited_to_vec(), logs, "driver".to_owned()))
+            let party = Party { address: self.master.clone(), is: "master", stays: false };
+            Ok((config.encode_length_delimited_to_vec(), logs, "driver".to_owned(), party))
         };
         let room = v1::Room { cores: launch.cores, memory: launch.memory };
         self.start(name, "driver", room, prepared, config());
@@ -354,6 +375,9 @@ impl Processes {
         drop(running);
         let this = self.clone();
         tokio::spawn(async move {
+            // Those that it may have to be connected with. Who can't be asked now is asked when it wants to be.
+            let (peers, came) = (this.peers.clone(), Instant::now());
+            tokio::spawn(async move { peers.ask(came).await });
             let begun = tokio::select! {
                 () = prepared => true,
                 _ = &mut killed => false,
@@ -363,13 +387,13 @@ impl Processes {
                 if begun { config } else { Err("it was killed before it began".to_owned()) };
             let started = config.and_then(|config| this.spawn(verb, config));
             let (finished, reason) = match started {
-                Ok((child, config, stderr)) => {
+                Ok(spawned) => {
                     if let Some(process) = this.running.lock().get_mut(&name) {
-                        process.pid = child.id();
+                        process.pid = spawned.child.id();
                     }
                     let walls = this.walls.clone();
                     let enclose = move |process| walls.enclose(process, room);
-                    watch_child(child, config, enclose, &stderr, &mut killed, gently).await
+                    watch_child(spawned, enclose, &mut killed, gently).await
                 }
                 Err(why) => (false, why),
             };
@@ -384,23 +408,29 @@ impl Processes {
         });
     }
 
-    /// The child, its configuration, and where it says what goes wrong.
     fn spawn(&self, verb: &str, config: Config) -> Result<Spawned, String> {
-        let (config, logs, file) = config;
+        let (config, logs, file, party) = config;
         let (stdout, stderr) = (logs.join(format!("{file}.out")), logs.join(format!("{file}.err")));
+        let (socket, theirs) = std::os::unix::net::UnixStream::pair()
+            .and_then(|(ours, theirs)| {
+                ours.set_nonblocking(true)?;
+                Ok((UnixStream::from_std(ours)?, OwnedFd::from(theirs)))
+            })
+            .map_err(|e| format!("making a socket for it: {e}"))?;
         let mut command = Command::new(&self.program);
         command
             .arg(verb)
             .current_dir("/")
             .env_clear()
             .envs(ingle_walls::environment())
-            .stdin(Stdio::piped())
+            .stdin(theirs)
             .stdout(append(&stdout)?)
             .stderr(append(&stderr)?)
             .kill_on_drop(true);
         let child = command.spawn();
         let child = child.map_err(|e| format!("starting {}: {e}", self.program.display()))?;
-        Ok((child, config, stderr))
+        let hands = Hands::new(self.peers.clone(), party);
+        Ok(Spawned { child, socket, config, hands, stderr })
     }
 
     /// Ends a process. False if there is none of that name.
@@ -448,26 +478,16 @@ fn append(path: &Path) -> Result<File, String> {
         .map_err(|e| format!("writing {}: {e}", path.display()))
 }
 
-/// Gives a child its configuration, encloses it while it gets ready, and says so; then waits for its end or for a wish to end it.
+/// Gives a child its configuration, encloses it while it gets ready, and says so; then hands it what it asks for, until it ends or somebody wishes
+/// it to.
 async fn watch_child(
-    mut child: Child,
-    config: Vec<u8>,
+    spawned: Spawned,
     enclose: impl FnOnce(Option<u32>) -> Result<Enclosed, String> + Send + 'static,
-    stderr: &Path,
     killed: &mut oneshot::Receiver<()>,
     gently: bool,
 ) -> (bool, String) {
-    let input = child.stdin.take();
-    let give = async {
-        let mut input = input;
-        if let Some(input) = &mut input {
-            // One that doesn't read it has ended, and says why.
-            let _ = input.write_all(&config).await;
-            let _ = input.flush().await;
-        }
-        input
-    };
-    let mut lifeline = give.await;
+    let Spawned { mut child, mut socket, config, hands, stderr } = spawned;
+    handing::configure(&mut socket, &config).await;
     let process = child.id();
     let enclosed = match tokio::task::spawn_blocking(move || enclose(process)).await {
         Ok(Ok(enclosed)) => enclosed,
@@ -477,26 +497,26 @@ async fn watch_child(
             return (false, failed.map_or_else(|e| e.to_string(), |f| f.err().unwrap_or_default()));
         }
     };
-    if let Some(input) = &mut lifeline {
-        // One that doesn't read it has ended.
-        let _ = input.write_all(&[ADMITTED]).await;
-        let _ = input.flush().await;
-    }
-    enclosed.judge(end(child, stderr, killed, gently).await)
+    let served = handing::serve(socket, hands);
+    enclosed.judge(end(child, served, &stderr, killed, gently).await)
 }
 
-/// What a child hears once it is where it belongs.
-const ADMITTED: u8 = 1;
-
-/// Waits for a child's end, or for a wish to end it.
+/// Waits for a child's end, or for a wish to end it, while it is `served`.
 async fn end(
     mut child: Child,
+    served: impl Future<Output = String>,
     stderr: &Path,
     killed: &mut oneshot::Receiver<()>,
     gently: bool,
 ) -> (bool, String) {
+    tokio::pin!(served);
     let ended = tokio::select! {
         ended = child.wait() => ended,
+        why = &mut served => {
+            let _ = child.start_kill();
+            let _ = child.wait().await;
+            return (false, format!("it was killed, for what it asked of its worker made no sense: {why}"));
+        }
         _ = killed => {
             if gently {
                 // A driver removes what it hasn't published.
@@ -504,7 +524,11 @@ async fn end(
                     // It may have ended this very moment.
                     let _ = rustix::process::kill_process(pid, Signal::TERM);
                 }
-                let _ = tokio::time::timeout(GRACE, child.wait()).await;
+                // It tells the master, perhaps by a connection that it hasn't yet.
+                tokio::select! {
+                    _ = tokio::time::timeout(GRACE, child.wait()) => {}
+                    _ = &mut served => {}
+                }
             }
             let _ = child.start_kill();
             let _ = child.wait().await;
