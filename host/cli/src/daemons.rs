@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use ingle_cluster::{
-    AccessSpec, CompileConfig, DriverConfig, ExecutorConfig, Lifeline, Loader, MasterOptions,
-    MasterPolicy, Note, Own, PagePort, Standalone, Way, Wish, WorkerOptions,
+    AccessSpec, CompileConfig, DriverConfig, ExecutorConfig, Lifeline, MasterOptions, MasterPolicy,
+    Note, Own, PagePort, Standalone, Way, Wish, WorkerOptions,
 };
 use ingle_core::size::ByteSize;
 use ingle_sandbox::{Finished, Interrupt, LogSink, Stream};
@@ -409,26 +409,24 @@ pub fn run_driver() -> Done {
     let access = AccessSpec::from_message(submission.access.unwrap_or_default());
     let opened = access.open(Path::new(&config.spill_dir))?;
     let own = Own {
-        read: vec![config.component_path.clone().into(), config.code_dir.clone().into()],
+        read: Vec::new(),
         write: vec![config.spill_dir.clone().into()],
         sockets: ingle_cluster::sockets(&opened),
     };
+    let hash = ingle_cluster::component_hash(&config.component)?;
+    let component = ingle_cluster::read_component(Path::new(&config.component_path), hash)?;
     // Once the walls stand, it can make none.
     let listener = ingle_cluster::listen(&config.host, asked.driver_port)?;
     ingle_cluster::raise_walls(down, own, &opened.grants, &config.required_walls)?;
     let (worker, admitted) = lifeline.hold();
-    let way = Way::Worker(worker);
-    let loader = Loader::of_driver(&config, way.clone())?;
-    let hash = ingle_cluster::component_hash(&config.component)?;
-    let component = ingle_cluster::read_component(Path::new(&config.component_path), hash)?;
-    let job = runtime()?.block_on(loader.load(hash, Interrupt::Calls))?;
+    let job = runtime()?.block_on(ingle_cluster::load_job(&worker, hash, Interrupt::Calls))?;
     let standalone = ingle_cluster::StandaloneOptions {
         master: config.master,
         driver: config.driver,
         attempt: config.attempt,
         driver_host: config.host,
         listener: Some(listener),
-        way,
+        way: Way::Worker(worker),
         notes: Arc::new(|note| match note {
             Note::StageStarted { .. } | Note::StageFinished { .. } => tracing::debug!("{note}"),
             _ => tracing::info!("{note}"),

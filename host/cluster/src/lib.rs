@@ -45,7 +45,9 @@ pub use ingle_proto::v1::{
     CompileConfig, Compression, DriverConfig, ExecutorConfig, Submission, Variable,
 };
 pub use lifeline::{Lifeline, configuration};
-pub use loading::{Loader, compile as run_compiler, hash as component_hash, read_component};
+pub use loading::{
+    compile as run_compiler, hash as component_hash, load as load_job, read_component,
+};
 pub use local::{Local, LocalOptions, Remote, StartError, Totals};
 pub use master::{MasterOptions, run as run_master};
 pub use rpc::Way;

@@ -1,7 +1,8 @@
-//! A process's end of the socket that its worker started it with: its configuration comes there, word that it may begin, connections that
-//! the process can't make itself; and the end, when the worker is gone.
+//! A process's end of the socket that its worker started it with: its configuration comes there, word that it may begin, connections and files
+//! that the process can't open itself; and the end, when the worker is gone.
 
 use std::collections::{HashMap, VecDeque};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use ingle_proto::prost::{Message, decode_length_delimiter};
 use ingle_proto::v1;
+use ingle_sandbox::{ComponentHash, Interrupt};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot};
@@ -104,6 +106,19 @@ impl Worker {
         // The worker made it so that it doesn't block.
         let stream = std::net::TcpStream::from(handed);
         TcpStream::from_std(stream).map_err(|e| e.to_string())
+    }
+
+    /// The compiled code of this process's job, once that is made: what the sandbox takes.
+    pub async fn code(
+        &self,
+        hash: ComponentHash,
+        fits: String,
+        interrupt: Interrupt,
+    ) -> Result<File, String> {
+        let component = hash.as_bytes().to_vec();
+        let epoch_interruption = interrupt == Interrupt::Epoch;
+        let code = v1::Code { component, fits, epoch_interruption };
+        Ok(self.ask(v1::ask::What::Code(code)).await?.into())
     }
 
     async fn ask(&self, what: v1::ask::What) -> Result<OwnedFd, String> {

@@ -325,13 +325,6 @@ mod tests {
             Err(Status::unimplemented("it has none"))
         }
 
-        async fn prepare_job(
-            &self,
-            _: Request<v1::PrepareJobRequest>,
-        ) -> Result<Response<v1::PrepareJobReply>, Status> {
-            Err(Status::unimplemented("it compiles nothing"))
-        }
-
         async fn report_use(
             &self,
             _: Request<v1::ReportUseRequest>,

@@ -2,7 +2,7 @@
 //! driver ends the connection.
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ use super::reports::{RemoteLog, Reporter};
 use super::{ExecutorOptions, Slots, usage};
 use crate::access::{Access, AccessSpec};
 use crate::driver::{ExecutorLink, Opened, Reports};
-use crate::lifeline::Lifeline;
-use crate::loading::{Loader, hash};
+use crate::lifeline::{Lifeline, Worker};
+use crate::loading::{self, hash};
 use crate::protocol;
 use crate::rpc::{self, Backoff, Secret, SendSecret, Way};
 use crate::walls::{self, Own};
@@ -51,20 +51,16 @@ pub fn run(config: v1::ExecutorConfig, down: Vec<Down>, lifeline: Lifeline) -> R
     let access = AccessSpec::from_message(learn_access(&config)?);
     let access =
         access.open(dir).map_err(|e| format!("{e} (on the worker {})", config.worker_address))?;
-    let own = Own {
-        read: vec![PathBuf::from(&config.code_dir)],
-        write: vec![dir.to_owned()],
-        sockets: walls::sockets(&access),
-    };
+    let own =
+        Own { read: Vec::new(), write: vec![dir.to_owned()], sockets: walls::sockets(&access) };
     walls::raise(down, own, &access.grants, &config.required_walls)?;
     let (worker, admitted) = lifeline.hold();
-    let way = Way::Worker(worker);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|e| format!("starting: {e}"))?;
-    let ended = runtime.block_on(serve(config, access, way, admitted));
+    let ended = runtime.block_on(serve(config, access, worker, admitted));
     // Slots may be in the middle of a guest.
     runtime.shutdown_background();
     ended
@@ -93,9 +89,10 @@ fn learn_access(config: &v1::ExecutorConfig) -> Result<v1::Access, String> {
 async fn serve(
     config: v1::ExecutorConfig,
     access: Access,
-    way: Way,
+    worker: Arc<Worker>,
     admitted: oneshot::Receiver<()>,
 ) -> Result<(), String> {
+    let way = Way::Worker(worker.clone());
     let secret =
         Secret::from_bytes(config.secret.to_vec()).ok_or("its configuration has no secret")?;
     let sender = secret.sender()?;
@@ -122,7 +119,7 @@ async fn serve(
         Err(status) => return Err(format!("the driver: {}", rpc::words(&status))),
     };
     let mut executor =
-        match start(&config, access, way, admitted, &driver, sender, welcome, &reporter).await {
+        match start(&config, access, worker, admitted, &driver, sender, welcome, &reporter).await {
             Ok(executor) => executor,
             Err(why) => {
                 reporter.tell(Report::Broken(why.clone()));
@@ -204,7 +201,7 @@ struct Executor {
 async fn start(
     config: &v1::ExecutorConfig,
     access: Access,
-    way: Way,
+    worker: Arc<Worker>,
     admitted: oneshot::Receiver<()>,
     driver: &Client,
     secret: SendSecret,
@@ -213,14 +210,8 @@ async fn start(
 ) -> Result<Executor, String> {
     let hash = hash(&welcome.component)?;
     let interrupt = if welcome.epoch_interruption { Interrupt::Epoch } else { Interrupt::Calls };
-    let loader = Loader {
-        worker: config.worker_address.clone(),
-        way: way.clone(),
-        secret: secret.clone(),
-        id: config.application.clone(),
-        code: PathBuf::from(&config.code_dir),
-    };
-    let job = loader.load(hash, interrupt).await?;
+    let job = loading::load(&worker, hash, interrupt).await?;
+    let way = Way::Worker(worker);
     let compression = protocol::shuffle_compression(welcome.compression());
     let dir = Path::new(&config.application_dir);
     let pool = MemoryPool::new(ByteSize(config.memory));

@@ -1,9 +1,13 @@
-//! What a worker hands to a process that it started, at the process's wish: connections with those whom it needs. It makes none itself.
+//! What a worker hands to a process that it started, at the process's wish: connections with those whom it needs, and the compiled code of its job.
+//! It opens neither itself.
 //!
 //! A process is believed nothing. It gets so much at the same time, and so fast; then the worker doesn't listen for a while.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ingle_proto::prost::Message;
@@ -12,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
 use super::peers::{Addresses, Peers};
@@ -38,10 +42,18 @@ pub struct Party {
     pub stays: bool,
 }
 
+/// A file that is being opened, perhaps made.
+pub type Coming = Pin<Box<dyn Future<Output = Result<File, String>> + Send>>;
+/// Brings the compiled code of a process's job.
+pub type Code = Box<dyn Fn(v1::Code) -> Coming + Send + Sync>;
+
 /// What may be handed to one process.
 pub struct Hands {
     peers: Arc<Peers>,
     party: Party,
+    code: Code,
+    /// It has its code, or is getting it: a process runs one job.
+    has_code: AtomicBool,
     /// Where the party was found.
     found: Mutex<Option<Addresses>>,
     /// One name is looked up at a time.
@@ -49,8 +61,9 @@ pub struct Hands {
 }
 
 impl Hands {
-    pub fn new(peers: Arc<Peers>, party: Party) -> Self {
-        Self { peers, party, found: Mutex::default(), looks_up: Arc::default() }
+    pub fn new(peers: Arc<Peers>, party: Party, code: Code) -> Self {
+        let (found, looks_up) = (Mutex::default(), Arc::default());
+        Self { peers, party, code, has_code: AtomicBool::new(false), found, looks_up }
     }
 
     async fn hand(&self, what: Option<v1::ask::What>) -> Result<OwnedFd, String> {
@@ -59,6 +72,10 @@ impl Hands {
                 let connected = self.connect(&address).await;
                 Ok(connected.map_err(|why| format!("{address}: {why}"))?.into())
             }
+            Some(v1::ask::What::Code(_)) if self.has_code.swap(true, Ordering::Relaxed) => {
+                Err("this process has asked for its job's code before".into())
+            }
+            Some(v1::ask::What::Code(code)) => Ok((self.code)(code).await?.into()),
             None => Err("that is nothing that a worker has".into()),
         }
     }
@@ -88,13 +105,18 @@ impl Hands {
     }
 }
 
-/// Tells a process that it is where it belongs, then hands it what it asks for, as long as it runs. Ends if it asks what it can't, with why.
-pub async fn serve(socket: UnixStream, hands: Hands) -> String {
+/// Hands a process what it asks for, as long as it runs, and tells it when it is `admitted`. Ends if it asks what it can't, with why.
+pub async fn serve(socket: UnixStream, hands: Hands, admitted: oneshot::Receiver<()>) -> String {
     let hands = Arc::new(hands);
     let (mut read, write) = socket.into_split();
     let write = Arc::new(tokio::sync::Mutex::new(write));
     let mut answers = JoinSet::new();
-    answers.spawn(tell(write.clone(), 0, Err(String::new())));
+    let told = write.clone();
+    answers.spawn(async move {
+        if admitted.await.is_ok() {
+            tell(told, 0, Err(String::new())).await;
+        }
+    });
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let mut pace = Pace { left: BURST, at: Instant::now() };
     let (mut messages, mut bytes) = (Messages::default(), [0; 4096]);
@@ -167,6 +189,7 @@ impl Pace {
 mod tests {
     use std::io::Read;
 
+    use ingle_sandbox::{ComponentHash, Interrupt};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -178,8 +201,19 @@ mod tests {
         (listener, address)
     }
 
-    fn party(address: &str) -> Party {
-        Party { address: address.to_owned(), is: "driver", stays: true }
+    /// Hands of a process whose driver is there, and whose code says nothing.
+    fn hands(peers: Peers, address: &str) -> Hands {
+        let party = Party { address: address.to_owned(), is: "driver", stays: true };
+        let code =
+            || -> Coming { Box::pin(async { tempfile::tempfile().map_err(|e| e.to_string()) }) };
+        Hands::new(Arc::new(peers), party, Box::new(move |_| code()))
+    }
+
+    /// One that has been admitted.
+    fn admitted() -> oneshot::Receiver<()> {
+        let (admit, admitted) = oneshot::channel();
+        admit.send(()).unwrap();
+        admitted
     }
 
     #[tokio::test]
@@ -187,12 +221,12 @@ mod tests {
         let ((driver, at), (own, own_at), (_other, other_at)) =
             (listen().await, listen().await, listen().await);
         // Nobody is a master there.
-        let peers = Arc::new(Peers::new(own_at.clone(), "127.0.0.1:1".into()));
+        let peers = Peers::new(own_at.clone(), "127.0.0.1:1".into());
         let (socket, process) = std::os::unix::net::UnixStream::pair().unwrap();
         let stays = socket.try_clone().unwrap();
         socket.set_nonblocking(true).unwrap();
         let socket = UnixStream::from_std(socket).unwrap();
-        let served = tokio::spawn(serve(socket, Hands::new(peers, party(&at))));
+        let served = tokio::spawn(serve(socket, hands(peers, &at), admitted()));
         let (worker, admitted) = Lifeline::of_socket(process).hold();
         admitted.await.unwrap();
         for (listener, at) in [(driver, &at), (own, &own_at)] {
@@ -203,6 +237,9 @@ mod tests {
         }
         let refused = worker.connect(&other_at).await.unwrap_err();
         assert!(refused.contains("can't be asked"), "{refused}");
+        let code = || worker.code(ComponentHash::of(b"job"), String::new(), Interrupt::Calls);
+        code().await.unwrap();
+        assert!(code().await.unwrap_err().contains("before"), "one job, once");
         assert!(!served.is_finished());
         std::mem::forget(stays);
     }
@@ -210,9 +247,9 @@ mod tests {
     #[tokio::test]
     async fn a_driver_whose_name_moves_stays_where_it_was() {
         let ((first, at), (second, moved)) = (listen().await, listen().await);
-        let peers = Arc::new(Peers::new("127.0.0.1:1".into(), "127.0.0.1:1".into()));
+        let peers = Peers::new("127.0.0.1:1".into(), "127.0.0.1:1".into());
         let name = format!("localhost:{}", first.local_addr().unwrap().port());
-        let hands = Hands::new(peers, party(&name));
+        let hands = hands(peers, &name);
         hands.connect(&name).await.unwrap();
         assert_eq!(*hands.found.lock(), Some(vec![at.parse().unwrap()]));
         // What it means from now on; it isn't looked up.
@@ -224,21 +261,21 @@ mod tests {
 
     #[tokio::test]
     async fn what_makes_no_sense_ends_it() {
-        let peers = Arc::new(Peers::new("127.0.0.1:1".into(), "127.0.0.1:1".into()));
+        let peers = Peers::new("127.0.0.1:1".into(), "127.0.0.1:1".into());
         let (socket, mut process) = UnixStream::pair().unwrap();
-        let served = tokio::spawn(serve(socket, Hands::new(peers, party("127.0.0.1:1"))));
+        let served = tokio::spawn(serve(socket, hands(peers, "127.0.0.1:1"), admitted()));
         process.write_all(&[0xff; 20]).await.unwrap();
         assert!(!served.await.unwrap().is_empty());
     }
 
     #[tokio::test]
     async fn one_that_reads_no_answers_is_not_listened_to() {
-        let peers = Arc::new(Peers::new("127.0.0.1:1".into(), "127.0.0.1:1".into()));
+        let peers = Peers::new("127.0.0.1:1".into(), "127.0.0.1:1".into());
         let (socket, process) = std::os::unix::net::UnixStream::pair().unwrap();
         socket.set_nonblocking(true).unwrap();
         let socket = UnixStream::from_std(socket).unwrap();
         // Answers to what nobody has come at once, and what is asked is limited by the pace alone.
-        let served = tokio::spawn(serve(socket, Hands::new(peers, party("127.0.0.1:1"))));
+        let served = tokio::spawn(serve(socket, hands(peers, "127.0.0.1:1"), admitted()));
         let ask = v1::Ask { number: 7, what: None }.encode_length_delimited_to_vec();
         for _ in 0..8 {
             handing::send(&process, &ask, None).unwrap();

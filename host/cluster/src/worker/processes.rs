@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use ingle_proto::prost::Message;
 use ingle_proto::v1;
 use ingle_proto::v1::driver_client::DriverClient;
-use ingle_sandbox::{ComponentHash, MAX_COMPONENT_BYTES};
+use ingle_sandbox::MAX_COMPONENT_BYTES;
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal};
 use tokio::net::UnixStream;
@@ -26,7 +26,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::WorkerOptions;
 use super::compiler::Compiler;
 use super::folders::Folders;
-use super::handing::{self, Hands, Party};
+use super::handing::{self, Coming, Hands, Party};
 use super::peers::Peers;
 use super::walls::{Enclosed, Walls};
 use crate::loading::hash;
@@ -47,6 +47,16 @@ pub enum Name {
         driver: String,
         attempt: u32,
     },
+}
+
+impl Name {
+    /// Of its application, or of the driver.
+    fn id(&self) -> &str {
+        match self {
+            Name::Executor { application, .. } => application,
+            Name::Driver { driver, .. } => driver,
+        }
+    }
 }
 
 /// A process came to its end.
@@ -86,20 +96,19 @@ pub struct Shown {
 /// What a process is started with: its configuration, where its logs go, their names, and whom it works for.
 type Config = (Vec<u8>, PathBuf, String, Party);
 
-/// What is known of an application or a driver that has processes here.
+/// What is known of an application that has processes here.
 #[derive(Clone)]
 struct Known {
+    /// What its executors prove themselves with.
     secret: Secret,
-    /// Where an application's driver is: it has the job.
-    driver: Option<String>,
-    /// Of a driver: which try.
-    attempt: u32,
+    /// Where its driver is: it has the job.
+    driver: String,
 }
 
 impl Known {
     /// The job's file.
     async fn fetch(self) -> Result<Vec<u8>, String> {
-        let Some(address) = self.driver else { return Err("its job's file isn't here".into()) };
+        let address = self.driver;
         let failed = |why: String| format!("the job didn't come from the driver: {why}");
         let channel = rpc::connect(&address).await.map_err(failed)?;
         let mut driver = DriverClient::with_interceptor(channel, self.secret.sender()?)
@@ -136,7 +145,7 @@ pub struct Processes {
     /// It has a master now.
     connected: AtomicBool,
     running: Mutex<BTreeMap<Name, Running>>,
-    /// Of applications and drivers that have processes here.
+    /// Of applications that have processes here.
     known: Mutex<BTreeMap<String, Known>>,
     events: mpsc::UnboundedSender<Ended>,
     changed: Notify,
@@ -189,7 +198,7 @@ impl Processes {
         self.connected.load(Ordering::Relaxed)
     }
 
-    /// What the executors of an application prove themselves with, or a driver does.
+    /// What the executors of an application prove themselves with.
     pub fn secret(&self, id: &str) -> Option<Secret> {
         self.known.lock().get(id).map(|known| known.secret.clone())
     }
@@ -199,16 +208,23 @@ impl Processes {
         &self.compiler
     }
 
-    /// Compiles the job of an application or of a driver.
-    pub async fn prepare(&self, id: &str, hash: ComponentHash, epoch: bool) -> Result<(), String> {
+    /// The compiled job of an application or of a driver, for one of its processes.
+    pub async fn code(&self, id: &str, asked: &v1::Code) -> Result<File, String> {
         let known = self.known.lock().get(id).cloned();
-        let known = known.ok_or("nothing of it runs here")?;
-        self.compiler.prepare(hash, epoch, known.fetch()).await
+        let fetch = async {
+            match known {
+                Some(known) => known.fetch().await,
+                // The master had it, and it was kept before the driver began.
+                None => Err("its job's file isn't here".into()),
+            }
+        };
+        self.compiler.code(id, asked, fetch).await
     }
 
     /// An application is over: its files go once nobody writes them.
     pub async fn forget(self: Arc<Self>, application: String) {
         self.known.lock().remove(&application);
+        self.compiler.release(&application);
         loop {
             let changed = self.changed.notified();
             if !self.runs_any_of(&application) {
@@ -219,14 +235,6 @@ impl Processes {
         let folders = self.folders.clone();
         // If the runtime ends now, so does the worker, which removes them all.
         let _ = tokio::task::spawn_blocking(move || folders.forget(&application)).await;
-    }
-
-    /// A try of a driver is over; a later one may have begun.
-    fn forget_driver(&self, driver: &str, attempt: u32) {
-        let mut known = self.known.lock();
-        if known.get(driver).is_some_and(|known| known.attempt == attempt) {
-            known.remove(driver);
-        }
     }
 
     /// Applications that have something here.
@@ -263,10 +271,7 @@ impl Processes {
 
     /// Whether anything of an application or a driver runs here.
     pub fn runs_any_of(&self, id: &str) -> bool {
-        self.running.lock().keys().any(|name| match name {
-            Name::Executor { application, .. } => application == id,
-            Name::Driver { driver, .. } => driver == id,
-        })
+        self.running.lock().keys().any(|name| name.id() == id)
     }
 
     pub fn drain(&self) {
@@ -286,8 +291,8 @@ impl Processes {
         let name = Name::Executor { application: application.clone(), executor };
         let config = || {
             let secret = Secret::from_bytes(launch.secret.clone()).ok_or("it has no secret")?;
-            let driver = Some(launch.driver_address.clone());
-            self.known.lock().insert(application.clone(), Known { secret, driver, attempt: 0 });
+            let driver = launch.driver_address.clone();
+            self.known.lock().insert(application.clone(), Known { secret, driver });
             let dir = self.folders.application(&application)?;
             let config = v1::ExecutorConfig {
                 application: application.clone(),
@@ -299,7 +304,6 @@ impl Processes {
                 worker: *self.worker.lock(),
                 worker_address: self.address.clone(),
                 application_dir: text(&dir)?,
-                code_dir: text(&self.folders.code())?,
                 required_walls: self.walls.required.clone(),
             };
             let logs = self.folders.new_logs(&application)?;
@@ -330,8 +334,8 @@ impl Processes {
         let config = || {
             let submission = v1::Submission::decode(launch.submission.as_slice())
                 .map_err(|e| format!("its submission can't be read: {e}"))?;
-            let secret = Secret::random()?;
             let hash = hash(&launch.component)?;
+            self.compiler.claim(&driver, hash)?;
             let config = v1::DriverConfig {
                 driver: driver.clone(),
                 attempt,
@@ -341,15 +345,11 @@ impl Processes {
                 host: self.host.clone(),
                 component: launch.component.clone(),
                 component_path: text(&self.compiler.path(hash))?,
-                worker_address: self.address.clone(),
-                secret: secret.as_bytes().to_vec(),
-                code_dir: text(&self.folders.code())?,
                 spill_dir: text(&self.folders.new_spill(&driver, attempt)?)?,
                 submission: Some(submission),
                 required_walls: self.walls.required.clone(),
             };
             let logs = self.folders.new_logs(&driver)?;
-            self.known.lock().insert(driver.clone(), Known { secret, driver: None, attempt });
             let party = Party { address: self.master.clone(), is: "master", stays: false };
             Ok((config.encode_length_delimited_to_vec(), logs, "driver".to_owned(), party))
         };
@@ -385,7 +385,7 @@ impl Processes {
             let gently = matches!(name, Name::Driver { .. });
             let config =
                 if begun { config } else { Err("it was killed before it began".to_owned()) };
-            let started = config.and_then(|config| this.spawn(verb, config));
+            let started = config.and_then(|config| this.spawn(&name, verb, config));
             let (finished, reason) = match started {
                 Ok(spawned) => {
                     if let Some(process) = this.running.lock().get_mut(&name) {
@@ -399,16 +399,21 @@ impl Processes {
             };
             if let Name::Driver { driver, attempt } = &name {
                 this.folders.forget_spill(driver, *attempt);
-                this.forget_driver(driver, *attempt);
             }
             this.running.lock().remove(&name);
+            if let Name::Driver { driver, .. } = &name
+                // A later try may have begun.
+                && !this.runs_any_of(driver)
+            {
+                this.compiler.release(driver);
+            }
             this.changed.notify_waiters();
             // Without a master there is nobody to tell; it asks what runs when it is back.
             let _ = this.events.send(Ended { name, finished, reason });
         });
     }
 
-    fn spawn(&self, verb: &str, config: Config) -> Result<Spawned, String> {
+    fn spawn(self: &Arc<Self>, name: &Name, verb: &str, config: Config) -> Result<Spawned, String> {
         let (config, logs, file, party) = config;
         let (stdout, stderr) = (logs.join(format!("{file}.out")), logs.join(format!("{file}.err")));
         let (socket, theirs) = std::os::unix::net::UnixStream::pair()
@@ -429,7 +434,13 @@ impl Processes {
             .kill_on_drop(true);
         let child = command.spawn();
         let child = child.map_err(|e| format!("starting {}: {e}", self.program.display()))?;
-        let hands = Hands::new(self.peers.clone(), party);
+        let (this, id) = (self.clone(), name.id().to_owned());
+        let code = move |asked: v1::Code| {
+            let (this, id) = (this.clone(), id.clone());
+            let code: Coming = Box::pin(async move { this.code(&id, &asked).await });
+            code
+        };
+        let hands = Hands::new(self.peers.clone(), party, Box::new(code));
         Ok(Spawned { child, socket, config, hands, stderr })
     }
 
@@ -489,7 +500,17 @@ async fn watch_child(
     let Spawned { mut child, mut socket, config, hands, stderr } = spawned;
     handing::configure(&mut socket, &config).await;
     let process = child.id();
-    let enclosed = match tokio::task::spawn_blocking(move || enclose(process)).await {
+    let (admit, admitted) = oneshot::channel();
+    // It asks for what it gets ready with.
+    let served = handing::serve(socket, hands, admitted);
+    tokio::pin!(served);
+    let enclosing = tokio::task::spawn_blocking(move || enclose(process));
+    let enclosed = tokio::select! {
+        enclosed = enclosing => enclosed,
+        // A process that is just being started asks nothing that makes no sense; if it does, it isn't admitted.
+        why = &mut served => Ok(Err(why)),
+    };
+    let enclosed = match enclosed {
         Ok(Ok(enclosed)) => enclosed,
         failed => {
             let _ = child.start_kill();
@@ -497,19 +518,19 @@ async fn watch_child(
             return (false, failed.map_or_else(|e| e.to_string(), |f| f.err().unwrap_or_default()));
         }
     };
-    let served = handing::serve(socket, hands);
+    // It waits for that, unless it has ended.
+    let _ = admit.send(());
     enclosed.judge(end(child, served, &stderr, killed, gently).await)
 }
 
 /// Waits for a child's end, or for a wish to end it, while it is `served`.
 async fn end(
     mut child: Child,
-    served: impl Future<Output = String>,
+    mut served: impl Future<Output = String> + Unpin,
     stderr: &Path,
     killed: &mut oneshot::Receiver<()>,
     gently: bool,
 ) -> (bool, String) {
-    tokio::pin!(served);
     let ended = tokio::select! {
         ended = child.wait() => ended,
         why = &mut served => {
