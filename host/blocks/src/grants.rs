@@ -215,6 +215,11 @@ impl Grants {
         (reach(&self.read), reach(&self.write))
     }
 
+    /// Whether anything of an object store was granted.
+    pub fn reach_stores(&self) -> bool {
+        !self.read_objects.is_empty() || !self.write_objects.is_empty()
+    }
+
     /// Removes the files that came with the job.
     pub fn unship(&self) {
         let shipped = self.shipped.lock().take();

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ingle_cluster::verbs::{Asker, StatusReply};
 use ingle_cluster::{
     Compression, DynamicPolicy, Exclusion, Policy, Speculation, Standalone, StandaloneOptions,
-    Submission, Variable,
+    Submission, Variable, Way,
 };
 use ingle_core::size::ByteSize;
 use ingle_sandbox::Interrupt;
@@ -300,6 +300,8 @@ pub fn standalone(
         driver_memory: asked.driver_memory,
         driver_host: asked.driver_host,
         driver_port: asked.driver_port,
+        listener: None,
+        way: Way::default(),
         policy: asked.policy,
         dynamic: asked.dynamic,
         reuse: asked.reuse,

@@ -19,6 +19,7 @@ use ingle_proto::v1::application_report::Report;
 use ingle_proto::v1::master_client::MasterClient;
 use ingle_sandbox::{Finished, GuestFailure, Interrupt, Job, LogSink, Network};
 use parking_lot::Mutex;
+use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -28,7 +29,7 @@ use crate::access::{Access, AccessSpec, addresses};
 use crate::driver::{Application, Driver, Grant, Hub, Note, Opened, Parallelism, Service};
 use crate::incoming::incoming;
 use crate::local::{Remote, StartError, UntilCancelled};
-use crate::rpc::{self, Backoff, Secret};
+use crate::rpc::{self, Backoff, Secret, Way};
 use crate::worker::bind;
 
 /// A master that can't be reached for so long isn't waited for any more.
@@ -64,6 +65,10 @@ pub struct StandaloneOptions {
     pub driver_host: String,
     /// 0: any that is free.
     pub driver_port: u16,
+    /// What it listens with there, if that was made before.
+    pub listener: Option<std::net::TcpListener>,
+    /// How it connects with the master.
+    pub way: Way,
     /// What the scheduler decides by.
     pub policy: Policy,
     /// Executors come and go as tasks do, within these bounds; else there are as many as can be.
@@ -127,9 +132,14 @@ impl Standalone {
             .enable_all()
             .build()
             .map_err(StartError::Threads)?;
-        let listener = runtime
-            .block_on(bind(&options.driver_host, options.driver_port))
-            .map_err(StartError::Cluster)?;
+        let listener = runtime.block_on(async {
+            match options.listener {
+                Some(listener) => TcpListener::from_std(listener).map_err(StartError::Threads),
+                None => bind(&options.driver_host, options.driver_port)
+                    .await
+                    .map_err(StartError::Cluster),
+            }
+        })?;
         let port = listener.local_addr().map_err(StartError::Threads)?.port();
         let address = rpc::join(&options.driver_host, port);
         let network = access.capabilities.net.clone();
@@ -203,6 +213,7 @@ impl Standalone {
         };
         let connection = Connection {
             master: options.master,
+            way: options.way,
             hello,
             hub: hub.clone(),
             network,
@@ -281,6 +292,7 @@ impl Standalone {
 /// The application's connection with its master.
 struct Connection {
     master: String,
+    way: Way,
     hello: v1::ApplicationHello,
     hub: Arc<Hub>,
     /// What the driver's guest may reach.
@@ -311,7 +323,7 @@ impl Connection {
         let mut said = false;
         loop {
             let welcomes = self.link.welcomes.load(Ordering::Relaxed);
-            let broken = match rpc::connect(&self.master).await {
+            let broken = match self.way.connect(&self.master).await {
                 Ok(channel) => self.attached(MasterClient::new(channel), &mut said).await,
                 Err(why) => Broken::Away(why),
             };

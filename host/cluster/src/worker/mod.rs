@@ -5,6 +5,7 @@
 //! | `processes` | executors and drivers as child processes |
 //! | `compiler` | components, and their compiled code |
 //! | `walls` | what is around them |
+//! | `handing`, `peers` | the connections that they are given |
 //! | `folders` | the work folder: what is kept where, and for how long |
 //! | `service` | blocks and logs for others |
 //! | `logs` | what was printed, as it grows |
@@ -13,7 +14,9 @@
 mod compiler;
 mod connection;
 pub mod folders;
+mod handing;
 pub mod logs;
+mod peers;
 pub mod processes;
 mod service;
 mod walls;
@@ -170,12 +173,23 @@ fn close(offer: &mut Offer, work_dir: &Path) -> Result<(), String> {
 
 /// Listens, with words for what goes wrong.
 pub async fn bind(host: &str, port: u16) -> Result<TcpListener, String> {
-    TcpListener::bind((host, port)).await.map_err(|e| {
-        let hint = match e.kind() {
-            std::io::ErrorKind::AddrInUse => "; choose another with --port",
-            std::io::ErrorKind::AddrNotAvailable => "; --host names no address of this machine",
-            _ => "",
-        };
-        format!("listening on {}: {e}{hint}", rpc::join(host, port))
-    })
+    TcpListener::bind((host, port)).await.map_err(|e| not_listening(host, port, &e))
+}
+
+/// As [`bind`], without a runtime or another thread: for those who then give up making sockets.
+pub fn listen(host: &str, port: u16) -> Result<std::net::TcpListener, String> {
+    let listener = std::net::TcpListener::bind((host, port)).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    listener.map_err(|e| not_listening(host, port, &e))
+}
+
+fn not_listening(host: &str, port: u16, error: &std::io::Error) -> String {
+    let hint = match error.kind() {
+        std::io::ErrorKind::AddrInUse => "; choose another with --port",
+        std::io::ErrorKind::AddrNotAvailable => "; --host names no address of this machine",
+        _ => "",
+    };
+    format!("listening on {}: {error}{hint}", rpc::join(host, port))
 }

@@ -1,13 +1,14 @@
 //! A worker's child processes: executors and drivers.
 //!
-//! A child gets its configuration on its standard input, which then stays open: when the worker is gone, however it went, the input ends,
-//! and the child with it.
+//! A child gets its configuration on its standard input, a socket, which then stays open: when the worker is gone, however it went, the input
+//! ends, and the child with it. Meanwhile the worker hands it there what it asks for and may have.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -16,16 +17,18 @@ use ingle_blocks::Offer;
 use ingle_proto::prost::Message;
 use ingle_proto::v1;
 use ingle_proto::v1::driver_client::DriverClient;
-use ingle_sandbox::{ComponentHash, MAX_COMPONENT_BYTES};
+use ingle_sandbox::MAX_COMPONENT_BYTES;
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal};
-use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::WorkerOptions;
 use super::compiler::Compiler;
 use super::folders::Folders;
+use super::handing::{self, Coming, Hands, Party};
+use super::peers::Peers;
 use super::walls::{Enclosed, Walls};
 use crate::access;
 use crate::loading::hash;
@@ -49,6 +52,16 @@ pub enum Name {
         driver: String,
         attempt: u32,
     },
+}
+
+impl Name {
+    /// Of its application, or of the driver.
+    fn id(&self) -> &str {
+        match self {
+            Name::Executor { application, .. } => application,
+            Name::Driver { driver, .. } => driver,
+        }
+    }
 }
 
 /// A process came to its end.
@@ -85,23 +98,22 @@ pub struct Shown {
     pub used: Option<v1::ExecutorUse>,
 }
 
-/// What a process is started with: its configuration, where its logs go, and their names.
-type Config = (Vec<u8>, PathBuf, String);
+/// What a process is started with: its configuration, where its logs go, their names, and whom it works for.
+type Config = (Vec<u8>, PathBuf, String, Party);
 
-/// What is known of an application or a driver that has processes here.
+/// What is known of an application that has processes here.
 #[derive(Clone)]
 struct Known {
+    /// What its executors prove themselves with.
     secret: Secret,
-    /// Where an application's driver is: it has the job.
-    driver: Option<String>,
-    /// Of a driver: which try.
-    attempt: u32,
+    /// Where its driver is: it has the job.
+    driver: String,
 }
 
 impl Known {
     /// The job's file.
     async fn fetch(self) -> Result<Vec<u8>, String> {
-        let Some(address) = self.driver else { return Err("its job's file isn't here".into()) };
+        let address = self.driver;
         let failed = |why: String| format!("the job didn't come from the driver: {why}");
         let channel = rpc::connect(&address).await.map_err(failed)?;
         let mut driver = DriverClient::with_interceptor(channel, self.secret.sender()?)
@@ -112,8 +124,16 @@ impl Known {
     }
 }
 
-/// A child, its configuration, and where it says what goes wrong.
-type Spawned = (Child, Vec<u8>, PathBuf);
+/// A child that was started.
+struct Spawned {
+    child: Child,
+    /// Its standard input.
+    socket: UnixStream,
+    config: Vec<u8>,
+    hands: Hands,
+    /// Where it says what goes wrong.
+    stderr: PathBuf,
+}
 
 /// All processes of a worker.
 pub struct Processes {
@@ -123,6 +143,7 @@ pub struct Processes {
     address: String,
     folders: Arc<Folders>,
     walls: Arc<Walls>,
+    peers: Arc<Peers>,
     compiler: Compiler,
     /// What jobs may have of this host.
     offer: Offer,
@@ -133,7 +154,7 @@ pub struct Processes {
     /// It has a master now.
     connected: AtomicBool,
     running: Mutex<BTreeMap<Name, Running>>,
-    /// Of applications and drivers that have processes here.
+    /// Of applications that have processes here.
     known: Mutex<BTreeMap<String, Known>>,
     events: mpsc::UnboundedSender<Ended>,
     changed: Notify,
@@ -153,6 +174,7 @@ impl Processes {
             program: options.program.clone(),
             host: options.host.clone(),
             master: options.master.clone(),
+            peers: Arc::new(Peers::new(address.clone(), options.master.clone())),
             address,
             folders,
             walls,
@@ -192,7 +214,7 @@ impl Processes {
         self.connected.load(Ordering::Relaxed)
     }
 
-    /// What the executors of an application prove themselves with, or a driver does.
+    /// What the executors of an application prove themselves with.
     pub fn secret(&self, id: &str) -> Option<Secret> {
         self.known.lock().get(id).map(|known| known.secret.clone())
     }
@@ -202,16 +224,23 @@ impl Processes {
         &self.compiler
     }
 
-    /// Compiles the job of an application or of a driver.
-    pub async fn prepare(&self, id: &str, hash: ComponentHash, epoch: bool) -> Result<(), String> {
+    /// The compiled job of an application or of a driver, for one of its processes.
+    pub async fn code(&self, id: &str, asked: &v1::Code) -> Result<File, String> {
         let known = self.known.lock().get(id).cloned();
-        let known = known.ok_or("nothing of it runs here")?;
-        self.compiler.prepare(hash, epoch, known.fetch()).await
+        let fetch = async {
+            match known {
+                Some(known) => known.fetch().await,
+                // The master had it, and it was kept before the driver began.
+                None => Err("its job's file isn't here".into()),
+            }
+        };
+        self.compiler.code(id, asked, fetch).await
     }
 
     /// An application is over: its files go once nobody writes them.
     pub async fn forget(self: Arc<Self>, application: String) {
         self.known.lock().remove(&application);
+        self.compiler.release(&application);
         loop {
             let changed = self.changed.notified();
             if !self.runs_any_of(&application) {
@@ -222,14 +251,6 @@ impl Processes {
         let folders = self.folders.clone();
         // If the runtime ends now, so does the worker, which removes them all.
         let _ = tokio::task::spawn_blocking(move || folders.forget(&application)).await;
-    }
-
-    /// A try of a driver is over; a later one may have begun.
-    fn forget_driver(&self, driver: &str, attempt: u32) {
-        let mut known = self.known.lock();
-        if known.get(driver).is_some_and(|known| known.attempt == attempt) {
-            known.remove(driver);
-        }
     }
 
     /// Applications that have something here.
@@ -266,10 +287,7 @@ impl Processes {
 
     /// Whether anything of an application or a driver runs here.
     pub fn runs_any_of(&self, id: &str) -> bool {
-        self.running.lock().keys().any(|name| match name {
-            Name::Executor { application, .. } => application == id,
-            Name::Driver { driver, .. } => driver == id,
-        })
+        self.running.lock().keys().any(|name| name.id() == id)
     }
 
     pub fn drain(&self) {
@@ -296,8 +314,8 @@ impl Processes {
         let name = Name::Executor { application: application.clone(), executor };
         let config = || {
             let secret = Secret::from_bytes(launch.secret.clone()).ok_or("it has no secret")?;
-            let driver = Some(launch.driver_address.clone());
-            self.known.lock().insert(application.clone(), Known { secret, driver, attempt: 0 });
+            let driver = launch.driver_address.clone();
+            self.known.lock().insert(application.clone(), Known { secret, driver });
             let dir = self.folders.application(&application)?;
             let config = v1::ExecutorConfig {
                 application: application.clone(),
@@ -309,12 +327,18 @@ impl Processes {
                 worker: *self.worker.lock(),
                 worker_address: self.address.clone(),
                 application_dir: text(&dir)?,
-                code_dir: text(&self.folders.code())?,
                 required_walls: self.walls.required.clone(),
                 rules: Some(self.rules()?),
             };
             let logs = self.folders.new_logs(&application)?;
-            Ok((config.encode_length_delimited_to_vec(), logs, format!("executor-{executor}")))
+            let party = Party {
+                address: launch.driver_address.clone(),
+                is: "driver",
+                // An application that moves is another one.
+                stays: true,
+            };
+            let config = config.encode_length_delimited_to_vec();
+            Ok((config, logs, format!("executor-{executor}"), party))
         };
         let room = v1::Room { cores: launch.cores, memory: launch.memory };
         self.start(name, "executor", room, std::future::ready(()), config());
@@ -338,8 +362,8 @@ impl Processes {
                 return Err(NO_SECRETS.into());
             }
             submission.access.get_or_insert_default().secrets = launch.secrets;
-            let secret = Secret::random()?;
             let hash = hash(&launch.component)?;
+            self.compiler.claim(&driver, hash)?;
             let config = v1::DriverConfig {
                 driver: driver.clone(),
                 attempt,
@@ -349,17 +373,14 @@ impl Processes {
                 host: self.host.clone(),
                 component: launch.component.clone(),
                 component_path: text(&self.compiler.path(hash))?,
-                worker_address: self.address.clone(),
-                secret: secret.as_bytes().to_vec(),
-                code_dir: text(&self.folders.code())?,
                 spill_dir: text(&self.folders.new_spill(&driver, attempt)?)?,
                 submission: Some(submission),
                 required_walls: self.walls.required.clone(),
                 rules: Some(self.rules()?),
             };
             let logs = self.folders.new_logs(&driver)?;
-            self.known.lock().insert(driver.clone(), Known { secret, driver: None, attempt });
-            Ok((config.encode_length_delimited_to_vec(), logs, "driver".to_owned()))
+            let party = Party { address: self.master.clone(), is: "master", stays: false };
+            Ok((config.encode_length_delimited_to_vec(), logs, "driver".to_owned(), party))
         };
         let room = v1::Room { cores: launch.cores, memory: launch.memory };
         self.start(name, "driver", room, prepared, config());
@@ -383,6 +404,9 @@ impl Processes {
         drop(running);
         let this = self.clone();
         tokio::spawn(async move {
+            // Those that it may have to be connected with. Who can't be asked now is asked when it wants to be.
+            let (peers, came) = (this.peers.clone(), Instant::now());
+            tokio::spawn(async move { peers.ask(came).await });
             let begun = tokio::select! {
                 () = prepared => true,
                 _ = &mut killed => false,
@@ -390,46 +414,63 @@ impl Processes {
             let gently = matches!(name, Name::Driver { .. });
             let config =
                 if begun { config } else { Err("it was killed before it began".to_owned()) };
-            let started = config.and_then(|config| this.spawn(verb, config));
+            let started = config.and_then(|config| this.spawn(&name, verb, config));
             let (finished, reason) = match started {
-                Ok((child, config, stderr)) => {
+                Ok(spawned) => {
                     if let Some(process) = this.running.lock().get_mut(&name) {
-                        process.pid = child.id();
+                        process.pid = spawned.child.id();
                     }
                     let walls = this.walls.clone();
                     let enclose = move |process| walls.enclose(process, room);
-                    watch_child(child, config, enclose, &stderr, &mut killed, gently).await
+                    watch_child(spawned, enclose, &mut killed, gently).await
                 }
                 Err(why) => (false, why),
             };
             if let Name::Driver { driver, attempt } = &name {
                 this.folders.forget_spill(driver, *attempt);
-                this.forget_driver(driver, *attempt);
             }
             this.running.lock().remove(&name);
+            if let Name::Driver { driver, .. } = &name
+                // A later try may have begun.
+                && !this.runs_any_of(driver)
+            {
+                this.compiler.release(driver);
+            }
             this.changed.notify_waiters();
             // Without a master there is nobody to tell; it asks what runs when it is back.
             let _ = this.events.send(Ended { name, finished, reason });
         });
     }
 
-    /// The child, its configuration, and where it says what goes wrong.
-    fn spawn(&self, verb: &str, config: Config) -> Result<Spawned, String> {
-        let (config, logs, file) = config;
+    fn spawn(self: &Arc<Self>, name: &Name, verb: &str, config: Config) -> Result<Spawned, String> {
+        let (config, logs, file, party) = config;
         let (stdout, stderr) = (logs.join(format!("{file}.out")), logs.join(format!("{file}.err")));
+        let (socket, theirs) = std::os::unix::net::UnixStream::pair()
+            .and_then(|(ours, theirs)| {
+                ours.set_nonblocking(true)?;
+                Ok((UnixStream::from_std(ours)?, OwnedFd::from(theirs)))
+            })
+            .map_err(|e| format!("making a socket for it: {e}"))?;
         let mut command = Command::new(&self.program);
         command
             .arg(verb)
             .current_dir("/")
             .env_clear()
             .envs(ingle_walls::environment())
-            .stdin(Stdio::piped())
+            .stdin(theirs)
             .stdout(append(&stdout)?)
             .stderr(append(&stderr)?)
             .kill_on_drop(true);
         let child = command.spawn();
         let child = child.map_err(|e| format!("starting {}: {e}", self.program.display()))?;
-        Ok((child, config, stderr))
+        let (this, id) = (self.clone(), name.id().to_owned());
+        let code = move |asked: v1::Code| {
+            let (this, id) = (this.clone(), id.clone());
+            let code: Coming = Box::pin(async move { this.code(&id, &asked).await });
+            code
+        };
+        let hands = Hands::new(self.peers.clone(), party, Box::new(code));
+        Ok(Spawned { child, socket, config, hands, stderr })
     }
 
     /// Ends a process. False if there is none of that name.
@@ -477,28 +518,28 @@ fn append(path: &Path) -> Result<File, String> {
         .map_err(|e| format!("writing {}: {e}", path.display()))
 }
 
-/// Gives a child its configuration, encloses it while it gets ready, and says so; then waits for its end or for a wish to end it.
+/// Gives a child its configuration, encloses it while it gets ready, and says so; then hands it what it asks for, until it ends or somebody wishes
+/// it to.
 async fn watch_child(
-    mut child: Child,
-    config: Vec<u8>,
+    spawned: Spawned,
     enclose: impl FnOnce(Option<u32>) -> Result<Enclosed, String> + Send + 'static,
-    stderr: &Path,
     killed: &mut oneshot::Receiver<()>,
     gently: bool,
 ) -> (bool, String) {
-    let input = child.stdin.take();
-    let give = async {
-        let mut input = input;
-        if let Some(input) = &mut input {
-            // One that doesn't read it has ended, and says why.
-            let _ = input.write_all(&config).await;
-            let _ = input.flush().await;
-        }
-        input
-    };
-    let mut lifeline = give.await;
+    let Spawned { mut child, mut socket, config, hands, stderr } = spawned;
+    handing::configure(&mut socket, &config).await;
     let process = child.id();
-    let enclosed = match tokio::task::spawn_blocking(move || enclose(process)).await {
+    let (admit, admitted) = oneshot::channel();
+    // It asks for what it gets ready with.
+    let served = handing::serve(socket, hands, admitted);
+    tokio::pin!(served);
+    let enclosing = tokio::task::spawn_blocking(move || enclose(process));
+    let enclosed = tokio::select! {
+        enclosed = enclosing => enclosed,
+        // A process that is just being started asks nothing that makes no sense; if it does, it isn't admitted.
+        why = &mut served => Ok(Err(why)),
+    };
+    let enclosed = match enclosed {
         Ok(Ok(enclosed)) => enclosed,
         failed => {
             let _ = child.start_kill();
@@ -506,26 +547,26 @@ async fn watch_child(
             return (false, failed.map_or_else(|e| e.to_string(), |f| f.err().unwrap_or_default()));
         }
     };
-    if let Some(input) = &mut lifeline {
-        // One that doesn't read it has ended.
-        let _ = input.write_all(&[ADMITTED]).await;
-        let _ = input.flush().await;
-    }
-    enclosed.judge(end(child, stderr, killed, gently).await)
+    // It waits for that, unless it has ended.
+    let _ = admit.send(());
+    enclosed.judge(end(child, served, &stderr, killed, gently).await)
 }
 
-/// What a child hears once it is where it belongs.
-const ADMITTED: u8 = 1;
-
-/// Waits for a child's end, or for a wish to end it.
+/// Waits for a child's end, or for a wish to end it, while it is `served`.
 async fn end(
     mut child: Child,
+    mut served: impl Future<Output = String> + Unpin,
     stderr: &Path,
     killed: &mut oneshot::Receiver<()>,
     gently: bool,
 ) -> (bool, String) {
     let ended = tokio::select! {
         ended = child.wait() => ended,
+        why = &mut served => {
+            let _ = child.start_kill();
+            let _ = child.wait().await;
+            return (false, format!("it was killed, for what it asked of its worker made no sense: {why}"));
+        }
         _ = killed => {
             if gently {
                 // A driver removes what it hasn't published.
@@ -533,7 +574,11 @@ async fn end(
                     // It may have ended this very moment.
                     let _ = rustix::process::kill_process(pid, Signal::TERM);
                 }
-                let _ = tokio::time::timeout(GRACE, child.wait()).await;
+                // It tells the master, perhaps by a connection that it hasn't yet.
+                tokio::select! {
+                    _ = tokio::time::timeout(GRACE, child.wait()) => {}
+                    _ = &mut served => {}
+                }
             }
             let _ = child.start_kill();
             let _ = child.wait().await;

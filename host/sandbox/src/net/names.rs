@@ -55,7 +55,23 @@ enum Answered {
     Invalid,
 }
 
+/// More ports than this are any.
+const MANY_PORTS: usize = 256;
+
 impl Network {
+    /// The ports that grants open, if they are few; none if there is a grant of any.
+    pub fn ports(&self) -> Option<BTreeSet<u16>> {
+        let mut ports = BTreeSet::new();
+        for grant in &self.grants {
+            let (first, last) = grant.ports?;
+            if usize::from(last - first) >= MANY_PORTS {
+                return None;
+            }
+            ports.extend(first..=last);
+        }
+        (ports.len() <= MANY_PORTS).then_some(ports)
+    }
+
     /// `known` are addresses of granted names, as whoever granted them found them.
     pub fn new(
         grants: Vec<NetGrant>,
@@ -69,7 +85,7 @@ impl Network {
     }
 
     /// Nothing is granted.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.grants.is_empty()
     }
 
@@ -267,6 +283,18 @@ mod tests {
 
     fn later(name: &str) -> Answered {
         Answered::Later(name.to_owned())
+    }
+
+    #[test]
+    fn ports_are_told_if_they_are_few() {
+        let ports = |grants: &[&str]| network(grants, &[]).ports().map(|ports| ports.len());
+        assert_eq!(ports(&["a.example:443", "9.9.9.9:80-82", "b.example:443"]), Some(4));
+        assert_eq!(
+            (ports(&["a.example:443", "9.9.9.9"]), ports(&["a.example:1-257"])),
+            (None, None)
+        );
+        assert_eq!(ports(&["a.example:1-256"]), Some(256));
+        assert_eq!((ports(&["a.example:1-256", "b.example:257"]), ports(&[])), (None, Some(0)));
     }
 
     #[test]
