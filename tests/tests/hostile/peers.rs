@@ -16,7 +16,7 @@ use crate::field::{Field, place};
 /// For the book: what is done, what stops it, what it comes to, the test.
 pub const BOOK: &[[&str; 4]] = &[
     [
-        "an application fetches another's blocks, or has its job compiled, with its own secret, none, or a guessed one",
+        "an application fetches another's blocks, or reports for it, with its own secret, none, or a guessed one",
         "each application's secret, compared in constant time",
         "refused",
         "peers::an_application_gets_nothing_of_another",
@@ -136,13 +136,6 @@ fn an_application_gets_nothing_of_another() {
             let strangers = [Code::Unauthenticated];
             let fetched = worker.fetch_blocks(with_secret(blocks(&other), secret)).await;
             refused(&format!("blocks with {who}"), fetched, &strangers);
-            let job = v1::PrepareJobRequest {
-                id: other.clone(),
-                component: vec![7; 32],
-                epoch_interruption: false,
-            };
-            let prepared = worker.prepare_job(with_secret(job, secret)).await;
-            refused(&format!("compiling with {who}"), prepared, &strangers);
             let used = v1::ReportUseRequest { application: other.clone(), ..Default::default() };
             let reported = worker.report_use(with_secret(used, secret)).await;
             refused(&format!("a report with {who}"), reported, &strangers);
@@ -152,17 +145,6 @@ fn an_application_gets_nothing_of_another() {
             worker.fetch_blocks(blocks(&other)).await,
             &[Code::Unauthenticated],
         );
-        // A job that its driver doesn't have, and one that is no job's name.
-        for component in [vec![7; 32], vec![7; 31], vec![], vec![7; 1 << 20]] {
-            let job =
-                v1::PrepareJobRequest { id: own.clone(), component, epoch_interruption: true };
-            let prepared = worker.prepare_job(with_secret(job, &OWN)).await;
-            refused(
-                "a job of nobody",
-                prepared,
-                &[Code::FailedPrecondition, Code::InvalidArgument, Code::Unauthenticated],
-            );
-        }
     });
     field.unharmed("an application that reaches for another's");
     field.end();
