@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ingle_cluster::verbs::{Asker, StatusReply};
 use ingle_cluster::{
     Compression, DynamicPolicy, Exclusion, Policy, Speculation, Standalone, StandaloneOptions,
-    Submission, Variable,
+    Submission, TaskTime, Variable,
 };
 use ingle_core::size::ByteSize;
 use ingle_sandbox::Interrupt;
@@ -39,6 +39,8 @@ pub struct Asked {
     pub policy: Policy,
     pub dynamic: Option<DynamicPolicy>,
     pub reuse: bool,
+    pub time: TaskTime,
+    pub timeout: Option<Duration>,
     pub interrupt: Interrupt,
 }
 
@@ -137,6 +139,8 @@ impl Asked {
             policy: policy(settings)?,
             dynamic: dynamic(settings)?,
             reuse: settings.switch(settings::REUSE, true)?,
+            time: settings.task_time()?,
+            timeout: settings.time(settings::DRIVER_TIMEOUT)?,
             interrupt: settings.interrupt()?,
         })
     }
@@ -256,7 +260,7 @@ fn client(
     let job = submit::load(options, &bytes, cache.as_deref(), Interrupt::Calls, console)?;
     let signals =
         Signals::listen().map_err(|e| Failure::host(format!("waiting for signals: {e}")))?;
-    let (name, capacity) = (asked.name.clone(), asked.executor_memory);
+    let (name, capacity, timeout) = (asked.name.clone(), asked.executor_memory, asked.timeout);
     let (notes, verbose) = (console.clone(), options.verbose);
     let standalone = StandaloneOptions {
         master: address,
@@ -276,7 +280,7 @@ fn client(
     let standalone =
         Standalone::start(job, opened, standalone).map_err(|e| Failure::host(e.to_string()))?;
     let remote = standalone.remote();
-    let ended = submit::run(move || standalone.drive(), signals, &remote, console);
+    let ended = submit::run(move || standalone.drive(), signals, timeout, &remote, console);
     submit::finish(&name, ended, started, &remote, capacity, console)
 }
 
@@ -303,6 +307,7 @@ pub fn standalone(
         policy: asked.policy,
         dynamic: asked.dynamic,
         reuse: asked.reuse,
+        time: asked.time,
         interrupt: asked.interrupt,
         compression: asked.compression,
         settings: settings.into_map(),

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -454,7 +455,7 @@ pub fn run_driver() -> Done {
     let settings = submission.settings.into_iter().map(|v| (v.name, v.value)).collect();
     let settings = Settings::from_map(settings);
     let asked = Asked::of(&settings, &submission.name).map_err(|failure| failure.text)?;
-    let (started, capacity) = (Instant::now(), asked.executor_memory);
+    let (started, capacity, timeout) = (Instant::now(), asked.executor_memory, asked.timeout);
     let access = AccessSpec::from_message(submission.access.unwrap_or_default());
     let opened = access.open(Path::new(&config.spill_dir))?;
     let own = Own {
@@ -487,19 +488,34 @@ pub fn run_driver() -> Done {
     let standalone = Standalone::start(job, opened, standalone).map_err(|e| e.to_string())?;
     let remote = standalone.remote();
     end_when_told(remote.clone())?;
+    let (done, ended) = std::sync::mpsc::channel();
     let drive = move || {
         // If it never is, the worker is gone, and this process with it.
         let _ = admitted.blocking_recv();
-        standalone.drive()
+        // Nobody waits any more if it took too long.
+        let _ = done.send(standalone.drive());
     };
-    let thread = std::thread::Builder::new()
+    std::thread::Builder::new()
         .name("driver".into())
         .stack_size(submit::DRIVER_STACK)
         .spawn(drive)
         .map_err(|e| format!("starting the driver's thread: {e}"))?;
-    let ended = thread
-        .join()
-        .map_err(|_| "the driver's thread ended without a word; this is a bug of Ingle's")?;
+    let waited = match timeout {
+        Some(timeout) => ended.recv_timeout(timeout),
+        None => ended.recv().map_err(RecvTimeoutError::from),
+    };
+    let ended = match (waited, timeout) {
+        (Err(RecvTimeoutError::Timeout), Some(timeout)) => {
+            remote.cancel();
+            // Its end, if it comes, says goodbye to the master.
+            let _ = ended.recv_timeout(submit::GRACE);
+            Err(format!("the driver {}", submit::too_long(timeout)))
+        }
+        (Ok(ended), _) => ended,
+        (Err(_), _) => {
+            return Err("the driver's thread ended without a word; this is a bug of Ingle's".into());
+        }
+    };
     let told = summary(&submission.name, started.elapsed(), &remote.totals(), capacity);
     told.lines().for_each(|line| tracing::info!("{line}"));
     match ended? {

@@ -33,7 +33,7 @@ mod worker;
 
 pub use access::{Access, AccessSpec};
 pub use driver::{LargestTask, Note, PeakMemory};
-pub use executor::run_process as run_executor;
+pub use executor::{TaskTime, run_process as run_executor};
 pub use ingle_blocks::S3Options;
 pub use ingle_core::dynamic::DynamicPolicy;
 pub use ingle_core::master::Policy as MasterPolicy;

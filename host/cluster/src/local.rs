@@ -17,7 +17,7 @@ use ingle_sandbox::{Capabilities, Finished, GuestFailure, Job, LogSink, Stream};
 use crate::driver::{
     Application, Counts, Driver, LargestTask, Note, Opened, Parallelism, PeakMemory, Reports,
 };
-use crate::executor::{ExecutorOptions, Slots};
+use crate::executor::{ExecutorOptions, Slots, TaskTime};
 use crate::protocol;
 
 /// The one executor of local mode.
@@ -35,6 +35,8 @@ pub struct LocalOptions {
     pub max_attempts: u32,
     /// Whether a task's instance is kept for the next task of its stage.
     pub reuse: bool,
+    /// How long a try of a task may take.
+    pub time: TaskTime,
     /// What the driver reads by `ctx.setting`.
     pub settings: BTreeMap<String, String>,
     /// How shuffle output is compressed.
@@ -92,9 +94,6 @@ pub struct Remote {
     store: BlockStore,
 }
 
-/// How long a task that was told to stop may take to before its slot is given up.
-const PATIENCE: Duration = Duration::from_millis(500);
-
 impl Local {
     /// Starts the executor.
     pub fn start(job: Job, options: LocalOptions) -> Result<Self, StartError> {
@@ -122,7 +121,8 @@ impl Local {
             reports,
             here: String::new(),
             workers: None,
-            patience: Some(PATIENCE),
+            time: options.time,
+            stuck: None,
         })
         .map_err(StartError::Threads)?;
         application.add_executor(EXECUTOR, options.slots, WorkerId(0), "", slots.link());

@@ -26,6 +26,7 @@ use tonic::Code;
 
 use crate::access::{Access, AccessSpec};
 use crate::driver::{Application, Driver, Grant, Hub, Note, Opened, Parallelism, Service};
+use crate::executor::TaskTime;
 use crate::incoming::incoming;
 use crate::local::{Remote, StartError, UntilCancelled};
 use crate::rpc::{self, Backoff, Secret};
@@ -70,6 +71,8 @@ pub struct StandaloneOptions {
     pub dynamic: Option<DynamicPolicy>,
     /// Whether a task's instance is kept for the next task of its stage.
     pub reuse: bool,
+    /// How long a try of a task may take.
+    pub time: TaskTime,
     /// Where tasks that are killed stop.
     pub interrupt: Interrupt,
     /// How shuffle output is compressed.
@@ -92,6 +95,10 @@ pub struct StandaloneOptions {
     pub task_log: Option<Arc<dyn LogSink>>,
     /// Hears what happens, on any thread.
     pub notes: Arc<dyn Fn(&Note) + Send + Sync>,
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// An application on a cluster, ready to run its driver.
@@ -149,6 +156,8 @@ impl Standalone {
         let welcome = v1::Welcome {
             component: job.hash().as_bytes().to_vec(),
             reuse: options.reuse,
+            task_timeout_nanos: options.time.wall.map(nanos),
+            task_cpu_timeout_nanos: options.time.processor.map(nanos),
             epoch_interruption: options.interrupt == Interrupt::Epoch,
             compression: options.compression.into(),
             forward_logs: options.task_log.is_some(),

@@ -190,7 +190,7 @@ fn told(error: Error) -> Result<String, Stop> {
 
 impl TaskHost for Guest {
     fn cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
+        self.cancelled.is_stopped()
     }
 
     fn context(&self) -> TaskContext {

@@ -23,6 +23,16 @@ pub fn behaviour(name: &str) -> Option<Behaviour> {
         "straggle" => straggle,
         "idle-driver" => idle_driver,
         "cancel-silent" => cancel_silent,
+        "cancel-reading" => cancel_reading,
+        "silent-task" => |ctx, _| {
+            ctx.run_tasks(0..2, |task| if task == 1 { spin() })?;
+            Ok(())
+        },
+        "sleep" => |ctx, _| {
+            ctx.run_tasks(0..2, |_| std::thread::sleep(Duration::from_secs(1)))?;
+            println!("slept");
+            Ok(())
+        },
         "wait" => wait,
         _ => return None,
     })
@@ -50,6 +60,16 @@ fn cancel_silent(ctx: &Context, _: &[String]) -> Result<()> {
     let counted = ctx.range(0..10, 2).map(|n| n + 1).sum()?;
     println!("counted {counted}");
     eprintln!("free after {} ms", since.elapsed().as_millis());
+    Ok(())
+}
+
+/// Cancels an action whose task waits for its input, then needs the slot.
+fn cancel_reading(ctx: &Context, args: &[String]) -> Result<()> {
+    let reading = ctx.text_file(arg(args, 0)?)?.for_each_async(|_| {})?;
+    std::thread::sleep(Duration::from_secs(1));
+    reading.cancel();
+    eprintln!("cancelled");
+    println!("counted {}", ctx.range(0..10, 2).map(|n| n + 1).sum()?);
     Ok(())
 }
 
