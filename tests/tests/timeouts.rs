@@ -1,7 +1,7 @@
 //! Tasks and drivers that take longer than they may, in every mode, and killed tasks that wait for their host.
 
 use ingle_tests::s3::{Operation, S3, When};
-use ingle_tests::{Cluster, Place, Run, Rsubmit, wait_until};
+use ingle_tests::{Cluster, Place, Rsubmit, Run, wait_until};
 
 const FAILED: i32 = 1;
 const TIMEOUT: &str = "ingle.task.timeout";
@@ -48,7 +48,10 @@ fn a_task_that_waits_takes_no_processor_time() {
     let job = place.rsubmit("evil").conf(CPU_TIMEOUT, "250ms").conf("ingle.task.maxFailures", "1");
     job.arg("sleep").run().succeeds().prints("slept\n");
     let job = place.rsubmit("evil").conf(TIMEOUT, "250ms").conf("ingle.task.maxFailures", "1");
-    job.arg("sleep").run().ends_with(FAILED).says(&["longer than ingle.task.timeout allows, 0.2 s"]);
+    job.arg("sleep")
+        .run()
+        .ends_with(FAILED)
+        .says(&["longer than ingle.task.timeout allows, 0.2 s"]);
 }
 
 #[test]

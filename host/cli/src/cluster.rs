@@ -40,6 +40,8 @@ pub struct Asked {
     pub dynamic: Option<DynamicPolicy>,
     pub reuse: bool,
     pub time: TaskTime,
+    pub disk: Option<ByteSize>,
+    pub output: Option<ByteSize>,
     pub timeout: Option<Duration>,
     pub interrupt: Interrupt,
 }
@@ -140,6 +142,8 @@ impl Asked {
             dynamic: dynamic(settings)?,
             reuse: settings.switch(settings::REUSE, true)?,
             time: settings.task_time()?,
+            disk: settings.size(settings::EXECUTOR_DISK)?,
+            output: settings.size(settings::TASK_OUTPUT)?,
             timeout: settings.time(settings::DRIVER_TIMEOUT)?,
             interrupt: settings.interrupt()?,
         })
@@ -308,6 +312,8 @@ pub fn standalone(
         dynamic: asked.dynamic,
         reuse: asked.reuse,
         time: asked.time,
+        disk: asked.disk,
+        output: asked.output,
         interrupt: asked.interrupt,
         compression: asked.compression,
         settings: settings.into_map(),

@@ -51,6 +51,8 @@ pub struct Worker {
     pub work_dir: Option<PathBuf>,
     /// Names, or `all`.
     pub require_walls: Option<Vec<String>>,
+    pub log_size: Option<String>,
+    pub disk: Option<String>,
 }
 
 impl Config {

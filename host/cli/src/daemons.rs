@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use ingle_cluster::{
-    AccessSpec, CompileConfig, DriverConfig, ExecutorConfig, Loader, MasterOptions, MasterPolicy,
-    Note, Own, PagePort, Standalone, Wish, WorkerOptions,
+    AccessSpec, CompileConfig, DriverConfig, ExecutorConfig, LEAST_LOG, Loader, MasterOptions,
+    MasterPolicy, Note, Own, PagePort, Standalone, Wish, WorkerOptions,
 };
 use ingle_core::size::ByteSize;
 use ingle_sandbox::{Finished, Interrupt, LogSink, Stream};
@@ -84,6 +84,12 @@ pub struct WorkerArgs {
     /// Walls without which it starts no process for an application, as `ingle doctor` names them, or `all`; comma-separated.
     #[arg(long, value_name = "WALLS", env = "INGLE_WORKER_REQUIRE_WALLS", value_delimiter = ',')]
     require_walls: Vec<String>,
+    /// What an application may store here of what is shuffled, spilled and cached: a number and b, k, m, g or t [default: 90 % of what is free when it starts].
+    #[arg(long, value_name = "SIZE", env = "INGLE_WORKER_DISK")]
+    disk: Option<String>,
+    /// What each log of an executor or a driver may be long, the middle of a longer one being left out: a number and b, k, m, g or t [default: 64m].
+    #[arg(long, value_name = "SIZE", env = "INGLE_WORKER_LOG_SIZE")]
+    log_size: Option<String>,
     /// How long what runs may go on after SIGTERM, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     drain: u64,
@@ -255,8 +261,24 @@ pub fn run_worker(args: &WorkerArgs) -> Done {
     };
     ingle_cluster::check_wall_names(&required_walls)
         .map_err(|why| format!("--require-walls: {why}"))?;
+    let disk = args
+        .disk
+        .clone()
+        .or(file.disk)
+        .map(|text| text.parse::<ByteSize>().map_err(|e| format!("--disk {text}: {e}")));
+    let disk = disk.transpose()?;
+    let log_size = args.log_size.clone().or(file.log_size).map(|text| {
+        let size: ByteSize = text.parse().map_err(|e| format!("--log-size {text}: {e}"))?;
+        if size < LEAST_LOG {
+            return Err(format!("--log-size {text}: it is at least {LEAST_LOG}"));
+        }
+        Ok(size)
+    });
+    let log_size = log_size.transpose()?;
     let options = WorkerOptions {
         required_walls,
+        log_size,
+        disk,
         master,
         host,
         port,
@@ -325,6 +347,8 @@ pub fn run_up(args: &UpArgs) -> Done {
                 work_dir: dir.join(format!("worker-{number}")),
                 program: program.clone(),
                 required_walls: Vec::new(),
+                log_size: None,
+                disk: None,
                 drain: Duration::ZERO,
             };
             running.spawn(ingle_cluster::run_worker(options, wish.clone()));

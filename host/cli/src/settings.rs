@@ -45,6 +45,8 @@ pub const MAX_FAILURES: &str = "ingle.task.maxFailures";
 pub const TASK_TIMEOUT: &str = "ingle.task.timeout";
 pub const TASK_CPU_TIMEOUT: &str = "ingle.task.cpuTimeout";
 pub const DRIVER_TIMEOUT: &str = "ingle.driver.timeout";
+pub const EXECUTOR_DISK: &str = "ingle.executor.disk";
+pub const TASK_OUTPUT: &str = "ingle.task.output.limit";
 pub const REUSE: &str = "ingle.task.reuse";
 pub const INTERRUPT: &str = "ingle.task.interrupt";
 pub const S3_ENDPOINT: &str = "ingle.s3.endpoint";
@@ -63,6 +65,10 @@ const KNOWN: &[(&str, &str)] = &[
     (NAME, "as --name"),
     (EXECUTOR_MEMORY, "as --executor-memory"),
     (EXECUTOR_CORES, "as --executor-cores"),
+    (
+        EXECUTOR_DISK,
+        "what an executor may store of what is shuffled, spilled and cached, as 10g [default: what its worker's --disk says, or 90 % of what is free]",
+    ),
     (DRIVER_MEMORY, "as --driver-memory"),
     (DEPLOY_MODE, "as --deploy-mode"),
     (TOTAL_CORES, "as --total-executor-cores"),
@@ -122,6 +128,10 @@ const KNOWN: &[(&str, &str)] = &[
         "how long a try of a task may take, as 90s, 15m or 2h; it fails then, and only a task that ingle.task.interrupt can stop leaves its executor alone [default: no bound]",
     ),
     (TASK_CPU_TIMEOUT, "how much of a processor's time it may take [default: no bound]"),
+    (
+        TASK_OUTPUT,
+        "what a task may write to an output, before compression, as 10g [default: no bound]",
+    ),
     (DRIVER_TIMEOUT, "how long a driver, and so its job, may take [default: no bound]"),
     (
         INTERRUPT,
@@ -278,6 +288,15 @@ impl Settings {
         let wrong =
             || Failure::usage(format!("{key} is `{text}`; it is a time, as 90s, 15m or 2h"));
         time.ok_or_else(wrong).map(Some)
+    }
+
+    /// A setting that is a size.
+    pub fn size(&self, key: &str) -> Result<Option<ByteSize>, Failure> {
+        let Some(text) = self.get(key) else { return Ok(None) };
+        let size = text.parse().map_err(|error| {
+            Failure::usage(format!("{key} is `{text}`; it is a size, as 10g: {error}"))
+        });
+        size.map(Some)
     }
 
     /// How long a try of a task may take.

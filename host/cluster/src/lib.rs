@@ -51,4 +51,4 @@ pub use walls::{
     raise as raise_walls,
 };
 pub use web::PagePort;
-pub use worker::{Wish, WorkerOptions, run as run_worker};
+pub use worker::{LEAST_LOG, Wish, WorkerOptions, run as run_worker};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use ingle_blocks::{BlockStore, Grants};
+use ingle_blocks::{BlockStore, Disk, Grants, usual_disk};
 use ingle_core::ids::{ExecutorId, JobId, WorkerId};
 use ingle_core::memory::MemoryPool;
 use ingle_core::scheduler::{Policy, StageProgress};
@@ -37,6 +37,10 @@ pub struct LocalOptions {
     pub reuse: bool,
     /// How long a try of a task may take.
     pub time: TaskTime,
+    /// What may be stored; none: nearly all that is free.
+    pub disk: Option<ByteSize>,
+    /// What a task may write to an output.
+    pub output: Option<ByteSize>,
     /// What the driver reads by `ctx.setting`.
     pub settings: BTreeMap<String, String>,
     /// How shuffle output is compressed.
@@ -99,7 +103,12 @@ impl Local {
     pub fn start(job: Job, options: LocalOptions) -> Result<Self, StartError> {
         let executor_pool = MemoryPool::new(options.executor_memory);
         let driver_pool = MemoryPool::new(options.driver_memory);
+        let usual = usual_disk(&options.spill_parent);
+        let bound = options.disk.map_or(usual, |disk| disk.0);
+        let advice = "raise ingle.executor.disk, or choose another folder with ingle.local.dir";
+        let disk = Disk::new(&options.spill_parent, bound, advice);
         let store = BlockStore::new(executor_pool.clone(), &options.spill_parent)?
+            .charging(&disk)
             .compressed(protocol::shuffle_compression(options.compression));
         let opened = Arc::new(Opened::new(options.grants, driver_pool.clone()));
         // What no other executor does better, such as to write to a full disk, is tried no oftener than what a task does wrong.
@@ -122,6 +131,7 @@ impl Local {
             here: String::new(),
             workers: None,
             time: options.time,
+            output: options.output.map(|output| output.0),
             stuck: None,
         })
         .map_err(StartError::Threads)?;

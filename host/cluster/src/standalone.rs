@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ingle_blocks::{BlockStore, Writer};
+use ingle_blocks::{BlockStore, Disk, Writer, usual_disk};
 use ingle_core::dynamic::{DynamicAllocation, DynamicPolicy};
 use ingle_core::ids::{ExecutorId, WorkerId};
 use ingle_core::memory::MemoryPool;
@@ -73,6 +73,10 @@ pub struct StandaloneOptions {
     pub reuse: bool,
     /// How long a try of a task may take.
     pub time: TaskTime,
+    /// What an executor may store.
+    pub disk: Option<ByteSize>,
+    /// What a task may write to an output.
+    pub output: Option<ByteSize>,
     /// Where tasks that are killed stop.
     pub interrupt: Interrupt,
     /// How shuffle output is compressed.
@@ -142,7 +146,9 @@ impl Standalone {
 
         let driver_pool = MemoryPool::new(options.driver_memory);
         let host_pool = MemoryPool::new(options.driver_memory);
-        let results = BlockStore::new(host_pool.clone(), &options.spill_parent)?;
+        let advice = "that is nearly all that was free for the driver's results; choose another folder with ingle.local.dir";
+        let disk = Disk::new(&options.spill_parent, usual_disk(&options.spill_parent), advice);
+        let results = BlockStore::new(host_pool.clone(), &options.spill_parent)?.charging(&disk);
         let opened = Opened::new(access.grants.clone(), driver_pool.clone());
         let opened = Arc::new(opened.written_by(Writer::new(&options.driver, options.attempt)));
         let notes = options.notes.clone();
@@ -158,6 +164,8 @@ impl Standalone {
             reuse: options.reuse,
             task_timeout_nanos: options.time.wall.map(nanos),
             task_cpu_timeout_nanos: options.time.processor.map(nanos),
+            executor_disk: options.disk.map(|disk| disk.0),
+            task_output: options.output.map(|output| output.0),
             epoch_interruption: options.interrupt == Interrupt::Epoch,
             compression: options.compression.into(),
             forward_logs: options.task_log.is_some(),

@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ingle_blocks::{Disk, DiskCharge};
 use ingle_core::memory::MemoryPool;
 use ingle_proto::v1;
 use ingle_sandbox::{ComponentHash, Image, Layer, PIECE, PieceHash, ZERO_PIECE};
@@ -29,6 +30,7 @@ pub struct Images {
     pool: MemoryPool,
     executor: u32,
     recent: VecDeque<Recent>,
+    disk: Option<Disk>,
 }
 
 /// An image that is here.
@@ -37,6 +39,26 @@ struct Recent {
     length: u64,
     /// The file that each piece is in.
     layers: Vec<Arc<Layer>>,
+    /// Goes with it.
+    _file: Option<Kept>,
+}
+
+/// A file of this executor's. It loses its name with its image's place among the recent ones: who has it open goes on, and whoever wants it then
+/// makes it anew.
+struct Kept {
+    path: PathBuf,
+    /// Whether it has one, after all.
+    named: bool,
+    _charge: Option<DiskCharge>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if self.named {
+            // Another executor may have made the same, and have removed it.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
 }
 
 impl Recent {
@@ -72,6 +94,7 @@ pub struct Partial {
     /// The pieces that must be brought, in the order in which they are asked for.
     pub missing: Vec<u32>,
     next: usize,
+    charge: Option<DiskCharge>,
     /// What has come of the next piece.
     buffer: Vec<u8>,
 }
@@ -108,7 +131,12 @@ pub enum Found {
 
 impl Images {
     pub fn new(dir: PathBuf, component: ComponentHash, pool: MemoryPool, executor: u32) -> Self {
-        Self { dir, component, pool, executor, recent: VecDeque::new() }
+        Self { dir, component, pool, executor, recent: VecDeque::new(), disk: None }
+    }
+
+    /// Charges a disk for their files.
+    pub fn charging(self, disk: Disk) -> Self {
+        Self { disk: Some(disk), ..self }
     }
 
     /// Looks for an image, or for what of it is here.
@@ -121,7 +149,7 @@ impl Images {
         if let Ok(file) = File::open(&path) {
             let layer = Layer::new(file.into(), manifest.length as usize, manifest.length);
             let layers = vec![layer; hashes.len()];
-            return Ok(Found::Whole(self.open(&manifest, hashes, layers)?));
+            return Ok(Found::Whole(self.open(&manifest, hashes, layers, None)?));
         }
         let failed = NoImage::io("making an image of the driver in", &self.dir);
         fs::create_dir_all(&self.dir).map_err(&failed)?;
@@ -130,7 +158,18 @@ impl Images {
             File::options().read(true).write(true).create(true).truncate(true).open(&temporary);
         let file = file.map_err(&failed)?;
         let layers = self.layers(manifest.length, &hashes);
+        let own = layers.iter().zip(&*hashes);
+        let own = own.filter(|(layer, hash)| layer.is_none() && **hash != ZERO_PIECE).count();
+        let mut charge = self.disk.as_ref().map(Disk::charge);
+        if let Some(charge) = &mut charge {
+            let charged = charge.grow((own * PIECE) as u64);
+            charged.map_err(|error| NoImage {
+                why: format!("an image of the driver: {error}"),
+                disk_is_full: error.is_disk_full(),
+            })?;
+        }
         let partial = Partial {
+            charge,
             manifest,
             hashes: hashes.clone(),
             file,
@@ -161,22 +200,25 @@ impl Images {
     }
 
     /// All pieces have come.
-    pub fn complete(&mut self, partial: Partial) -> Result<Image, String> {
+    pub fn complete(&mut self, mut partial: Partial) -> Result<Image, String> {
         if partial.next < partial.missing.len() {
             return Err("the driver sent only a part of its image".into());
         }
         let own = partial.layers.iter().filter(|layer| layer.is_none()).count();
         // A file with a part of the image is of use to nobody else, and loses its name with `partial`.
-        if own == partial.layers.len() {
+        let named = own == partial.layers.len();
+        let (path, charge) = (partial.path.clone(), partial.charge.take());
+        if named {
             fs::rename(&partial.temporary, &partial.path)
                 .map_err(|e| format!("keeping {}: {e}", partial.path.display()))?;
         }
+        let kept = Kept { path, named, _charge: charge };
         let file = partial.file.try_clone().map_err(|e| e.to_string())?;
         let length = partial.manifest.length;
         let layer = Layer::new(file.into(), length as usize, length.min((own * PIECE) as u64));
         let or_new = |known: &Option<Arc<Layer>>| known.as_ref().unwrap_or(&layer).clone();
         let layers = partial.layers.iter().map(or_new).collect();
-        self.open(&partial.manifest, partial.hashes.clone(), layers)
+        self.open(&partial.manifest, partial.hashes.clone(), layers, Some(kept))
     }
 
     /// For each piece of an image, the layer that has it at its place already, where that is so of most of them.
@@ -197,11 +239,12 @@ impl Images {
         manifest: &v1::ImageManifest,
         hashes: Arc<[PieceHash]>,
         layers: Vec<Arc<Layer>>,
+        file: Option<Kept>,
     ) -> Result<Image, String> {
         let image =
             Image::from_layers(self.component, manifest.base, manifest.length, &layers, &self.pool)
                 .map_err(|e| e.to_string())?;
-        self.recent.push_back(Recent { hashes, length: manifest.length, layers });
+        self.recent.push_back(Recent { hashes, length: manifest.length, layers, _file: file });
         if self.recent.len() > REMEMBERED {
             self.recent.pop_front();
         }

@@ -65,6 +65,8 @@ pub struct ExecutorOptions {
     pub workers: Option<Arc<Workers>>,
     /// How long a task may take.
     pub time: TaskTime,
+    /// Bytes that a task may write to an output.
+    pub output: Option<u64>,
     /// Who hears of a task that was told to stop and doesn't, and ends the process. None: another slot takes the place of its own.
     pub stuck: Option<mpsc::UnboundedSender<String>>,
 }

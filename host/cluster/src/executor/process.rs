@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use ingle_blocks::{BlockStore, ShuffleDir};
+use ingle_blocks::{BlockStore, Disk, ShuffleDir, usual_disk};
 use ingle_core::ids::{ExecutorId, StageId};
 use ingle_core::memory::MemoryPool;
 use ingle_core::size::ByteSize;
@@ -186,6 +186,21 @@ fn can_write(dir: &Path) -> Result<(), String> {
     written.map_err(|e| format!("writing {}: {e}", dir.display()))
 }
 
+/// What may be stored: what the job says, and never more than the worker does.
+fn disk(dir: &Path, worker: u64, job: Option<u64>) -> Disk {
+    let worker = if worker == 0 { usual_disk(dir) } else { worker };
+    match job {
+        Some(job) if job < worker => {
+            Disk::new(dir, job, "raise ingle.executor.disk, or use more executors")
+        }
+        _ => Disk::new(
+            dir,
+            worker,
+            "that is what this worker's --disk allows an application; use executors on more workers",
+        ),
+    }
+}
+
 struct Executor {
     slots: Slots,
     /// Why it can't go on.
@@ -218,9 +233,11 @@ async fn start(
     let dir = Path::new(&config.application_dir);
     let pool = MemoryPool::new(ByteSize(config.memory));
     can_write(dir)?;
+    let disk = disk(dir, config.disk, welcome.executor_disk);
     let shuffle = ShuffleDir::create(&dir.join("shuffle")).map_err(|e| e.to_string())?;
     let store = BlockStore::with_shuffle_dir(pool.clone(), dir, shuffle)
         .map_err(|e| e.to_string())?
+        .charging(&disk)
         .compressed(compression);
     let log: Arc<dyn LogSink> =
         Arc::new(RemoteLog { to: welcome.forward_logs.then(|| reporter.clone()) });
@@ -249,13 +266,14 @@ async fn start(
             wall: welcome.task_timeout_nanos.map(Duration::from_nanos),
             processor: welcome.task_cpu_timeout_nanos.map(Duration::from_nanos),
         },
+        output: welcome.task_output,
         stuck: Some(tell_stuck),
     })
     .map_err(|e| format!("starting the task slots: {e}"))?;
     reporter.watch(store.clone(), pool.clone());
     tokio::spawn(usage::tell(config.clone(), secret, store.clone()));
     let link = slots.link();
-    let images = Images::new(images::dir(dir), hash, pool, config.executor);
+    let images = Images::new(images::dir(dir), hash, pool, config.executor).charging(disk);
     Ok(Executor { slots, stuck, store, images, driver: driver.clone(), link })
 }
 

@@ -4,14 +4,13 @@
 //! and the child with it.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use ingle_blocks::usual_disk;
 use ingle_proto::prost::Message;
 use ingle_proto::v1;
 use ingle_proto::v1::driver_client::DriverClient;
@@ -25,6 +24,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::WorkerOptions;
 use super::compiler::Compiler;
 use super::folders::Folders;
+use super::rotated::Piped;
 use super::walls::{Enclosed, Walls};
 use crate::loading::hash;
 use crate::rpc::{self, Secret};
@@ -46,6 +46,18 @@ pub enum Name {
     },
 }
 
+impl Name {
+    /// Whose logs its are among, and what they are called.
+    fn log(&self) -> (String, String) {
+        match self {
+            Self::Executor { application, executor } => {
+                (application.clone(), format!("executor-{executor}"))
+            }
+            Self::Driver { driver, .. } => (driver.clone(), "driver".to_owned()),
+        }
+    }
+}
+
 /// A process came to its end.
 #[derive(Clone, Debug)]
 pub struct Ended {
@@ -57,8 +69,8 @@ pub struct Ended {
 }
 
 struct Running {
-    /// Dropped or sent to: the process is killed.
-    kill: oneshot::Sender<()>,
+    /// Dropped, or sent why: the process is killed.
+    kill: oneshot::Sender<String>,
     /// What it was granted.
     room: v1::Room,
     /// Once it is started.
@@ -107,8 +119,8 @@ impl Known {
     }
 }
 
-/// A child, its configuration, and where it says what goes wrong.
-type Spawned = (Child, Vec<u8>, PathBuf);
+/// A child, its configuration, and what it prints: at last, where it says what goes wrong.
+type Spawned = (Child, Vec<u8>, [Piped; 2]);
 
 /// All processes of a worker.
 pub struct Processes {
@@ -117,6 +129,10 @@ pub struct Processes {
     master: String,
     address: String,
     folders: Arc<Folders>,
+    /// What one of their logs may be long.
+    log_size: u64,
+    /// What an application may store here.
+    disk: u64,
     walls: Arc<Walls>,
     compiler: Compiler,
     /// The master's number for this worker; 0 until it gave one.
@@ -146,6 +162,8 @@ impl Processes {
             master: options.master.clone(),
             address,
             folders,
+            disk: options.disk.map_or_else(|| usual_disk(&options.work_dir), |disk| disk.0),
+            log_size: options.log_size.unwrap_or(super::DEFAULT_LOG).0,
             walls,
             compiler,
             worker: Mutex::new(0),
@@ -226,6 +244,11 @@ impl Processes {
         self.running.lock().iter().map(|(name, process)| (name.clone(), process.room)).collect()
     }
 
+    /// What an application may store here, in bytes.
+    pub fn disk(&self) -> u64 {
+        self.disk
+    }
+
     /// What is around them.
     pub fn walls(&self) -> &Walls {
         &self.walls
@@ -288,6 +311,7 @@ impl Processes {
                 application_dir: text(&dir)?,
                 code_dir: text(&self.folders.code())?,
                 required_walls: self.walls.required.clone(),
+                disk: self.disk,
             };
             let logs = self.folders.new_logs(&application)?;
             Ok((config.encode_length_delimited_to_vec(), logs, format!("executor-{executor}")))
@@ -363,13 +387,13 @@ impl Processes {
                 if begun { config } else { Err("it was killed before it began".to_owned()) };
             let started = config.and_then(|config| this.spawn(verb, config));
             let (finished, reason) = match started {
-                Ok((child, config, stderr)) => {
+                Ok((child, config, streams)) => {
                     if let Some(process) = this.running.lock().get_mut(&name) {
                         process.pid = child.id();
                     }
                     let walls = this.walls.clone();
                     let enclose = move |process| walls.enclose(process, room);
-                    watch_child(child, config, enclose, &stderr, &mut killed, gently).await
+                    watch_child(child, config, enclose, streams, &mut killed, gently).await
                 }
                 Err(why) => (false, why),
             };
@@ -385,9 +409,11 @@ impl Processes {
     }
 
     /// The child, its configuration, and where it says what goes wrong.
-    fn spawn(&self, verb: &str, config: Config) -> Result<Spawned, String> {
+    fn spawn(self: &Arc<Self>, verb: &str, config: Config) -> Result<Spawned, String> {
         let (config, logs, file) = config;
-        let (stdout, stderr) = (logs.join(format!("{file}.out")), logs.join(format!("{file}.err")));
+        self.bound_logs();
+        let pipe = |end| Piped::new(&logs.join(format!("{file}.{end}")), self.log_size);
+        let ((stdout, out), (stderr, err)) = (pipe("out")?, pipe("err")?);
         let mut command = Command::new(&self.program);
         command
             .arg(verb)
@@ -395,23 +421,51 @@ impl Processes {
             .env_clear()
             .envs(ingle_walls::environment())
             .stdin(Stdio::piped())
-            .stdout(append(&stdout)?)
-            .stderr(append(&stderr)?)
+            .stdout(stdout)
+            .stderr(stderr)
             .kill_on_drop(true);
         let child = command.spawn();
         let child = child.map_err(|e| format!("starting {}: {e}", self.program.display()))?;
-        Ok((child, config, stderr))
+        Ok((child, config, [out, err]))
+    }
+
+    /// Makes room for new logs, in a while.
+    fn bound_logs(self: &Arc<Self>) {
+        let this = self.clone();
+        // If the runtime ends now, so does the worker, and the next one has logs to begin.
+        drop(tokio::task::spawn_blocking(move || {
+            let runs: Vec<_> = this.running.lock().keys().map(Name::log).collect();
+            let is_log = |(of, log): &(String, String), id: &str, name: &str| {
+                of == id && (log == name || name.is_empty())
+            };
+            this.folders.bound_logs(this.log_size, |id, name| {
+                runs.iter().any(|running| is_log(running, id, name))
+            });
+        }));
     }
 
     /// Ends a process. False if there is none of that name.
     pub fn kill(&self, name: &Name) -> bool {
+        self.kill_for(name, "it was killed")
+    }
+
+    /// Ends the executors of an application. False if there are none.
+    pub fn kill_executors(&self, of: &str, why: &str) -> bool {
+        let is_of =
+            |name: &Name| matches!(name, Name::Executor { application, .. } if application == of);
+        let names: Vec<_> =
+            self.running.lock().keys().filter(|name| is_of(name)).cloned().collect();
+        names.iter().filter(|name| self.kill_for(name, why)).count() > 0
+    }
+
+    fn kill_for(&self, name: &Name, why: &str) -> bool {
         let mut running = self.running.lock();
         let Some(process) = running.get_mut(name) else { return false };
         // It stays in the list until it is gone.
         let (gone, _) = oneshot::channel();
         let kill = std::mem::replace(&mut process.kill, gone);
         // It may have ended this very moment.
-        let _ = kill.send(());
+        let _ = kill.send(why.to_owned());
         true
     }
 
@@ -439,22 +493,13 @@ fn text(path: &Path) -> Result<String, String> {
     path.to_str().map(str::to_owned).ok_or_else(|| format!("{} isn't UTF-8", path.display()))
 }
 
-fn append(path: &Path) -> Result<File, String> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|e| format!("writing {}: {e}", path.display()))
-}
-
 /// Gives a child its configuration, encloses it while it gets ready, and says so; then waits for its end or for a wish to end it.
 async fn watch_child(
     mut child: Child,
     config: Vec<u8>,
     enclose: impl FnOnce(Option<u32>) -> Result<Enclosed, String> + Send + 'static,
-    stderr: &Path,
-    killed: &mut oneshot::Receiver<()>,
+    streams: [Piped; 2],
+    killed: &mut oneshot::Receiver<String>,
     gently: bool,
 ) -> (bool, String) {
     let input = child.stdin.take();
@@ -482,7 +527,7 @@ async fn watch_child(
         let _ = input.write_all(&[ADMITTED]).await;
         let _ = input.flush().await;
     }
-    enclosed.judge(end(child, stderr, killed, gently).await)
+    enclosed.judge(end(child, streams, killed, gently).await)
 }
 
 /// What a child hears once it is where it belongs.
@@ -491,13 +536,13 @@ const ADMITTED: u8 = 1;
 /// Waits for a child's end, or for a wish to end it.
 async fn end(
     mut child: Child,
-    stderr: &Path,
-    killed: &mut oneshot::Receiver<()>,
+    [out, err]: [Piped; 2],
+    killed: &mut oneshot::Receiver<String>,
     gently: bool,
 ) -> (bool, String) {
     let ended = tokio::select! {
         ended = child.wait() => ended,
-        _ = killed => {
+        why = killed => {
             if gently {
                 // A driver removes what it hasn't published.
                 if let Some(pid) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
@@ -508,12 +553,15 @@ async fn end(
             }
             let _ = child.start_kill();
             let _ = child.wait().await;
-            return (false, "it was killed".into());
+            tokio::join!(out.finish(), err.finish());
+            return (false, why.unwrap_or_else(|_| "it was killed".into()));
         }
     };
+    // Whoever follows them reads on as long as it runs.
+    let (_, last) = tokio::join!(out.finish(), err.finish());
     match ended {
         Ok(status) if status.success() => (true, "it ended".into()),
-        Ok(status) => (false, format!("{}{}", how(status), last_words(stderr))),
+        Ok(status) => (false, format!("{}{}", how(status), last_words(&last))),
         Err(error) => (false, format!("waiting for it: {error}")),
     }
 }
@@ -530,18 +578,8 @@ fn how(status: ExitStatus) -> String {
 }
 
 /// The last line that it said about itself.
-fn last_words(stderr: &Path) -> String {
-    use std::io::{Read, Seek, SeekFrom};
-    const TAIL: u64 = 4096;
-    let read = || -> std::io::Result<String> {
-        let mut file = File::open(stderr)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
-        let mut tail = Vec::new();
-        file.take(TAIL).read_to_end(&mut tail)?;
-        Ok(String::from_utf8_lossy(&tail).into_owned())
-    };
-    let tail = read().unwrap_or_default();
+fn last_words(tail: &[u8]) -> String {
+    let tail = String::from_utf8_lossy(tail);
     match tail.lines().rev().find(|line| !line.trim().is_empty()) {
         Some(line) => format!(": {}", line.trim().trim_start_matches("error: ")),
         None => String::new(),

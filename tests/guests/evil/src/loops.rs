@@ -25,7 +25,11 @@ pub fn behaviour(name: &str) -> Option<Behaviour> {
         "cancel-silent" => cancel_silent,
         "cancel-reading" => cancel_reading,
         "silent-task" => |ctx, _| {
-            ctx.run_tasks(0..2, |task| if task == 1 { spin() })?;
+            ctx.run_tasks(0..2, |task| {
+                if task == 1 {
+                    spin()
+                }
+            })?;
             Ok(())
         },
         "sleep" => |ctx, _| {
