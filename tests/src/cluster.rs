@@ -108,7 +108,12 @@ impl<'a> Cluster<'a> {
     }
 
     pub fn start_worker(&mut self, cores: u32) {
-        let worker = self.worker(self.workers.len(), cores);
+        self.start_worker_with(cores, &[]);
+    }
+
+    /// With more flags.
+    pub fn start_worker_with(&mut self, cores: u32, flags: &[&str]) {
+        let worker = self.worker(self.workers.len(), cores, flags);
         worker.wait_for("registered as worker-");
         self.workers.push(worker);
     }
@@ -117,11 +122,11 @@ impl<'a> Cluster<'a> {
     pub fn replace_worker(&mut self, worker: usize, cores: u32) {
         self.workers[worker].signal(Signal::KILL);
         self.past.push(self.workers.remove(worker).wait().stderr);
-        let new = self.worker(worker, cores);
+        let new = self.worker(worker, cores, &[]);
         self.workers.insert(worker, new);
     }
 
-    fn worker(&self, number: usize, cores: u32) -> Running {
+    fn worker(&self, number: usize, cores: u32, flags: &[&str]) -> Running {
         let dir = self.place.path(format!("worker-{number}"));
         let cores = cores.to_string();
         let args = [
@@ -136,7 +141,7 @@ impl<'a> Cluster<'a> {
             "--cores",
             &cores,
         ];
-        self.daemon(number + 1, &[&args[..], &["--work-dir"]].concat(), dir)
+        self.daemon(number + 1, &[&args[..], flags, &["--work-dir"]].concat(), dir)
     }
 
     /// Where the master listens, host:port.
