@@ -88,7 +88,8 @@ fn what_got_past_an_executor_ends_it() {
     let folder = std::fs::read_dir(&apps).unwrap().next().unwrap().unwrap().path();
     // As one that was broken out of may.
     std::fs::write(folder.join("smuggled"), vec![1; 20 << 20]).unwrap();
-    job.wait_for("more than --disk allows an application, 16.0 MiB");
+    job.wait_for("executor 0 is gone");
+    cluster.workers[0].wait_for("more than --disk allows an application, 16.0 MiB");
     job.signal(rustix::process::Signal::TERM);
     job.wait();
 }
