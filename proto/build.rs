@@ -8,8 +8,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let builder = bulk
         .iter()
         .fold(tonic_prost_build::configure(), |b, name| b.bytes(format!(".ingle.v1.{name}")))
-        // Written by hand: it has keys.
-        .skip_debug([".ingle.v1.S3"]);
+        // Written by hand: they have keys.
+        .skip_debug([".ingle.v1.S3", ".ingle.v1.Secrets"]);
     builder.compile_fds(files)?;
     println!("cargo:rerun-if-changed=ingle");
     Ok(())

@@ -13,3 +13,4 @@ pub mod rows;
 pub mod tables;
 pub mod twin;
 pub mod verify;
+pub mod walls;

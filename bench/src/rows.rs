@@ -42,6 +42,7 @@ pub const GROUPS: &[Group] = &[
     Group { name: "pi", measure: pi },
     Group { name: "linear", measure: linear },
     Group { name: "cluster", measure: crate::cluster::measure },
+    Group { name: "walls", measure: crate::walls::measure },
 ];
 
 /// What a host may hold beside the executors' memory.

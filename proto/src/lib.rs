@@ -21,6 +21,13 @@ impl fmt::Debug for v1::S3 {
     }
 }
 
+impl fmt::Debug for v1::Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.env.iter().map(|variable| &variable.name).collect();
+        f.debug_struct("Secrets").field("env", &names).field("s3", &self.s3).finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -31,7 +38,10 @@ mod tests {
             ["who", "what", "when"].map(|key| Some(format!("{key}-is-secret")));
         let endpoint = Some("http://here".to_owned());
         let s3 = v1::S3 { endpoint, access_key, secret_key, session_token, ..Default::default() };
-        let shown = format!("{:?}", v1::Access { s3: Some(s3), ..Default::default() });
+        let variable = v1::Variable { name: "TOKEN".into(), value: "what-is-secret".into() };
+        let secrets = Some(v1::Secrets { env: vec![variable], s3: Some(s3) });
+        let shown = format!("{:?}", v1::Access { secrets, ..Default::default() });
+        assert!(shown.contains("TOKEN"), "{shown}");
         assert!(shown.contains("http://here") && !shown.contains("is-secret"), "{shown}");
     }
 }

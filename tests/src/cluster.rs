@@ -76,7 +76,7 @@ impl<'a> Cluster<'a> {
 
     /// Starts the master, again on the port that it had.
     pub fn start_master(&mut self) {
-        let (dir, port) = (self.place.path("master"), self.port.to_string());
+        let (dir, port) = (self.place.kept("master"), self.port.to_string());
         let args = [
             "master",
             "--port",
@@ -111,7 +111,7 @@ impl<'a> Cluster<'a> {
         self.start_worker_with(cores, &[]);
     }
 
-    /// With more flags.
+    /// As [`Cluster::start_worker`], with more flags.
     pub fn start_worker_with(&mut self, cores: u32, flags: &[&str]) {
         let worker = self.worker(self.workers.len(), cores, flags);
         worker.wait_for("registered as worker-");
@@ -127,7 +127,7 @@ impl<'a> Cluster<'a> {
     }
 
     fn worker(&self, number: usize, cores: u32, flags: &[&str]) -> Running {
-        let dir = self.place.path(format!("worker-{number}"));
+        let dir = self.place.kept(format!("worker-{number}"));
         let cores = cores.to_string();
         let args = [
             "worker",
@@ -171,6 +171,11 @@ impl<'a> Cluster<'a> {
         let said = self.workers[worker].said();
         let address = said.split("worker on ").nth(1).and_then(|rest| rest.split(": ").next());
         address.expect("it says so first").to_owned()
+    }
+
+    /// The master's process, then each worker's.
+    pub fn daemons(&self) -> Vec<Pid> {
+        self.master.iter().chain(&self.workers).map(Running::pid).collect()
     }
 
     /// What the master, then each worker, has in memory now, in bytes.
@@ -223,7 +228,7 @@ impl<'a> Cluster<'a> {
         let all = fs::read_dir("/proc").into_iter().flatten().flatten();
         let logs_here = |pid: &Pid| {
             let log = fs::read_link(format!("/proc/{}/fd/2", pid.as_raw_nonzero()));
-            log.is_ok_and(|log| log.starts_with(self.place.path("")))
+            log.is_ok_and(|log| log.starts_with(self.place.kept("")))
         };
         let pids = all.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
         pids.filter(logs_here).collect()
@@ -254,16 +259,18 @@ impl<'a> Cluster<'a> {
         let inside = |dir: PathBuf| {
             fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path())
         };
-        let logs = (0..self.workers.len()).map(|w| self.place.path(format!("worker-{w}/logs")));
+        let logs = (0..self.workers.len()).map(|w| self.place.kept(format!("worker-{w}/logs")));
         let files = logs.flat_map(inside).flat_map(inside);
         said.extend(files.map(|log| fs::read_to_string(log).unwrap_or_default()));
-        said.retain(|text| text.contains("panicked"));
+        // A guest's own panic isn't any thread's of the host.
+        let of_host = |line: &str| line.contains("thread '") && line.contains("panicked at");
+        said.retain(|text| text.lines().any(of_host));
         said
     }
 
     /// What is kept of applications on a worker.
     pub fn leftovers(&self, worker: usize) -> Vec<PathBuf> {
-        let dir = self.place.path(format!("worker-{worker}/apps"));
+        let dir = self.place.kept(format!("worker-{worker}/apps"));
         fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
     }
 }

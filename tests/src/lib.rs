@@ -6,6 +6,7 @@ mod chance;
 mod cluster;
 mod disk;
 mod net;
+pub mod peer;
 mod place;
 mod process;
 pub mod s3;

@@ -47,6 +47,8 @@ pub(crate) fn target_dir() -> PathBuf {
 pub struct Place {
     folder: TempDir,
     temporary: TempDir,
+    /// What daemons keep: no job is granted a folder around that.
+    kept: TempDir,
 }
 
 impl Default for Place {
@@ -61,12 +63,18 @@ impl Place {
         Self {
             folder: folder().expect("a temporary folder"),
             temporary: folder().expect("a temporary folder"),
+            kept: folder().expect("a temporary folder"),
         }
     }
 
     /// A path in it.
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// A path of what daemons keep: `master`, `worker-0`.
+    pub fn kept(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.kept.path().join(name)
     }
 
     /// Writes a file, and the folders above it.
@@ -87,7 +95,7 @@ impl Place {
     }
 
     /// The names in a folder, sorted.
-    pub fn names(&self, folder: &str) -> Vec<String> {
+    pub fn names(&self, folder: impl AsRef<Path>) -> Vec<String> {
         let path = self.path(folder);
         let entries =
             fs::read_dir(&path).unwrap_or_else(|e| panic!("listing {}: {e}", path.display()));
@@ -122,6 +130,11 @@ impl Place {
     /// `rsubmit` in this folder, of one of the jobs that were built, with nothing granted.
     pub fn rsubmit(&self, job: &str) -> Rsubmit {
         self.rsubmit_file(guest(job))
+    }
+
+    /// As [`Place::rsubmit`], in a folder of this one.
+    pub fn rsubmit_in(&self, folder: &str, job: &str) -> Rsubmit {
+        Rsubmit::new(&self.path(folder), self.temporary.path(), guest(job))
     }
 
     /// As [`Place::rsubmit`], with leave to read and write all of this folder.

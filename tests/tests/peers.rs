@@ -7,134 +7,18 @@ use std::time::{Duration, Instant};
 
 use ingle_proto::v1;
 use ingle_proto::v1::application_report::Report as AppReport;
-use ingle_proto::v1::driver_client::DriverClient;
 use ingle_proto::v1::executor_report::Report as ExecutorReport;
 use ingle_proto::v1::master_client::MasterClient;
-use ingle_proto::v1::worker_command::Command;
-use ingle_proto::v1::worker_report::Report as WorkerReport;
+use ingle_tests::peer::{
+    Executor, FakeWorker, PROTOCOL, application, attach_application, attach_executor, connect,
+    hello, report, runtime,
+};
 use ingle_tests::{Chance, Cluster, Place, Running, text, wait_until};
 use rustix::process::Signal;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Code, Status};
 
-const PROTOCOL: u32 = 2;
 /// What no daemon needs, whatever its peers do.
 const MUCH: u64 = 400 << 20;
-
-fn runtime() -> tokio::runtime::Runtime {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    runtime.worker_threads(1).enable_all().build().expect("a runtime")
-}
-
-async fn connect(address: &str) -> Channel {
-    let endpoint = Channel::from_shared(format!("http://{address}")).expect("an address");
-    endpoint.connect().await.expect("somebody listens")
-}
-
-fn hello() -> v1::WorkerHello {
-    v1::WorkerHello {
-        protocol: PROTOCOL,
-        // Nobody is there.
-        address: "127.0.0.1:1".into(),
-        cores: 1,
-        memory: 8 << 30,
-        instance: 7,
-        ..v1::WorkerHello::default()
-    }
-}
-
-fn application() -> v1::ApplicationHello {
-    v1::ApplicationHello {
-        protocol: PROTOCOL,
-        name: "strange".into(),
-        driver_address: "127.0.0.1:1".into(),
-        secret: vec![1; 32],
-        executor_memory: 1 << 30,
-        dynamic: true,
-        ..v1::ApplicationHello::default()
-    }
-}
-
-/// A worker that is none: it says that it is there, and does nothing that it is told.
-struct FakeWorker {
-    commands: Streaming<v1::WorkerCommand>,
-    _life: mpsc::Sender<v1::WorkerReport>,
-}
-
-impl FakeWorker {
-    async fn attach(master: &str, hello: v1::WorkerHello) -> Result<Self, Status> {
-        let (send, reports) = mpsc::channel(16);
-        let tell = |report| v1::WorkerReport { report: Some(report) };
-        send.send(tell(WorkerReport::Hello(hello))).await.expect("room");
-        let mut master = MasterClient::new(connect(master).await);
-        let commands = master.attach_worker(ReceiverStream::new(reports)).await?.into_inner();
-        let heart = send.clone();
-        tokio::spawn(async move {
-            while heart.send(tell(WorkerReport::Heartbeat(v1::Heartbeat {}))).await.is_ok() {
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
-        });
-        Ok(Self { commands, _life: send })
-    }
-
-    /// Waits for an executor to start.
-    async fn launch(&mut self) -> v1::LaunchExecutor {
-        loop {
-            let command = self.commands.message().await.expect("sound").expect("more");
-            if let Some(Command::LaunchExecutor(launch)) = command.command {
-                return launch;
-            }
-        }
-    }
-}
-
-async fn attach_application(
-    master: &str,
-    hello: v1::ApplicationHello,
-) -> Result<(mpsc::Sender<v1::ApplicationReport>, Streaming<v1::ApplicationCommand>), Status> {
-    let (send, reports) = mpsc::channel(16);
-    let hello = v1::ApplicationReport { report: Some(AppReport::Hello(hello)) };
-    send.send(hello).await.expect("room");
-    let mut master = MasterClient::new(connect(master).await);
-    let commands = master.attach_application(ReceiverStream::new(reports)).await?;
-    Ok((send, commands.into_inner()))
-}
-
-type Executor = (mpsc::Sender<v1::ExecutorReports>, Streaming<v1::ExecutorCommands>);
-
-/// An executor that was granted, as it attaches to its driver.
-async fn attach_executor(
-    launch: &v1::LaunchExecutor,
-    secret: &[u8],
-    protocol: u32,
-) -> Result<Executor, Status> {
-    let secret: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-    let secret: tonic::metadata::MetadataValue<_> = secret.parse().expect("hex");
-    let mut driver = DriverClient::with_interceptor(
-        connect(&launch.driver_address).await,
-        move |mut request: Request<()>| {
-            request.metadata_mut().insert("ingle-secret", secret.clone());
-            Ok(request)
-        },
-    );
-    let (send, reports) = mpsc::channel(16);
-    let register = v1::RegisterExecutor {
-        protocol,
-        executor: launch.executor.as_ref().expect("a name").executor,
-        slots: launch.cores,
-        worker: 1,
-        worker_address: "127.0.0.1:1".into(),
-    };
-    send.send(report(ExecutorReport::Register(register))).await.expect("room");
-    Ok((send, driver.attach(ReceiverStream::new(reports)).await?.into_inner()))
-}
-
-fn report(report: ExecutorReport) -> v1::ExecutorReports {
-    let reports = vec![v1::ExecutorReport { report: Some(report) }];
-    v1::ExecutorReports { reports, ..v1::ExecutorReports::default() }
-}
 
 #[track_caller]
 fn refused<T>(what: &str, answer: Result<T, Status>) {
@@ -502,7 +386,7 @@ fn streams_that_nobody_reads_do_not_fill_the_master() {
     assert!(cluster.resident()[0] < MUCH, "{:?}", cluster.resident());
     drop((unread, runtime));
     // It is there for others again.
-    std::fs::remove_dir_all(place.path("worker-0/components")).expect("what the worker keeps");
+    std::fs::remove_dir_all(place.kept("worker-0/components")).expect("what the worker keeps");
     cluster
         .rsubmit("pi")
         .flags(["--deploy-mode", "cluster", "--wait"])

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
 use std::path::Path;
 
 use ingle_tests::{Cluster, Place, ingle, wait_until};
@@ -75,6 +77,38 @@ fn executors_and_drivers_on_workers_are_behind_their_walls() {
         roots.iter().any(|root| root.join(group).exists())
     };
     wait_until("their groups are gone", || !groups.iter().any(left));
+}
+
+/// Neither driver nor executors make connections, but what is granted works, wherever the driver runs: their workers connect them with each
+/// other, with the master, and with the workers that they fetch blocks from.
+#[test]
+fn jobs_on_workers_reach_what_was_granted_and_nothing_else() {
+    let place = Place::new();
+    let cluster = Cluster::new(&place, 2, 1);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            // Who only looked is gone already.
+            let _ = stream.and_then(|mut stream| stream.write_all(b"hello"));
+        }
+    });
+    for (grant, came) in [(None, "refused: access-denied"), (Some(&address), "read hello")] {
+        let grant = grant.map(|address| format!("--allow-net={address}"));
+        let run = cluster.rsubmit("net").flags(grant.as_deref()).args(["connect", &address]).run();
+        run.succeeds().prints(&format!("driver: {came}\ntask: {came}\n"));
+        let run = cluster.rsubmit("net").flags(["--deploy-mode=cluster"]).flags(grant.as_deref());
+        let driver = run.args(["connect", &address]).run().succeeds().stdout.trim().to_owned();
+        let logs = cluster.ask(&["logs", "--follow", &driver]).succeeds().stdout;
+        let said = |who: &str| logs.contains(&format!("{who}: {came}"));
+        assert!(said("driver") && said("task"), "{logs}");
+    }
+    // Blocks come from the other worker.
+    for part in 0..4 {
+        place.write(&format!("in/{part}.txt"), &"to be or not to be\n".repeat(1000));
+    }
+    cluster.rsubmit("wordcount").args(["in", "out"]).run().succeeds();
+    cluster.wait_until_clean();
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn whoever_is_killed_at_whatever_instant_the_answer_is_exact_and_nothing_is_left
         blows.sort();
         println!("{job:?} on {workers} workers: {blows:?}");
         // So that a round alone is as it was among others.
-        std::fs::remove_dir_all(jobs.place.path("master")).expect("the last master's state");
+        std::fs::remove_dir_all(jobs.place.kept("master")).expect("the last master's state");
         let mut cluster = Cluster::new(&jobs.place, workers, 1);
         let out = format!("out-{seed}");
         let running = jobs.start(&cluster, job, &out);
@@ -215,7 +215,7 @@ fn a_driver_that_is_killed_at_whatever_instant_fails_or_is_started_again_as_it_w
         }
         cluster.wait_until_clean();
         for worker in 0..2 {
-            let left = place.names(&format!("worker-{worker}/spill"));
+            let left = place.names(place.kept(format!("worker-{worker}/spill")));
             assert_eq!(left, [""; 0], "what it spilled on worker {worker}");
         }
     }
@@ -353,7 +353,7 @@ fn a_job_goes_on_and_ends_while_its_master_is_out_of_reach() {
 
 /// A small disk for a worker's folder, or words that there is none.
 fn disk(place: &Place, worker: usize) -> Option<Disk> {
-    let disk = Disk::mount(place.path(format!("worker-{worker}")));
+    let disk = Disk::mount(place.kept(format!("worker-{worker}")));
     if let Err(why) = &disk {
         println!("SKIPPED: no disk of a test's own here: {why}");
     }

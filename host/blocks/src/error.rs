@@ -126,5 +126,7 @@ impl Error {
 
 /// A path for messages: names are chosen by others, so nothing in them may steer a terminal.
 pub(crate) fn show(path: &Path) -> String {
-    path.to_string_lossy().replace(char::is_control, "\u{fffd}")
+    let volume = crate::offer::as_granted(path);
+    let text = volume.map_or_else(|| path.to_string_lossy(), Into::into);
+    text.replace(char::is_control, "\u{fffd}")
 }

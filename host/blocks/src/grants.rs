@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use tempfile::TempDir;
 
 use crate::error::{Error, Result};
 use crate::objects::{Location, Objects, S3Options, is_url, local};
+use crate::offer::{self, Offer, VOLUMES};
 
 /// The longest path that the system takes.
 const MAX_PATH: usize = 4096;
@@ -99,13 +101,30 @@ impl Grants {
 
     /// As [`Grants::new`], with another working directory.
     pub fn new_in(cwd: &Path, allow_read: &[PathBuf], allow_write: &[PathBuf]) -> Result<Self> {
+        Self::of(&Offer::default(), cwd, allow_read, allow_write)
+    }
+
+    /// As [`Grants::new_in`], on a host that doesn't offer everything.
+    pub fn of(
+        offer: &Offer,
+        cwd: &Path,
+        allow_read: &[PathBuf],
+        allow_write: &[PathBuf],
+    ) -> Result<Self> {
         let cwd = normal(Path::new("/"), cwd)?;
         let open = |paths: &[PathBuf], (_, flag)| -> Result<(Vec<Grant>, Vec<Location>)> {
             let (mut grants, mut objects) = (Vec::new(), Vec::new());
             for path in paths {
                 match path.to_str().filter(|text| is_url(text)) {
                     Some(url) => objects.push(Location::parse(url)?),
-                    None => grants.push(Grant::open(&cwd, path, flag)?),
+                    None => match path.to_str().and_then(offer::named) {
+                        Some(named) => grants.push(Grant::open_volume(offer, named, flag)?),
+                        None => {
+                            let grant = Grant::open(&cwd, path, flag)?;
+                            offer.permit(&grant.whereabouts(), flag, &grant.path)?;
+                            grants.push(grant);
+                        }
+                    },
                 }
             }
             Ok((grants, objects))
@@ -196,6 +215,11 @@ impl Grants {
         (reach(&self.read), reach(&self.write))
     }
 
+    /// Whether anything of an object store was granted.
+    pub fn reach_stores(&self) -> bool {
+        !self.read_objects.is_empty() || !self.write_objects.is_empty()
+    }
+
     /// Removes the files that came with the job.
     pub fn unship(&self) {
         let shipped = self.shipped.lock().take();
@@ -234,7 +258,10 @@ impl Grants {
 
     /// A guest's path, absolute and normal.
     pub(crate) fn absolute(&self, path: &str) -> Result<PathBuf> {
-        normal(&self.cwd, Path::new(local(path)))
+        match offer::named(path) {
+            Some(named) => normal(&self.cwd, &offer::guest_path(named)),
+            None => normal(&self.cwd, Path::new(local(path))),
+        }
     }
 
     /// The granted folders that exist, by their absolute paths and by those from the working directory, so that a guest finds
@@ -248,7 +275,9 @@ impl Grants {
             named.insert(grant.path.clone(), (grant, PathBuf::new()));
             if let Ok(below) = grant.path.strip_prefix(&self.cwd) {
                 named.insert(or_dot(below), (grant, PathBuf::new()));
-            } else if let Ok(down) = self.cwd.strip_prefix(&grant.path) {
+            } else if let Ok(down) = self.cwd.strip_prefix(&grant.path)
+                && !grant.path.starts_with(VOLUMES)
+            {
                 named.insert(or_dot(Path::new("")), (grant, down.to_owned()));
             }
         }
@@ -286,9 +315,14 @@ impl Grant {
             cwd,
             Path::new(typed.to_str().map_or(typed.as_os_str(), |t| local(t).as_ref())),
         )?;
+        if path.starts_with(VOLUMES) {
+            return Err(Error::Invalid(format!(
+                "{flag}={}: what is below {VOLUMES} is a job's name for volumes; write {flag}=volume:NAME",
+                path.display()
+            )));
+        }
         // The user's own links count: what they lead to is what is granted.
         let real = fs::canonicalize(&path);
-        let reached = real.as_ref().unwrap_or(&path).clone();
         let (dir, inner, kind) = match real {
             Ok(real) if real.is_dir() => (real, PathBuf::new(), Kind::Folder),
             Ok(real) => match (real.parent(), real.file_name()) {
@@ -298,14 +332,73 @@ impl Grant {
             Err(error) if error.kind() == io::ErrorKind::NotFound && flag == WRITE.1 => {
                 let parent = path.ancestors().find(|p| p.is_dir()).unwrap_or(Path::new("/"));
                 let missing = path.strip_prefix(parent).unwrap_or(&path).to_owned();
-                (parent.to_owned(), missing, Kind::Missing)
+                let parent = fs::canonicalize(parent).unwrap_or_else(|_| parent.to_owned());
+                (parent, missing, Kind::Missing)
             }
             Err(error) => return Err(Error::io("opening what is granted,", &path)(error)),
         };
+        let real = joined(&dir, &inner);
         let dir = Dir::open_ambient_dir(&dir, ambient_authority())
             .map_err(Error::io("opening what is granted,", &path))?;
-        Ok(Self { path, real: reached, dir, inner, kind })
+        Ok(Self { path, real, dir, inner, kind })
     }
+
+    /// Opens a volume, or what is in it: no link leads out of that, whoever made it.
+    fn open_volume(offer: &Offer, named: &str, flag: &'static str) -> Result<Self> {
+        let (name, below) = offer::split(named);
+        let volume = offer.volume(name, flag)?;
+        if volume.read_only && flag == WRITE.1 {
+            return Err(Error::Invalid(format!(
+                "the volume {name} can only be read on this host: write to another, or give it without :ro"
+            )));
+        }
+        let path = joined(&offer::guest_path(name), &below);
+        let failed = path.clone();
+        let root = Dir::open_ambient_dir(&volume.path, ambient_authority())
+            .map_err(Error::io("opening a volume,", &volume.path))?;
+        let home = whereabouts(&root).unwrap_or_else(|| volume.path.clone());
+        if below.as_os_str().is_empty() {
+            return Ok(Self { path, real: home, dir: root, inner: below, kind: Kind::Folder });
+        }
+        let (reached, inner, kind) = match root.canonicalize(&below) {
+            Ok(real) if root.is_dir(or_dot(&real)) => (real, PathBuf::new(), Kind::Folder),
+            Ok(real) => match (real.parent(), real.file_name()) {
+                (Some(parent), Some(name)) => (parent.to_owned(), name.into(), Kind::File),
+                _ => (real, PathBuf::new(), Kind::Folder),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound && flag == WRITE.1 => {
+                let there = below.ancestors().skip(1).find(|above| root.is_dir(or_dot(above)));
+                let there = there.unwrap_or(Path::new(""));
+                let missing = below.strip_prefix(there).unwrap_or(&below).to_owned();
+                let there = root.canonicalize(or_dot(there)).map_err(opening(
+                    "opening a volume,",
+                    &failed,
+                    flag,
+                ))?;
+                (there, missing, Kind::Missing)
+            }
+            Err(error) => return Err(opening("opening what is granted,", &failed, flag)(error)),
+        };
+        let dir = root.open_dir(or_dot(&reached));
+        let dir = dir.map_err(opening("opening what is granted,", &failed, flag))?;
+        let at = whereabouts(&dir).unwrap_or_else(|| home.join(&reached));
+        Ok(Self { path, real: joined(&at, &inner), dir, inner, kind })
+    }
+
+    /// Where what is granted is now, whoever moved it since its path was looked at.
+    fn whereabouts(&self) -> PathBuf {
+        whereabouts(&self.dir).map_or_else(|| self.real.clone(), |at| joined(&at, &self.inner))
+    }
+}
+
+/// The kernel's name for an open folder.
+fn whereabouts(dir: &Dir) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd())).ok()
+}
+
+/// As `join`, but nothing is added for nothing: no slash at the end.
+fn joined(path: &Path, below: &Path) -> PathBuf {
+    if below.as_os_str().is_empty() { path.to_owned() } else { path.join(below) }
 }
 
 /// The most precise grant that covers a path.
@@ -564,6 +657,96 @@ mod tests {
         fs::rename(root.path().join("data"), root.path().join("moved")).unwrap();
         symlink("/", root.path().join("data")).unwrap();
         assert!(grants.preopens().unwrap().iter().all(|p| p.dir.exists("a.txt")));
+    }
+
+    /// A host with a volume `data`, that of [`sandbox`], which can also be read only as `fixed`.
+    fn offering(root: &Path) -> Offer {
+        let mut offer = Offer::default();
+        let path = root.join("data");
+        offer.add_volume(&format!("data={}", path.display())).unwrap();
+        offer.add_volume(&format!("fixed={}:ro", path.display())).unwrap();
+        offer
+    }
+
+    fn of_volumes(root: &Path, read: &[&str], write: &[&str]) -> Result<Grants> {
+        let paths = |list: &[&str]| list.iter().map(PathBuf::from).collect::<Vec<_>>();
+        Grants::of(&offering(root), root, &paths(read), &paths(write))
+    }
+
+    #[test]
+    fn a_volume_is_found_by_its_name() {
+        let root = sandbox();
+        let grants = of_volumes(root.path(), &["volume:data"], &["volume:data/deep"]).unwrap();
+        for path in ["volume:data/a.txt", "/volumes/data/a.txt", "volume:data/deep/../a.txt"] {
+            assert_eq!(read(&grants, path).unwrap(), "a", "{path}");
+        }
+        let expected =
+            [("/volumes/data".into(), true, false), ("/volumes/data/deep".into(), true, true)];
+        assert_eq!(preopened(&grants), expected);
+        assert!(grants.resolve_write("volume:data/deep/out").is_ok());
+        let text = grants.resolve_write("volume:data/x").err().unwrap().to_string();
+        assert_eq!(text, "writing volume:data/x isn't allowed: add --allow-write=volume:data/x");
+        assert!(grants.resolve_read("volume:fixed/a.txt").is_err(), "another name");
+        let (reads, writes) = grants.reach();
+        let data = root.path().canonicalize().unwrap().join("data");
+        assert_eq!((reads, writes), (vec![data.clone()], vec![data.join("deep")]));
+    }
+
+    #[test]
+    fn a_file_of_a_volume_and_what_is_not_there_yet_are_granted_alone() {
+        let root = sandbox();
+        let grants =
+            of_volumes(root.path(), &["volume:fixed/a.txt"], &["volume:data/deep/new/out"]);
+        let grants = grants.unwrap();
+        assert_eq!(read(&grants, "volume:fixed/a.txt").unwrap(), "a");
+        assert!(grants.resolve_read("volume:fixed/deep").is_err());
+        let found = grants.resolve_write("volume:data/deep/new/out/part").unwrap();
+        assert_eq!((&*found.path, found.was_missing), (Path::new("new/out/part"), true));
+        assert!(grants.resolve_write("volume:data/deep/new").is_err());
+        let data = root.path().canonicalize().unwrap().join("data");
+        assert_eq!(grants.reach().1, [data.join("deep")], "the nearest that exists");
+    }
+
+    #[test]
+    fn nobody_gets_out_of_a_volume_or_writes_one_that_is_read_only() {
+        let root = sandbox();
+        symlink("..", root.path().join("data/up")).unwrap();
+        symlink(root.path(), root.path().join("data/away")).unwrap();
+        for (read, write) in
+            [("volume:data/up/secret", ""), ("volume:data/away", ""), ("", "volume:data/up/new")]
+        {
+            let list = |text: &'static str| if text.is_empty() { vec![] } else { vec![text] };
+            let error = of_volumes(root.path(), &list(read), &list(write)).err().unwrap();
+            assert!(matches!(error, Error::Escapes { .. }), "{read}{write}: {error}");
+        }
+        let grants = of_volumes(root.path(), &["volume:data/../../secret"], &[]);
+        assert!(matches!(grants, Err(Error::NotFound(_))), "of the volume");
+        let text = of_volumes(root.path(), &[], &["volume:fixed"]).err().unwrap().to_string();
+        assert!(text.contains("volume fixed") && text.contains("without :ro"), "{text}");
+        let text = of_volumes(root.path(), &["volume:else"], &[]).err().unwrap().to_string();
+        assert!(text.contains("no volume else") && text.contains("data, fixed"), "{text}");
+        let text = of_volumes(root.path(), &["/volumes/data"], &[]).err().unwrap().to_string();
+        assert!(text.contains("--allow-read=volume:NAME"), "{text}");
+    }
+
+    #[test]
+    fn what_a_host_does_not_offer_is_not_granted_by_whatever_path() {
+        let root = sandbox();
+        fs::create_dir(root.path().join("own")).unwrap();
+        symlink("own", root.path().join("link")).unwrap();
+        let home = root.path().canonicalize().unwrap();
+        let offer = Offer { closed: vec![home.join("own")], ..Offer::default() };
+        let of = |read: &[&str], write: &[&str]| {
+            let paths = |list: &[&str]| list.iter().map(PathBuf::from).collect::<Vec<_>>();
+            Grants::of(&offer, root.path(), &paths(read), &paths(write)).map(drop)
+        };
+        assert!(of(&["data", "secret"], &["data/new"]).is_ok());
+        for path in ["own", "link", ".", "own/../own", "/"] {
+            assert!(of(&[path], &[]).is_err(), "{path}");
+        }
+        for path in ["own/new", "link/new/er", "link"] {
+            assert!(of(&[], &[path]).is_err(), "{path}");
+        }
     }
 
     #[test]

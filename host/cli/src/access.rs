@@ -1,10 +1,10 @@
-//! What the job may touch: `--allow-…` and `--env`, as grants and capabilities.
+//! What the job may touch: `--allow-…`, `--env` and `--secret`, as grants and capabilities; and what a host offers of itself.
 
 use std::net::{IpAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
-use ingle_cluster::{AccessSpec, S3Options};
-use ingle_sandbox::NetGrant;
+use ingle_cluster::{AccessSpec, AllowedNet, Offer, Paths, S3Options, SecretValue};
+use ingle_sandbox::{Cidr, NetGrant};
 
 use crate::exit::{Code, Failure};
 use crate::options::Options;
@@ -18,12 +18,15 @@ pub fn spec(options: &Options, settings: &Settings) -> Result<AccessSpec, Failur
     Ok(AccessSpec {
         args: std::iter::once(name).chain(options.args().iter().cloned()).collect(),
         env: environment(&options.env, &options.allow_env)?,
+        secrets: secrets(&options.secret, |name| std::env::var_os(name))?,
         allow_read: options.allow_read.clone(),
         allow_write: options.allow_write.clone(),
         working_dir,
         files: shipped(&options.files)?,
         s3: s3(options, settings, |name| std::env::var(name).ok())?,
-        net: options.allow_net.iter().map(|text| net_grant(text)).collect::<Result<_, _>>()?,
+        net: net(&options.allow_net)?,
+        cluster: Vec::new(),
+        clock: None,
     })
 }
 
@@ -129,50 +132,153 @@ fn environment(given: &[String], allowed: &[String]) -> Result<Vec<(String, Stri
     Ok(env)
 }
 
-/// `HOST`, `HOST:PORT`, `1.2.3.4:PORT`, `[::1]:PORT`. A name means now what it means for the job.
-fn net_grant(text: &str) -> Result<NetGrant, Failure> {
-    let bad =
-        |why: &str| Failure::usage(format!("--allow-net {text}: {why}; write HOST or HOST:PORT"));
-    let (host, port) = split_host(text).map_err(bad)?;
-    let addresses = match host.parse::<IpAddr>() {
-        Ok(address) => vec![address],
-        Err(_) => {
-            let found = (host, port.unwrap_or(0)).to_socket_addrs();
-            let found = found.map_err(|e| {
-                Failure::new(
-                    Code::Host,
-                    format!("--allow-net {text}: can't find the address of {host}: {e}"),
-                )
-            })?;
-            found.map(|address| address.ip()).collect()
+/// One secret, in bytes; and all of them.
+const MAX_SECRET: usize = 64 << 10;
+const MAX_SECRETS: usize = 512 << 10;
+
+/// What is given by `--secret`: never by the command line itself, which others can see.
+fn secrets(
+    given: &[String],
+    variable: impl Fn(&str) -> Option<std::ffi::OsString>,
+) -> Result<Vec<(String, SecretValue)>, Failure> {
+    let mut secrets: Vec<(String, SecretValue)> = Vec::new();
+    let mut total = 0;
+    for text in given {
+        let (name, source) = match text.split_once('=') {
+            None => (text.as_str(), None),
+            Some((name, source)) => (name, Some(source)),
+        };
+        // What is behind the `=` is perhaps the secret.
+        let bad = |why: &str| Failure::usage(format!("--secret {name}: {why}"));
+        if name.is_empty() || name.contains('\0') {
+            return Err(bad("write --secret NAME, or --secret NAME=@FILE"));
         }
-    };
-    Ok(NetGrant { host: host.to_owned(), port, addresses })
+        if secrets.iter().any(|(known, _)| known == name) {
+            return Err(bad("it is given twice"));
+        }
+        let value = match source {
+            None => {
+                let value = variable(name).ok_or_else(|| {
+                    bad("there is no variable of that name here; set it, or write NAME=@FILE")
+                })?;
+                value.into_string().map_err(|_| bad("its value isn't UTF-8"))?
+            }
+            Some(source) => {
+                let file = source.strip_prefix('@').filter(|file| !file.is_empty());
+                let file = file.ok_or_else(|| {
+                    bad("its value doesn't belong on the command line, which others can see: put it into a variable of that \
+                         name, or into a file, and write NAME=@FILE")
+                })?;
+                secret_of(file).map_err(|why| bad(&format!("{file}: {why}")))?
+            }
+        };
+        if value.contains('\0') {
+            return Err(bad("its value holds a zero byte"));
+        }
+        total += value.len();
+        if value.len() > MAX_SECRET || total > MAX_SECRETS {
+            return Err(bad(
+                "a secret may have 64 KiB, and all together 512 KiB; use --files for more",
+            ));
+        }
+        secrets.push((name.to_owned(), SecretValue(value)));
+    }
+    Ok(secrets)
 }
 
-fn split_host(text: &str) -> Result<(&str, Option<u16>), &'static str> {
-    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']').ok_or("there is no `]`")?;
-        match rest {
-            "" => (host, None),
-            rest => (host, Some(rest.strip_prefix(':').ok_or("after `]` there must be `:PORT`")?)),
-        }
-    } else if text.parse::<IpAddr>().is_ok() {
-        (text, None)
-    } else {
-        match text.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
+/// A file's text without the end of its last line, which editors add.
+fn secret_of(file: &str) -> Result<String, String> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(file).map_err(|e| e.to_string())?;
+    opened.take(MAX_SECRET as u64 + 3).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    let text = String::from_utf8(bytes).map_err(|_| "it isn't UTF-8")?;
+    let text = text.strip_suffix('\n').map_or(&*text, |t| t.strip_suffix('\r').unwrap_or(t));
+    Ok(text.to_owned())
+}
+
+/// What this machine has for a driver, or a job, that runs here: everything, and volumes by their names.
+pub fn offer(options: &Options) -> Result<Offer, Failure> {
+    let mut offer = Offer::default();
+    for text in &options.volume {
+        let bad = |why: String| Failure::usage(format!("--volume {text}: {why}"));
+        let absolute = match text.split_once('=') {
+            Some((name, path)) if !path.is_empty() => {
+                let path = std::path::absolute(path).map_err(|e| bad(e.to_string()))?;
+                let path = path.to_str().ok_or_else(|| bad("it isn't UTF-8".into()))?;
+                format!("{name}={path}")
+            }
+            _ => text.clone(),
+        };
+        offer.add_volume(&absolute).map_err(bad)?;
+    }
+    Ok(offer)
+}
+
+/// What a worker's host has for jobs, by `--grants` and `--volume`.
+pub fn worker_offer(grants: &[String], volumes: &[String]) -> Result<Offer, String> {
+    let mut offer = Offer::default();
+    offer.paths = match grants {
+        [] => Paths::Any,
+        [one] if one == "any" => Paths::Any,
+        [one] if one == "none" => Paths::Only(Vec::new()),
+        paths => {
+            let paths: Vec<_> = paths.iter().map(PathBuf::from).collect();
+            if let Some(path) = paths.iter().find(|path| !path.is_absolute()) {
+                return Err(format!(
+                    "--grants {}: write absolute paths, or `none` or `any` alone",
+                    path.display()
+                ));
+            }
+            Paths::Only(paths)
         }
     };
-    if host.is_empty() {
-        return Err("there is no host");
+    for text in volumes {
+        offer.add_volume(text).map_err(|why| format!("--volume {text}: {why}"))?;
     }
-    let port = port.map(|port| match port.parse() {
-        Ok(0) | Err(_) => Err("the port isn't a number from 1 to 65535"),
-        Ok(port) => Ok(port),
-    });
-    Ok((host, port.transpose()?))
+    Ok(offer)
+}
+
+/// What `--allow-net` grants. A name means for the job what it means now, and what it comes to mean later.
+fn net(texts: &[String]) -> Result<Vec<AllowedNet>, Failure> {
+    let mut allowed = Vec::new();
+    for text in texts {
+        let grant = NetGrant::parse(text).map_err(|why| {
+            Failure::usage(format!("--allow-net {text}: {why}; write HOST, or HOST:PORT"))
+        })?;
+        let addresses = match grant.host_name() {
+            Some(name) => look_up(name, text)?,
+            None => Vec::new(),
+        };
+        allowed.push(AllowedNet { grant, addresses });
+    }
+    for AllowedNet { grant, addresses } in &allowed {
+        let Some(name) = grant.host_name() else { continue };
+        let named = |ip: &IpAddr| {
+            allowed.iter().any(|other| other.grant.host_name().is_none() && other.grant.covers(*ip))
+        };
+        let closed = |ip: &IpAddr| Cidr::of(*ip).special().filter(|_| !named(ip));
+        if addresses.iter().all(|ip| closed(ip).is_some())
+            && let Some((ip, what)) = addresses.iter().find_map(|ip| Some((ip, closed(ip)?)))
+        {
+            return Err(Failure::usage(format!(
+                "--allow-net {grant}: {name} means {ip}, {what}, which no name opens; add --allow-net={ip} if that is what \
+                 you want"
+            )));
+        }
+    }
+    Ok(allowed)
+}
+
+fn look_up(name: &str, text: &str) -> Result<Vec<IpAddr>, Failure> {
+    let found = (name, 0).to_socket_addrs().map_err(|e| {
+        let what = format!("--allow-net {text}: can't find the address of {name}: {e}");
+        Failure::new(Code::Host, what)
+    })?;
+    let mut addresses: Vec<_> = found.map(|address| address.ip().to_canonical()).collect();
+    addresses.sort();
+    addresses.dedup();
+    Ok(addresses)
 }
 
 #[cfg(test)]
@@ -181,22 +287,70 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn hosts_and_ports_are_told_apart() {
-        assert_eq!(split_host("example.org"), Ok(("example.org", None)));
-        assert_eq!(split_host("example.org:443"), Ok(("example.org", Some(443))));
-        assert_eq!(split_host("10.0.0.1"), Ok(("10.0.0.1", None)));
-        assert_eq!(split_host("::1"), Ok(("::1", None)));
-        assert_eq!(split_host("[::1]:80"), Ok(("::1", Some(80))));
-        for bad in ["", ":80", "h:0", "h:x", "h:70000", "[::1", "[::1]80"] {
-            assert!(split_host(bad).is_err(), "{bad}");
-        }
+    fn allowed(texts: &[&str]) -> Result<Vec<AllowedNet>, Failure> {
+        net(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
     }
 
     #[test]
     fn an_address_is_granted_as_it_is() {
-        let grant = net_grant("127.0.0.1:8080").unwrap();
-        assert_eq!((grant.port, grant.addresses), (Some(8080), vec!["127.0.0.1".parse().unwrap()]));
+        let all = allowed(&["127.0.0.1:8080", "10.0.0.0/8"]).unwrap();
+        assert!(all.iter().all(|net| net.addresses.is_empty()), "{all:?}");
+        let text = allowed(&["h:0"]).unwrap_err().text;
+        assert!(text.contains("--allow-net h:0") && text.contains("HOST:PORT"), "{text}");
+    }
+
+    #[test]
+    fn a_name_of_nothing_public_says_what_to_grant() {
+        let text = allowed(&["localhost:80"]).unwrap_err().text;
+        assert!(text.contains("no name opens; add --allow-net="), "{text}");
+        let both = allowed(&["localhost:80", "127.0.0.0/8:80", "::1"]).unwrap();
+        assert!(!both[0].addresses.is_empty());
+    }
+
+    #[test]
+    fn secrets_come_from_variables_and_files_and_from_nowhere_else() {
+        let given = |texts: &[&str]| {
+            let texts: Vec<_> = texts.iter().map(|text| (*text).to_owned()).collect();
+            secrets(&texts, |name| (name == "TOKEN").then(|| "swordfish".into()))
+        };
+        let value = |text: &str| SecretValue(text.to_owned());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let from = format!("KEY=@{}", file.path().display());
+        for (content, expected) in
+            [("s3cret\n", "s3cret"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("", "")]
+        {
+            std::fs::write(file.path(), content).unwrap();
+            let both = given(&["TOKEN", &from]).unwrap();
+            assert_eq!(both[0], ("TOKEN".to_owned(), value("swordfish")));
+            assert_eq!(both[1], ("KEY".to_owned(), value(expected)));
+        }
+        let text = given(&["TOKEN=swordfish"]).unwrap_err().text;
+        assert!(text.contains("NAME=@FILE") && !text.contains("swordfish"), "{text}");
+        std::fs::write(file.path(), vec![b'x'; MAX_SECRET + 1]).unwrap();
+        assert!(given(&[&from]).unwrap_err().text.contains("64 KiB"));
+        std::fs::write(file.path(), b"a\0b").unwrap();
+        for bad in ["NONE", "", "=@x", "X=", "X=@", "X=@/nowhere/at/all", &from] {
+            assert!(given(&[bad]).is_err(), "{bad}");
+        }
+        assert!(given(&["TOKEN", "TOKEN"]).is_err());
+    }
+
+    #[test]
+    fn a_worker_offers_any_path_some_or_none() {
+        let of = |grants: &[&str], volumes: &[&str]| {
+            let own = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
+            worker_offer(&own(grants), &own(volumes))
+        };
+        assert_eq!(of(&[], &[]).unwrap(), Offer::default());
+        assert_eq!(of(&["any"], &[]).unwrap().paths, Paths::Any);
+        assert_eq!(of(&["none"], &[]).unwrap().paths, Paths::Only(Vec::new()));
+        assert_eq!(
+            of(&["/a", "/b"], &[]).unwrap().paths,
+            Paths::Only(vec!["/a".into(), "/b".into()])
+        );
+        assert!(of(&["none", "/a"], &[]).is_err() && of(&["a"], &[]).is_err());
+        assert!(of(&[], &["x"]).unwrap_err().contains("--volume x"));
+        assert!(of(&[], &["x=/y:ro"]).unwrap().volumes["x"].read_only);
     }
 
     #[test]

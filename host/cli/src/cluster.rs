@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ingle_cluster::verbs::{Asker, StatusReply};
 use ingle_cluster::{
     Compression, DynamicPolicy, Exclusion, Policy, Speculation, Standalone, StandaloneOptions,
-    Submission, TaskTime, Variable,
+    Submission, TaskTime, Variable, Way,
 };
 use ingle_core::size::ByteSize;
 use ingle_sandbox::Interrupt;
@@ -254,7 +254,7 @@ fn client(
     let access = access::spec(options, &settings)?;
     let spill_parent =
         settings.get(settings::LOCAL_DIR).map_or_else(std::env::temp_dir, std::path::PathBuf::from);
-    let opened = access.open(&spill_parent).map_err(Failure::usage)?;
+    let opened = access.open(&spill_parent, &access::offer(options)?).map_err(Failure::usage)?;
     let bytes = job_file::read(options.job())?;
     let cache = settings
         .get(settings::CACHE_DIR)
@@ -308,6 +308,8 @@ pub fn standalone(
         driver_memory: asked.driver_memory,
         driver_host: asked.driver_host,
         driver_port: asked.driver_port,
+        listener: None,
+        way: Way::default(),
         policy: asked.policy,
         dynamic: asked.dynamic,
         reuse: asked.reuse,
@@ -341,6 +343,7 @@ fn on_worker(
     ingle_sandbox::kind(&job).map_err(|error| {
         Failure::new(Code::NotAJob, format!("{}: {error}", options.job().display()))
     })?;
+    let secrets = access.secrets_message();
     let submission = Submission {
         name: asked.name.clone(),
         access: Some(access.to_message().map_err(Failure::usage)?),
@@ -348,13 +351,14 @@ fn on_worker(
             .iter()
             .map(|(name, value)| Variable { name: name.to_owned(), value: value.to_owned() })
             .collect(),
+        has_secrets: secrets.is_some(),
     };
     // Its guest, and as much again for images and results on their way.
     let memory = 2 * asked.driver_memory.0;
     runtime()?.block_on(async {
         let mut asker = Asker::connect(address).await.map_err(Failure::host)?;
         let id = asker
-            .submit(&job, asked.driver_cores, memory, options.supervise, &submission)
+            .submit(&job, asked.driver_cores, memory, options.supervise, &submission, secrets)
             .await
             .map_err(|why| Failure::new(Code::Job, why))?;
         // The name alone is the answer, for scripts.

@@ -53,6 +53,10 @@ pub struct Worker {
     pub require_walls: Option<Vec<String>>,
     pub log_size: Option<String>,
     pub disk: Option<String>,
+    /// Paths, or `none`, or `any`.
+    pub grants: Option<Vec<String>>,
+    /// As `NAME=PATH` or `NAME=PATH:ro`.
+    pub volume: Option<Vec<String>>,
 }
 
 impl Config {
@@ -90,6 +94,10 @@ mod tests {
         assert_eq!(worker.memory.as_deref(), Some("4g"));
         assert_eq!(worker.work_dir, Some("/w".into()));
         assert_eq!(worker.cores, None);
+        let text = "[worker]\nvolume = [\"data=/srv/data:ro\"]\ngrants = [\"/data\"]\n";
+        let worker = parse(text).unwrap().worker;
+        assert_eq!(worker.volume, Some(vec!["data=/srv/data:ro".into()]));
+        assert_eq!(worker.grants, Some(vec!["/data".into()]));
     }
 
     #[test]

@@ -12,6 +12,8 @@ use ingle_core::scheduler::StageProgress;
 use ingle_sandbox::{LogSink, Stream};
 use parking_lot::Mutex;
 
+use crate::terminal::{self, Screen};
+
 /// Stages that are shown at the same time.
 const MAX_BARS: usize = 8;
 
@@ -26,6 +28,8 @@ struct Inner {
     bars: Mutex<BTreeMap<(JobId, StageId), ProgressBar>>,
     /// Whoever read stdout went away.
     closed: AtomicBool,
+    stdout: Mutex<Screen>,
+    stderr: Mutex<Screen>,
 }
 
 impl Console {
@@ -41,6 +45,8 @@ impl Console {
             live,
             bars: Mutex::default(),
             closed: AtomicBool::new(false),
+            stdout: Mutex::new(Screen::of(&io::stdout())),
+            stderr: Mutex::new(Screen::of(&io::stderr())),
         }))
     }
 
@@ -55,8 +61,7 @@ impl Console {
 
     /// A line on stderr.
     pub fn say(&self, text: impl Display) {
-        // Nobody is left to tell that nobody reads.
-        let _ = self.apart(|| writeln!(io::stderr().lock(), "{text}"));
+        self.apart(|| terminal::say(&text));
     }
 
     /// Shows how far the running stages are.
@@ -108,8 +113,9 @@ impl Console {
             return Ok(());
         }
         let written = self.apart(|| {
+            let bytes = self.0.stdout.lock().show(bytes);
             let mut out = io::stdout().lock();
-            out.write_all(bytes).and_then(|()| out.flush())
+            out.write_all(&bytes).and_then(|()| out.flush())
         });
         match written {
             // As with `| head`: the job goes on, what it prints goes nowhere.
@@ -122,7 +128,8 @@ impl Console {
     }
 
     fn stderr(&self, bytes: &[u8]) -> io::Result<()> {
-        match self.apart(|| io::stderr().lock().write_all(bytes)) {
+        let bytes = self.0.stderr.lock().show(bytes);
+        match self.apart(|| io::stderr().lock().write_all(&bytes)) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             other => other,
         }
@@ -150,11 +157,13 @@ impl LogSink for TaskLog {
     }
 }
 
-/// For the log of `tracing`.
+/// For the log of `tracing`, which colours it on a terminal, and lets no escapes of others through.
 impl Write for Console {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stderr(bytes)?;
-        Ok(bytes.len())
+        match self.apart(|| io::stderr().lock().write_all(bytes)) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+            _ => Ok(bytes.len()),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {

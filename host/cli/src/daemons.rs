@@ -1,6 +1,6 @@
 //! `ingle master`, `worker`, `up`, and the processes that workers start.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,22 +9,20 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use ingle_cluster::{
-    AccessSpec, CompileConfig, DriverConfig, ExecutorConfig, LEAST_LOG, Loader, MasterOptions,
-    MasterPolicy, Note, Own, PagePort, Standalone, Wish, WorkerOptions,
+    AccessSpec, CompileConfig, DriverConfig, ExecutorConfig, LEAST_LOG, Lifeline, MasterOptions,
+    MasterPolicy, Note, Offer, Own, PagePort, Standalone, Way, Wish, WorkerOptions,
 };
 use ingle_core::size::ByteSize;
 use ingle_sandbox::{Finished, Interrupt, LogSink, Stream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::cluster::{self, Asked};
 use crate::config::Config;
 use crate::settings::Settings;
 use crate::summary::summary;
-use crate::{machine, master, submit};
+use crate::{access, machine, master, submit};
 
-/// A configuration larger than this comes from no worker.
-const MAX_CONFIG: u64 = 64 << 20;
 const LOOPBACK: &str = "127.0.0.1";
 const WORKER_PORT: u16 = 7078;
 /// As Spark has them.
@@ -90,6 +88,14 @@ pub struct WorkerArgs {
     /// What each log of an executor or a driver may be long, the middle of a longer one being left out: a number and b, k, m, g or t [default: 64m].
     #[arg(long, value_name = "SIZE", env = "INGLE_WORKER_LOG_SIZE")]
     log_size: Option<String>,
+    /// Which paths of this host jobs may be granted, with all below: comma-separated, or `none`, or `any`. Never what is around or in the
+    /// work folder, /proc, /sys and /dev [default: any].
+    #[arg(long, value_name = "PATHS", env = "INGLE_WORKER_GRANTS", value_delimiter = ',')]
+    grants: Vec<String>,
+    /// A folder of this host that jobs may be granted by its name, as volume:NAME; :ro if it can only be read. May be repeated, or
+    /// comma-separated.
+    #[arg(long, value_name = "NAME=PATH[:ro]", env = "INGLE_WORKER_VOLUME", value_delimiter = ',')]
+    volume: Vec<String>,
     /// How long what runs may go on after SIGTERM, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     drain: u64,
@@ -255,10 +261,11 @@ pub fn run_worker(args: &WorkerArgs) -> Done {
     };
     let work_dir = std::path::absolute(&work_dir)
         .map_err(|e| format!("--work-dir {}: {e}", work_dir.display()))?;
-    let required_walls = match args.require_walls.is_empty() {
-        true => file.require_walls.unwrap_or_default(),
-        false => args.require_walls.clone(),
+    let or_file = |flag: &[String], file: Option<Vec<String>>| match flag.is_empty() {
+        true => file.unwrap_or_default(),
+        false => flag.to_vec(),
     };
+    let required_walls = or_file(&args.require_walls, file.require_walls);
     ingle_cluster::check_wall_names(&required_walls)
         .map_err(|why| format!("--require-walls: {why}"))?;
     let disk = args
@@ -275,7 +282,12 @@ pub fn run_worker(args: &WorkerArgs) -> Done {
         Ok(size)
     });
     let log_size = log_size.transpose()?;
+    let offer = access::worker_offer(
+        &or_file(&args.grants, file.grants),
+        &or_file(&args.volume, file.volume),
+    )?;
     let options = WorkerOptions {
+        offer,
         required_walls,
         log_size,
         disk,
@@ -349,6 +361,8 @@ pub fn run_up(args: &UpArgs) -> Done {
                 required_walls: Vec::new(),
                 log_size: None,
                 disk: None,
+                // The master's state lies there as well.
+                offer: Offer { closed: vec![dir.clone()], ..Offer::default() },
                 drain: Duration::ZERO,
             };
             running.spawn(ingle_cluster::run_worker(options, wish.clone()));
@@ -387,60 +401,14 @@ fn end_when_told(remote: ingle_cluster::Remote) -> Done {
         .map_err(|e| format!("starting: {e}"))
 }
 
-/// What the worker says to a process that it started.
-fn configuration<M: ingle_cluster::Message + Default>() -> Result<M, String> {
-    let mut input = std::io::stdin().lock();
-    let mut head = Vec::new();
-    let mut byte = [0];
-    // A varint: the last byte of it is below 128.
-    while head.len() < 10 {
-        input.read_exact(&mut byte).map_err(|_| FOR_WORKERS)?;
-        head.push(byte[0]);
-        if byte[0] < 128 {
-            break;
-        }
-    }
-    let length =
-        ingle_cluster::decode_length_delimiter(head.as_slice()).map_err(|_| FOR_WORKERS)?;
-    if length as u64 > MAX_CONFIG {
-        return Err(FOR_WORKERS.into());
-    }
-    let mut bytes = vec![0; length];
-    input.read_exact(&mut bytes).map_err(|_| FOR_WORKERS)?;
-    M::decode(bytes.as_slice()).map_err(|_| FOR_WORKERS.into())
-}
-
-const FOR_WORKERS: &str =
-    "this is for workers, which say on its standard input what to run; people use `rsubmit`";
-
-/// Ends the process when the worker is gone: its end of our input closes then, however it went. What it says before is that it has put the
-/// process where it belongs.
-fn end_with_worker() -> oneshot::Receiver<()> {
-    let (admit, admitted) = oneshot::channel();
-    let watch = || {
-        let (mut byte, mut admit) = ([0], Some(admit));
-        while let Ok(1..) = std::io::stdin().lock().read(&mut byte) {
-            // Whoever waited may have ended.
-            let _ = admit.take().map(|admit| admit.send(()));
-        }
-        // Its logs may be on a full disk.
-        let _ = writeln!(std::io::stderr(), "the worker is gone");
-        std::process::exit(1);
-    };
-    if let Err(error) = std::thread::Builder::new().name("lifeline".into()).spawn(watch) {
-        tracing::warn!("the end of the worker won't be noticed: {error}");
-    }
-    admitted
-}
-
 /// A process that a worker starts for an application.
 pub fn run_executor() -> Done {
     // Before this process opens anything.
     let down = Vec::from_iter(ingle_walls::close_inherited());
     start_log();
     submit::raise_file_limit();
-    let config: ExecutorConfig = configuration()?;
-    ingle_cluster::run_executor(config, down, end_with_worker)
+    let (lifeline, config) = Lifeline::of_this_process::<ExecutorConfig>()?;
+    ingle_cluster::run_executor(config, down, lifeline)
 }
 
 /// The process that compiles a job for a worker.
@@ -448,7 +416,7 @@ pub fn run_compiler() -> Done {
     // Before this process opens anything.
     let down = Vec::from_iter(ingle_walls::close_inherited());
     start_log();
-    let config: CompileConfig = configuration()?;
+    let config: CompileConfig = ingle_cluster::configuration(std::io::stdin().lock())?;
     ingle_cluster::run_compiler(&config, down)
 }
 
@@ -473,29 +441,36 @@ pub fn run_driver() -> Done {
     let down = Vec::from_iter(ingle_walls::close_inherited());
     start_log();
     submit::raise_file_limit();
-    let config: DriverConfig = configuration()?;
-    let loader = Loader::of_driver(&config)?;
-    let submission = config.submission.unwrap_or_default();
+    let (lifeline, mut config) = Lifeline::of_this_process::<DriverConfig>()?;
+    let submission = config.submission.take().unwrap_or_default();
     let settings = submission.settings.into_iter().map(|v| (v.name, v.value)).collect();
     let settings = Settings::from_map(settings);
     let asked = Asked::of(&settings, &submission.name).map_err(|failure| failure.text)?;
     let (started, capacity, timeout) = (Instant::now(), asked.executor_memory, asked.timeout);
-    let access = AccessSpec::from_message(submission.access.unwrap_or_default());
-    let opened = access.open(Path::new(&config.spill_dir))?;
+    let rules = config.rules.unwrap_or_default();
+    let mut access = AccessSpec::from_message(submission.access.unwrap_or_default());
+    access.cluster.extend(rules.cluster.iter().cloned());
+    let offer = ingle_cluster::offer(Some(rules));
+    let opened = access.open(Path::new(&config.spill_dir), &offer)?;
     let own = Own {
-        read: vec![config.component_path.clone().into(), config.code_dir.clone().into()],
+        read: Vec::new(),
         write: vec![config.spill_dir.clone().into()],
+        sockets: ingle_cluster::sockets(&opened),
     };
-    ingle_cluster::raise_walls(down, own, &opened.grants, &config.required_walls)?;
-    let admitted = end_with_worker();
     let hash = ingle_cluster::component_hash(&config.component)?;
     let component = ingle_cluster::read_component(Path::new(&config.component_path), hash)?;
-    let job = runtime()?.block_on(loader.load(hash, Interrupt::Calls))?;
+    // Once the walls stand, it can make none.
+    let listener = ingle_cluster::listen(&config.host, asked.driver_port)?;
+    ingle_cluster::raise_walls(down, own, &opened.grants, &config.required_walls)?;
+    let (worker, admitted) = lifeline.hold();
+    let job = runtime()?.block_on(ingle_cluster::load_job(&worker, hash, Interrupt::Calls))?;
     let standalone = ingle_cluster::StandaloneOptions {
         master: config.master,
         driver: config.driver,
         attempt: config.attempt,
         driver_host: config.host,
+        listener: Some(listener),
+        way: Way::Worker(worker),
         notes: Arc::new(|note| match note {
             Note::StageStarted { .. } | Note::StageFinished { .. } => tracing::debug!("{note}"),
             _ => tracing::info!("{note}"),

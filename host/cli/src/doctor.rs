@@ -71,7 +71,7 @@ mod tests {
             text.contains("MISSING  files")
                 && text.contains("no landlock for it; it needs Linux 5.19")
         );
-        assert!(text.contains("1 of 10 walls are missing."));
+        assert!(text.contains("1 of 11 walls are missing."));
         assert!(report(&[]).contains("All walls stand."));
     }
 }

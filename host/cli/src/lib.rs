@@ -14,6 +14,7 @@ mod options;
 mod settings;
 mod submit;
 mod summary;
+pub mod terminal;
 pub mod verbs;
 
 pub use exit::{Code, Failure};

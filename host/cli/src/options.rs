@@ -74,7 +74,8 @@ pub struct Options {
     pub env: Vec<String>,
 
     /// Files and folders that the job may read, and of object stores s3://BUCKET/KEY and https://HOST/PATH, with all below. By itself
-    /// (std::fs) it reaches folders only.
+    /// (std::fs) it reaches folders only. volume:NAME and volume:NAME/PATH are what each host of the cluster has by that name; the job
+    /// calls it that, or /volumes/NAME/PATH.
     #[arg(
         long,
         value_name = "PATH[,PATH]...",
@@ -82,7 +83,7 @@ pub struct Options {
         help_heading = "What the job may touch"
     )]
     pub allow_read: Vec<PathBuf>,
-    /// Folders that the job may write to, and s3://BUCKET/KEY; they may not exist yet. To open files in one by itself (std::fs) it needs
+    /// Folders that the job may write to, s3://BUCKET/KEY, and volume:NAME; they may not exist yet. To open files in one by itself (std::fs) it needs
     /// --allow-read of it as well.
     #[arg(
         long,
@@ -99,11 +100,29 @@ pub struct Options {
         help_heading = "What the job may touch"
     )]
     pub allow_env: Vec<String>,
-    /// Hosts that the job may connect to by TCP, through WASI's sockets: the wasip2 crate has them, and std::net in jobs built
-    /// for wasm32-wasip2.
+    /// What the job is to know and nobody else: NAME, a variable of this process, or NAME=@FILE, a file's text without the last line's end.
+    /// The job finds it in its environment; logs, pages and stores of the cluster never have it.
     #[arg(
         long,
-        value_name = "HOST[:PORT][,...]",
+        value_name = "NAME[=@FILE][,...]",
+        value_delimiter = ',',
+        help_heading = "What the job may touch"
+    )]
+    pub secret: Vec<String>,
+    /// A folder of this machine that has a name, for --allow-read=volume:NAME where the driver runs here; :ro if it can only be read.
+    #[arg(
+        long,
+        value_name = "NAME=PATH[:ro][,...]",
+        value_delimiter = ',',
+        help_heading = "What the job may touch"
+    )]
+    pub volume: Vec<String>,
+    /// Hosts that the job may connect to by TCP, through WASI's sockets: the wasip2 crate has them, and std::net in jobs built
+    /// for wasm32-wasip2. A HOST is a name, an address or a range of addresses, as 10.0.0.0/8. Addresses that aren't public are opened only
+    /// by themselves, or by a range of their kind; those of the cluster's own daemons only with their port.
+    #[arg(
+        long,
+        value_name = "HOST[:PORT[-PORT]][,...]",
         value_delimiter = ',',
         help_heading = "What the job may touch"
     )]

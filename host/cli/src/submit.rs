@@ -146,8 +146,9 @@ pub fn submit(options: &Options) -> Result<(), Failure> {
         return done;
     }
     let plan = Plan::of(options)?;
+    let access = access::spec(options, &plan.settings)?;
     let access =
-        access::spec(options, &plan.settings)?.open(&plan.spill_parent).map_err(Failure::usage)?;
+        access.open(&plan.spill_parent, &access::offer(options)?).map_err(Failure::usage)?;
     if options.verbose {
         describe(&plan, options, &console);
     }
@@ -436,6 +437,13 @@ fn describe(plan: &Plan, options: &Options, console: &Console) {
         for name in names {
             console.say(format_args!("  {flag}={name}"));
         }
+    }
+    for secret in &options.secret {
+        // Where its value comes from, never the value.
+        console.say(format_args!("  --secret={secret}"));
+    }
+    for volume in &options.volume {
+        console.say(format_args!("  --volume={volume}"));
     }
 }
 

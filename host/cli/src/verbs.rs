@@ -7,6 +7,7 @@ use ingle_cluster::verbs::Asker;
 use ingle_core::size::ByteSize;
 
 use crate::master;
+use crate::terminal::Screen;
 
 /// Which cluster is asked.
 #[derive(Args, Clone, Debug)]
@@ -64,6 +65,7 @@ fn print(text: &str) {
 async fn logs(asker: &mut Asker, id: &str, follow: bool) -> Result<(), String> {
     let mut parts = asker.logs(id, follow).await?;
     let mut shown = String::new();
+    let mut screens = [Screen::of(&std::io::stdout()), Screen::of(&std::io::stderr())];
     loop {
         let part = match parts.message().await {
             Ok(Some(part)) => part,
@@ -74,9 +76,10 @@ async fn logs(asker: &mut Asker, id: &str, follow: bool) -> Result<(), String> {
             let _ = writeln!(std::io::stderr().lock(), "--- {}", part.source);
             shown = part.source;
         }
+        let data = screens[usize::from(part.stderr)].show(&part.data);
         let written = match part.stderr {
-            true => std::io::stderr().lock().write_all(&part.data),
-            false => std::io::stdout().lock().write_all(&part.data),
+            true => std::io::stderr().lock().write_all(&data),
+            false => std::io::stdout().lock().write_all(&data),
         };
         if written.is_err() {
             return Ok(());

@@ -14,11 +14,14 @@
 //! | `web` | the daemons' pages for people |
 //! | `incoming` | which connections are let in |
 //! | `rpc` | what all connections share |
+//! | `lifeline`, `handing` | a process and its worker: the socket between them, and what is handed over it |
 
 mod access;
 mod driver;
 mod executor;
+mod handing;
 mod incoming;
+mod lifeline;
 mod loading;
 mod local;
 mod master;
@@ -31,24 +34,27 @@ mod walls;
 mod web;
 mod worker;
 
-pub use access::{Access, AccessSpec};
+pub use access::{Access, AccessSpec, AllowedNet, SecretValue, offer};
 pub use driver::{LargestTask, Note, PeakMemory};
 pub use executor::{TaskTime, run_process as run_executor};
-pub use ingle_blocks::S3Options;
+pub use ingle_blocks::{Offer, Paths, S3Options};
 pub use ingle_core::dynamic::DynamicPolicy;
 pub use ingle_core::master::Policy as MasterPolicy;
 pub use ingle_core::scheduler::{Exclusion, Policy, Speculation};
-pub use ingle_proto::prost::{Message, decode_length_delimiter};
 pub use ingle_proto::v1::{
     CompileConfig, Compression, DriverConfig, ExecutorConfig, Submission, Variable,
 };
-pub use loading::{Loader, compile as run_compiler, hash as component_hash, read_component};
+pub use lifeline::{Lifeline, configuration};
+pub use loading::{
+    compile as run_compiler, hash as component_hash, load as load_job, read_component,
+};
 pub use local::{Local, LocalOptions, Remote, StartError, Totals};
 pub use master::{MasterOptions, run as run_master};
+pub use rpc::Way;
 pub use standalone::{Standalone, StandaloneOptions};
 pub use walls::{
     Own, check_names as check_wall_names, lacking as lacking_wall, probe as probe_walls,
-    raise as raise_walls,
+    raise as raise_walls, sockets,
 };
 pub use web::PagePort;
-pub use worker::{LEAST_LOG, Wish, WorkerOptions, run as run_worker};
+pub use worker::{LEAST_LOG, Wish, WorkerOptions, listen, run as run_worker};

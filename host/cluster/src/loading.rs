@@ -1,68 +1,27 @@
-//! How a process on a worker comes to its job: from the worker's cache of compiled code, which only the worker writes. What isn't there is
-//! compiled by a process of its own, with limits of its own, since a component may be made to break a compiler.
+//! How a process on a worker comes to its job: its worker opens it in its cache of compiled code, which nobody else reads or writes. What isn't
+//! there is compiled by a process of its own, with limits of its own, since a component may be made to break a compiler.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ingle_blocks::Grants;
 use ingle_proto::v1;
-use ingle_proto::v1::worker_client::WorkerClient;
-use ingle_sandbox::{CodeCache, ComponentHash, Interrupt, Job, MAX_COMPONENT_BYTES, Sandbox};
+use ingle_sandbox::{ComponentHash, Interrupt, Job, MAX_COMPONENT_BYTES, Sandbox};
 use ingle_walls::Down;
 
-use crate::rpc::{self, Secret, SendSecret};
+use crate::lifeline::Worker;
 use crate::walls::{self, Own};
 
-/// A process's worker, and who the process is to that.
-#[derive(Clone)]
-pub struct Loader {
-    /// host:port.
-    pub worker: String,
-    pub secret: SendSecret,
-    /// As `app-…` or `driver-…`.
-    pub id: String,
-    /// Where the worker keeps compiled code.
-    pub code: PathBuf,
-}
-
-impl Loader {
-    /// That of a driver on a worker.
-    pub fn of_driver(config: &v1::DriverConfig) -> Result<Self, String> {
-        let secret = Secret::from_bytes(config.secret.clone());
-        Ok(Self {
-            worker: config.worker_address.clone(),
-            secret: secret.ok_or("its configuration has no secret")?.sender()?,
-            id: config.driver.clone(),
-            code: PathBuf::from(&config.code_dir),
-        })
-    }
-
-    /// Loads a job, once its worker has compiled it.
-    pub async fn load(&self, hash: ComponentHash, interrupt: Interrupt) -> Result<Job, String> {
-        if let Some(job) = self.find(hash, interrupt).await? {
-            return Ok(job);
-        }
-        let way = rpc::endpoint(&self.worker)?.connect_lazy();
-        let mut worker = WorkerClient::with_interceptor(way, self.secret.clone());
-        let asked = v1::PrepareJobRequest {
-            id: self.id.clone(),
-            component: hash.as_bytes().to_vec(),
-            epoch_interruption: interrupt == Interrupt::Epoch,
-        };
-        worker.prepare_job(asked).await.map_err(|status| status.message().to_owned())?;
-        let found = self.find(hash, interrupt).await?;
-        found.ok_or_else(|| "the job was compiled, and its code is gone again".into())
-    }
-
-    async fn find(&self, hash: ComponentHash, interrupt: Interrupt) -> Result<Option<Job>, String> {
-        let code = self.code.clone();
-        let find = move || {
-            let cache = CodeCache::open_for_reading(&code).map_err(|e| e.to_string())?;
-            let sandbox = Sandbox::new(Some(cache), interrupt).map_err(|e| e.to_string())?;
-            sandbox.find(hash).map_err(|e| e.to_string())
-        };
-        tokio::task::spawn_blocking(find).await.map_err(|e| format!("loading the job: {e}"))?
-    }
+/// Loads the job of this process, which its worker hands over, compiled.
+pub async fn load(
+    worker: &Worker,
+    hash: ComponentHash,
+    interrupt: Interrupt,
+) -> Result<Job, String> {
+    let sandbox = Sandbox::new(None, interrupt).map_err(|e| e.to_string())?;
+    let handed = worker.code(hash, sandbox.fits(), interrupt).await?;
+    let load = move || sandbox.take(hash, handed).map_err(|e| e.to_string());
+    tokio::task::spawn_blocking(load).await.map_err(|e| format!("loading the job: {e}"))?
 }
 
 /// The process that compiles one job, and writes its code to standard output. The error is for the user.

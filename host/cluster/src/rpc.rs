@@ -1,15 +1,24 @@
 //! What all connections between Ingle's processes share: the version, the secret, and how a broken one is noticed.
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use ingle_proto::v1;
+use tokio::net::TcpStream;
+use tonic::codegen::Service;
+use tonic::codegen::http::Uri;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Status};
 
+use crate::lifeline::Worker;
+
 /// The version of the contracts in `proto/`. Processes of different versions refuse each other.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 /// The largest message that is taken from a peer, in bytes.
 pub const MAX_MESSAGE: usize = 64 << 20;
 /// Bulk data comes in pieces of at most so many bytes.
@@ -87,6 +96,16 @@ impl Interceptor for SendSecret {
     }
 }
 
+/// Somebody's name for something, in an answer: cut, since an answer of any length is none that travels.
+pub fn shown(name: &str) -> String {
+    const MOST: usize = 100;
+    let mut shown: String = name.chars().take(MOST).flat_map(char::escape_debug).collect();
+    if name.chars().nth(MOST).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
 /// What refuses a call without the right secret.
 pub fn wrong_secret() -> Status {
     Status::unauthenticated("this application's secret isn't the one that was given")
@@ -121,14 +140,79 @@ pub fn endpoint(address: &str) -> Result<Endpoint, String> {
         .initial_connection_window_size(CONNECTION_WINDOW))
 }
 
+/// How connections are made.
+#[derive(Clone, Default)]
+pub enum Way {
+    /// By this process.
+    #[default]
+    Own,
+    /// By the worker that started it.
+    Worker(Arc<Worker>),
+}
+
+impl Way {
+    /// Connects once.
+    pub async fn connect(&self, address: &str) -> Result<Channel, String> {
+        let endpoint = endpoint(address)?;
+        let connected = match self {
+            Self::Own => endpoint.connect().await,
+            Self::Worker(worker) => {
+                let through = Through { worker: worker.clone(), address: address.to_owned() };
+                endpoint.connect_with_connector(through).await
+            }
+        };
+        connected.map_err(|e| {
+            let why = innermost(&e);
+            // The worker's words name it.
+            if why.starts_with(address) { why } else { format!("{address}: {why}") }
+        })
+    }
+
+    /// Connects when it is first used, and again when that broke.
+    pub fn lazy(&self, address: &str) -> Result<Channel, String> {
+        let endpoint = endpoint(address)?;
+        Ok(match self {
+            Self::Own => endpoint.connect_lazy(),
+            Self::Worker(worker) => endpoint.connect_with_connector_lazy(Through {
+                worker: worker.clone(),
+                address: address.to_owned(),
+            }),
+        })
+    }
+}
+
+/// Connects through a process's worker.
+struct Through {
+    worker: Arc<Worker>,
+    address: String,
+}
+
+impl Service<Uri> for Through {
+    type Response = TokioIo<TcpStream>;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let (worker, address) = (self.worker.clone(), self.address.clone());
+        Box::pin(async move {
+            let stream = worker.connect(&address).await;
+            stream.map(TokioIo::new).map_err(std::io::Error::other)
+        })
+    }
+}
+
 /// `host:port`, also of an IPv6 address.
 pub fn join(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// Connects once.
+/// Connects once, by this process.
 pub async fn connect(address: &str) -> Result<Channel, String> {
-    endpoint(address)?.connect().await.map_err(|e| format!("{address}: {}", innermost(&e)))
+    Way::Own.connect(address).await
 }
 
 /// A server that notices when a peer is gone.

@@ -17,19 +17,20 @@ use ingle_proto::v1;
 use ingle_proto::v1::application_command::{Command, Granted, Has, Lost, WorkerGone};
 use ingle_proto::v1::application_report::Report;
 use ingle_proto::v1::master_client::MasterClient;
-use ingle_sandbox::{Finished, GuestFailure, Interrupt, Job, LogSink};
+use ingle_sandbox::{Finished, GuestFailure, Interrupt, Job, LogSink, Network};
 use parking_lot::Mutex;
+use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
-use crate::access::{Access, AccessSpec};
+use crate::access::{Access, AccessSpec, addresses};
 use crate::driver::{Application, Driver, Grant, Hub, Note, Opened, Parallelism, Service};
 use crate::executor::TaskTime;
 use crate::incoming::incoming;
 use crate::local::{Remote, StartError, UntilCancelled};
-use crate::rpc::{self, Backoff, Secret};
+use crate::rpc::{self, Backoff, Secret, Way};
 use crate::worker::bind;
 
 /// A master that can't be reached for so long isn't waited for any more.
@@ -65,6 +66,10 @@ pub struct StandaloneOptions {
     pub driver_host: String,
     /// 0: any that is free.
     pub driver_port: u16,
+    /// What it listens with there, if that was made before.
+    pub listener: Option<std::net::TcpListener>,
+    /// How it connects with the master.
+    pub way: Way,
     /// What the scheduler decides by.
     pub policy: Policy,
     /// Executors come and go as tasks do, within these bounds; else there are as many as can be.
@@ -138,11 +143,18 @@ impl Standalone {
             .enable_all()
             .build()
             .map_err(StartError::Threads)?;
-        let listener = runtime
-            .block_on(bind(&options.driver_host, options.driver_port))
-            .map_err(StartError::Cluster)?;
+        let listener = runtime.block_on(async {
+            match options.listener {
+                Some(listener) => TcpListener::from_std(listener).map_err(StartError::Threads),
+                None => bind(&options.driver_host, options.driver_port)
+                    .await
+                    .map_err(StartError::Cluster),
+            }
+        })?;
         let port = listener.local_addr().map_err(StartError::Threads)?.port();
         let address = rpc::join(&options.driver_host, port);
+        let network = access.capabilities.net.clone();
+        network.protect([&address, &options.master].into_iter().flat_map(|at| addresses(at)));
 
         let driver_pool = MemoryPool::new(options.driver_memory);
         let host_pool = MemoryPool::new(options.driver_memory);
@@ -187,10 +199,12 @@ impl Standalone {
             // A master that is away for so long gives the executor up itself.
             let _ = reports.try_send(Report::Registered(executor.0));
         };
+        let mut message = options.access.to_message().map_err(StartError::Cluster)?;
+        message.secrets = options.access.secrets_message();
         let hub = Arc::new(Hub::new(
             application.clone(),
             secret.clone(),
-            (welcome, options.access.to_message().map_err(StartError::Cluster)?),
+            (welcome, message, network.clone()),
             options.component,
             results.clone(),
             options.task_log,
@@ -216,8 +230,10 @@ impl Standalone {
         };
         let connection = Connection {
             master: options.master,
+            way: options.way,
             hello,
             hub: hub.clone(),
+            network,
             link: link.clone(),
             parallelism: parallelism.clone(),
             notes: options.notes,
@@ -293,8 +309,11 @@ impl Standalone {
 /// The application's connection with its master.
 struct Connection {
     master: String,
+    way: Way,
     hello: v1::ApplicationHello,
     hub: Arc<Hub>,
+    /// What the driver's guest may reach.
+    network: Arc<Network>,
     link: Arc<Link>,
     parallelism: Arc<Parallelism>,
     notes: Arc<dyn Fn(&Note) + Send + Sync>,
@@ -321,7 +340,7 @@ impl Connection {
         let mut said = false;
         loop {
             let welcomes = self.link.welcomes.load(Ordering::Relaxed);
-            let broken = match rpc::connect(&self.master).await {
+            let broken = match self.way.connect(&self.master).await {
                 Ok(channel) => self.attached(MasterClient::new(channel), &mut said).await,
                 Err(why) => Broken::Away(why),
             };
@@ -433,6 +452,7 @@ impl Connection {
                 self.link.welcomes.fetch_add(1, Ordering::Relaxed);
             }
             Command::Granted(Granted { executor, worker, worker_address, cores }) => {
+                self.protect(worker_address.clone());
                 let executor = ExecutorId(executor);
                 let grant = Grant { worker: WorkerId(worker), worker_address, cores };
                 if !self.hub.granted(executor, grant) {
@@ -461,6 +481,13 @@ impl Connection {
             }
             Command::Over(_) => {}
         }
+    }
+
+    /// A worker is there: no job connects to it by a grant of something else.
+    fn protect(&self, worker_address: String) {
+        let network = self.network.clone();
+        // It may have a name.
+        tokio::task::spawn_blocking(move || network.protect(addresses(&worker_address)));
     }
 
     /// Lets the driver know how many tasks run at once.

@@ -10,7 +10,7 @@ use tonic::{Status, Streaming};
 use crate::rpc::{self, PIECE};
 
 pub use ingle_proto::v1::{
-    ListApplicationsReply, ListWorkersReply, LogPart, StatusReply, Submission,
+    ListApplicationsReply, ListWorkersReply, LogPart, Secrets, StatusReply, Submission,
 };
 
 /// A connection for questions.
@@ -89,7 +89,7 @@ impl Asker {
         reply.map(|r| r.into_inner()).map_err(|status| self.words(status))
     }
 
-    /// Submits a driver, and its job's file if the master doesn't have that; gives the driver's name.
+    /// Submits a driver, and its job's file if the master doesn't have that; gives the driver's name. Secrets are stored nowhere.
     pub async fn submit(
         &mut self,
         job: &Bytes,
@@ -97,6 +97,7 @@ impl Asker {
         memory: u64,
         supervise: bool,
         submission: &Submission,
+        secrets: Option<Secrets>,
     ) -> Answer<String> {
         use ingle_proto::prost::Message;
         let hash = ComponentHash::of(job).as_bytes().to_vec();
@@ -118,6 +119,7 @@ impl Asker {
             supervise,
             component: hash,
             submission: submission.encode_to_vec(),
+            secrets,
         };
         let reply = self.master.submit_driver(request).await;
         reply.map(|r| r.into_inner().driver).map_err(|status| self.words(status))

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ingle_blocks::Grants;
-use ingle_walls::{Down, Needs, Wall};
+use ingle_walls::{Down, Needs, Sockets, Wall};
+
+use crate::access::Access;
 
 /// The name that stands for all walls.
 pub const ALL: &str = "all";
@@ -48,6 +50,24 @@ pub struct Own {
     pub read: Vec<PathBuf>,
     /// And those that it also writes.
     pub write: Vec<PathBuf>,
+    /// What it makes of the network by itself.
+    pub sockets: Sockets,
+}
+
+/// TCP's port for names, whose answers may be too long for UDP.
+const NAMES: u16 = 53;
+
+/// What of the network the processes of a job make by themselves: nothing, unless the job was granted some. The way to an object store has ports
+/// that nobody names: those of proxies, and of whoever gives out keys.
+pub fn sockets(access: &Access) -> Sockets {
+    let net = &access.capabilities.net;
+    if access.grants.reach_stores() {
+        return Sockets::Own(None);
+    }
+    if net.is_empty() {
+        return Sockets::Handed;
+    }
+    Sockets::Own(net.ports().map(|ports| ports.into_iter().chain([NAMES]).collect()))
 }
 
 /// Waits until this process has one thread: another would stay outside of the walls.
@@ -73,7 +93,7 @@ pub fn raise(
     // It can't be opened any more once the walls stand.
     ingle_sandbox::open_pagemap();
     let (read, write) = grants.reach();
-    let mut needs = Needs { read, write };
+    let mut needs = Needs { read, write, sockets: own.sockets };
     needs.read.extend(own.read);
     // Where the environment says that certificates are.
     needs.read.extend(std::env::var_os("SSL_CERT_FILE").map(PathBuf::from));
@@ -84,7 +104,10 @@ pub fn raise(
 
 #[cfg(test)]
 mod tests {
+    use ingle_sandbox::NetGrant;
+
     use super::*;
+    use crate::access::AccessSpec;
 
     #[test]
     fn a_process_with_another_thread_is_not_alone() {
@@ -94,6 +117,30 @@ mod tests {
         assert!(alone().is_err_and(|why| why.contains("another thread")));
         drop(end);
         assert!(other.join().is_ok());
+    }
+
+    #[test]
+    fn a_job_has_the_sockets_that_it_was_granted() {
+        let place = tempfile::tempdir().unwrap();
+        let of = |net: &[Option<u16>], read: &[&str]| {
+            let net = net.iter().map(|port| NetGrant {
+                host: "x".into(),
+                port: *port,
+                addresses: Vec::new(),
+            });
+            let spec = AccessSpec {
+                net: net.collect(),
+                allow_read: read.iter().map(PathBuf::from).collect(),
+                working_dir: "/".into(),
+                ..AccessSpec::default()
+            };
+            sockets(&spec.open(place.path()).unwrap())
+        };
+        assert_eq!(of(&[], &["/"]), Sockets::Handed);
+        assert_eq!(of(&[Some(443), Some(80)], &["/"]), Sockets::Own(Some(vec![443, 80, 53])));
+        assert_eq!(of(&[Some(443), None], &[]), Sockets::Own(None));
+        assert_eq!(of(&[], &["s3://bucket/x"]), Sockets::Own(None));
+        assert_eq!(of(&[Some(443)], &["https://example.com/x"]), Sockets::Own(None));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::Hash;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -23,8 +23,9 @@ type HmacSha256 = Hmac<Sha256>;
 const MAC_BYTES: usize = 32;
 /// A block of SHA-256: what HMAC takes as it is.
 const KEY_BYTES: usize = 64;
-/// Entries beyond this many are removed, oldest first.
+/// Entries beyond this many, or beyond so many bytes, are removed: those first that were used or made longest ago.
 const MAX_ENTRIES: usize = 128;
+const MAX_BYTES: u64 = 4 << 30;
 
 /// A cache folder that was found safe to load from.
 pub struct CodeCache {
@@ -53,23 +54,20 @@ impl CodeCache {
         Ok(Self { dir: dir.to_owned(), key })
     }
 
-    /// Opens the cache of another process, which alone writes it.
-    pub fn open_for_reading(dir: &Path) -> Result<Self, CacheError> {
-        let io = |e| CacheError::Io(dir.to_owned(), e);
-        owned_by_us(dir, &fs::symlink_metadata(dir).map_err(io)?)?;
-        let key = read_key(&dir.join("key"))?;
-        Ok(Self { dir: dir.to_owned(), key })
-    }
-
     fn path(&self, hash: ComponentHash, fits: &str) -> PathBuf {
         self.dir.join(format!("{hash}-{fits}.cwasm"))
     }
 
     fn mac(&self, path: &Path, code: &[u8]) -> HmacSha256 {
+        let mut mac = self.begin_mac(path);
+        mac.update(code);
+        mac
+    }
+
+    fn begin_mac(&self, path: &Path) -> HmacSha256 {
         let mut mac = HmacSha256::new(&self.key.into());
         mac.update(path.file_name().unwrap_or_default().as_encoded_bytes());
         mac.update(&[0]);
-        mac.update(code);
         mac
     }
 
@@ -89,6 +87,31 @@ impl CodeCache {
         Some(code)
     }
 
+    /// The compiled form of a component that fits as [`fits`] says, for a process that this one started: a file to be read, which isn't written
+    /// any more. None if there is no trustworthy one.
+    pub fn hand(&self, hash: ComponentHash, fits: &str) -> Option<File> {
+        let path = self.path(hash, checked(fits).ok()?);
+        let mut file = open_nofollow(&path).ok()?;
+        let (mut mac, mut stored) = (self.begin_mac(&path), [0; MAC_BYTES]);
+        file.read_exact(&mut stored).ok()?;
+        let mut piece = vec![0; 256 << 10];
+        loop {
+            match file.read(&mut piece) {
+                Ok(0) => break,
+                Ok(count) => mac.update(&piece[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return None,
+            }
+        }
+        if mac.verify_slice(&stored).is_err() {
+            tracing::warn!(path = %path.display(), "a cached compilation isn't what was stored; compiling again");
+            return None;
+        }
+        // Not to be among the oldest. If it can't be said, it is compiled again some day.
+        let _ = file.set_modified(SystemTime::now());
+        Some(file)
+    }
+
     /// Keeps the compiled form of a component; a failure only costs the next start some time.
     pub fn store(&self, hash: ComponentHash, engine: &Engine, code: &[u8]) {
         self.put(hash, &fits(engine), code);
@@ -98,9 +121,8 @@ impl CodeCache {
     /// is loaded as this component.
     pub fn store_made(&self, hash: ComponentHash, made: &[u8]) -> Result<(), &'static str> {
         let (fits, code) = made.split_at_checked(FITS).ok_or("it is too short")?;
-        let is_hex = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
-        let fits = std::str::from_utf8(fits).ok().filter(|text| text.as_bytes().iter().all(is_hex));
-        self.put(hash, fits.ok_or("it doesn't say what it fits")?, code);
+        let fits = std::str::from_utf8(fits).map_err(|_| NO_FIT)?;
+        self.put(hash, checked(fits)?, code);
         Ok(())
     }
 
@@ -127,17 +149,29 @@ impl CodeCache {
     }
 
     fn prune(&self) {
+        self.prune_to(MAX_ENTRIES, MAX_BYTES);
+    }
+
+    /// Whoever has opened an entry goes on with it.
+    fn prune_to(&self, most: usize, most_bytes: u64) {
         let Ok(dir) = fs::read_dir(&self.dir) else { return };
-        let mut entries: Vec<(SystemTime, PathBuf)> = dir
+        let mut entries: Vec<(SystemTime, u64, PathBuf)> = dir
             .flatten()
             .filter(|e| e.path().extension().is_some_and(|x| x == "cwasm"))
-            .filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.path())))
+            .filter_map(|e| {
+                let meta = e.metadata().ok()?;
+                Some((meta.modified().ok()?, meta.len(), e.path()))
+            })
             .collect();
         entries.sort();
-        let excess = entries.len().saturating_sub(MAX_ENTRIES);
-        for (_, path) in &entries[..excess] {
-            // Another process may have pruned it already.
-            let _ = fs::remove_file(path);
+        let mut bytes = 0;
+        for (place, (_, size, path)) in entries.iter().rev().enumerate() {
+            bytes += size;
+            // What was made last stays, however large it is.
+            if place > 0 && (place >= most || bytes > most_bytes) {
+                // Another process may have pruned it already.
+                let _ = fs::remove_file(path);
+            }
         }
     }
 }
@@ -186,8 +220,23 @@ fn read_key(path: &Path) -> Result<[u8; KEY_BYTES], CacheError> {
     Ok(key)
 }
 
+/// The code in a file that [`CodeCache::hand`] gave.
+pub fn read_handed(mut file: File) -> io::Result<Vec<u8>> {
+    let mut code = Vec::new();
+    file.seek(SeekFrom::Start(MAC_BYTES as u64))?;
+    file.read_to_end(&mut code)?;
+    Ok(code)
+}
+
 /// Characters of [`fits`].
 const FITS: usize = 16;
+const NO_FIT: &str = "it doesn't say what it fits";
+
+/// A text that [`fits`] may give, and that is no way out of a folder.
+fn checked(fits: &str) -> Result<&str, &'static str> {
+    let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    if fits.len() == FITS && fits.bytes().all(is_hex) { Ok(fits) } else { Err(NO_FIT) }
+}
 
 /// Which compiler, settings and processor compiled code fits, in hex.
 pub fn fits(engine: &Engine) -> String {
@@ -231,16 +280,52 @@ mod tests {
     }
 
     #[test]
-    fn what_another_process_compiled_is_loaded_by_readers() {
+    fn what_another_process_compiled_is_handed_to_those_that_it_fits() {
         let (dir, cache, engine, hash) = cache();
         let made = [fits(&engine).as_bytes(), b"code"].concat();
         cache.store_made(hash, &made).unwrap();
-        let reader = CodeCache::open_for_reading(&dir.path().join("cache")).unwrap();
-        assert_eq!(reader.load(hash, &engine).unwrap(), b"code");
-        assert!(CodeCache::open_for_reading(&dir.path().join("none")).is_err());
+        let handed = cache.hand(hash, &fits(&engine)).unwrap();
+        assert_eq!(read_handed(handed).unwrap(), b"code");
+        assert!(cache.hand(ComponentHash::of(b"other"), &fits(&engine)).is_none());
+        for wrong in ["", "../../../../../x", "0123456789abcdef"] {
+            assert!(cache.hand(hash, wrong).is_none(), "{wrong}");
+        }
+        let path = cache.path(hash, &fits(&engine));
+        for damage in
+            [&b"short"[..], b"a code that is longer than the code and its MAC are together"]
+        {
+            fs::write(&path, damage).unwrap();
+            assert!(cache.hand(hash, &fits(&engine)).is_none());
+        }
+        drop(dir);
         for wrong in [&b"short"[..], b"../../../../../../x", b"ABCDEF0123456789code"] {
             assert!(cache.store_made(hash, wrong).is_err());
         }
+    }
+
+    #[test]
+    fn what_was_used_longest_ago_goes_first() {
+        let (_dir, cache, engine, _) = cache();
+        let hash = |n: u8| ComponentHash::of(&[n]);
+        let left = || {
+            let is_there = |n: &u8| cache.load(hash(*n), &engine).is_some();
+            (0..5).filter(is_there).collect::<Vec<_>>()
+        };
+        for n in 0..5 {
+            cache.store(hash(n), &engine, &[n; 1000]);
+            let file = File::options().write(true).open(cache.path(hash(n), &fits(&engine)));
+            let made = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(n.into());
+            file.unwrap().set_modified(made).unwrap();
+        }
+        cache.prune_to(4, u64::MAX);
+        assert_eq!(left(), [1, 2, 3, 4]);
+        assert!(cache.hand(hash(1), &fits(&engine)).is_some());
+        cache.prune_to(3, u64::MAX);
+        assert_eq!(left(), [1, 3, 4], "it was used");
+        cache.prune_to(10, 2 * (1000 + MAC_BYTES as u64));
+        assert_eq!(left(), [1, 4]);
+        cache.prune_to(10, 1);
+        assert_eq!(left(), [1], "the last one stays");
     }
 
     #[test]

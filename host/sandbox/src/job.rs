@@ -1,5 +1,6 @@
 //! The engine, a loaded job, and instances of its two roles.
 
+use std::fs::File;
 use std::sync::Arc;
 
 use ingle_core::memory::MemoryPool;
@@ -92,10 +93,18 @@ impl Sandbox {
         Ok(Self { engine, interrupt, linker, ranges, cache, sampler: Sampler::default() })
     }
 
-    /// A component that is found compiled, linked.
-    pub fn find(&self, hash: ComponentHash) -> Result<Option<Job>, LoadError> {
-        let Some(compiled) = self.cached(hash) else { return Ok(None) };
-        Ok(Some(self.link(hash, &compiled)?))
+    /// Which compiler, settings and processor compiled code must fit.
+    pub fn fits(&self) -> String {
+        cache::fits(&self.engine)
+    }
+
+    /// A component whose code [`CodeCache::hand`] gave, linked: that of the process which started this one.
+    pub fn take(&self, hash: ComponentHash, handed: File) -> Result<Job, LoadError> {
+        let failed = |why: String| LoadError::Engine(format!("the job's compiled code: {why}"));
+        let code = cache::read_handed(handed).map_err(|e| failed(e.to_string()))?;
+        let compiled = self.deserialize(&code);
+        let compiled = compiled.ok_or_else(|| failed("it isn't for this program".into()))?;
+        Ok(self.link(hash, &compiled)?)
     }
 
     fn cached(&self, hash: ComponentHash) -> Option<Component> {
@@ -127,7 +136,8 @@ impl Sandbox {
     #[allow(unsafe_code)]
     fn deserialize(&self, code: &[u8]) -> Option<Component> {
         // SAFETY: the cache gives only what a process of this user stored there: its MAC was verified over all of `code`, with
-        // a key that nobody else can read. `deserialize` itself checks the engine's version and settings.
+        // a key that nobody else can read; by this process, or by the one that started it and handed it over (`take`), which runs the same
+        // program and is believed as that is. `deserialize` itself checks the engine's version and settings.
         unsafe { Component::deserialize(&self.engine, code) }.ok()
     }
 
@@ -210,6 +220,8 @@ impl Job {
         table.set_max_capacity(MAX_HANDLES);
         let state = State {
             wasi,
+            network: capabilities.net.clone(),
+            log: log.clone(),
             table,
             limiter: Limiter::new(charge.clone()),
             ranges: self.ranges.clone(),

@@ -4,6 +4,7 @@
 //! that run tasks, each forked from the driver's [`Image`].
 
 mod cache;
+mod clock;
 mod component;
 mod dirtied;
 mod failure;
@@ -15,6 +16,7 @@ mod limits;
 mod linker;
 mod log;
 mod memory;
+mod net;
 mod pagemap;
 mod ranges;
 mod wasi;
@@ -27,5 +29,6 @@ pub use image::{Image, PIECE, PieceHash, ZERO_PIECE};
 pub use job::{Finished, GuestMemory, Interrupt, Job, LoadError, Sandbox, TaskInstance};
 pub use layers::Layer;
 pub use log::{LogSink, Stream};
+pub use net::{Cidr, NetGrant, NetHost, Network};
 pub use pagemap::open_pagemap;
-pub use wasi::{Capabilities, Folders, NetGrant, Preopen};
+pub use wasi::{Capabilities, Folders, Preopen};

@@ -14,7 +14,9 @@ use crate::dirtied::{Dirtied, Sampler};
 use crate::host::{DriverHost, OutputSpec, SourceSpec, StageSpec, Stop, StorageLevel, TaskHost};
 use crate::image::{Before, CaptureError, Image};
 use crate::limits::Limiter;
+use crate::log::LogSink;
 use crate::memory::{self, COPIED, Laid};
+use crate::net::{self, Network};
 use crate::pagemap;
 use crate::ranges::Ranges;
 
@@ -47,6 +49,10 @@ impl Role {
 /// What a store holds for its instance.
 pub struct State {
     pub wasi: WasiCtx,
+    /// Which names it may look up.
+    pub network: Arc<Network>,
+    /// Where it prints.
+    pub log: Arc<dyn LogSink>,
     pub table: ResourceTable,
     pub limiter: Limiter,
     pub ranges: Ranges,
@@ -152,6 +158,7 @@ fn with_task<R>(
 /// Everything that a job may import.
 pub fn link(linker: &mut Linker<State>) -> Result<()> {
     wasmtime_wasi::p2::add_to_linker_sync(linker)?;
+    net::link(linker)?;
     link_driver(&mut linker.instance("ingle:job/driver@0.1.0")?)?;
     link_task(&mut linker.instance("ingle:job/task@0.1.0")?)?;
     link_image(&mut linker.instance("ingle:job/image@0.1.0")?)

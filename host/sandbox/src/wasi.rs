@@ -1,14 +1,16 @@
 //! What of WASI a guest gets: by default arguments, two log streams, clocks and random numbers, and nothing else.
 
-use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 
+use crate::clock;
 use crate::log::{LogSink, LogStream, Stream};
+use crate::net::Network;
 
 /// A folder that a guest may see.
 #[derive(Debug)]
@@ -38,30 +40,15 @@ impl Folders {
     }
 }
 
-/// A network address that may be connected to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NetGrant {
-    pub host: String,
-    /// Any port if none.
-    pub port: Option<u16>,
-    /// What the host's name meant when the job was submitted: a name that moves later (DNS rebinding) moves no grant.
-    pub addresses: Vec<IpAddr>,
-}
-
-impl NetGrant {
-    fn allows(&self, address: SocketAddr) -> bool {
-        self.port.is_none_or(|port| port == address.port())
-            && self.addresses.contains(&address.ip())
-    }
-}
-
 /// What both roles of a job get, in this order: memory images hold the handles' numbers, so it must be the same in both.
 #[derive(Clone, Default)]
 pub struct Capabilities {
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
     pub folders: Folders,
-    pub net: Vec<NetGrant>,
+    pub net: Arc<Network>,
+    /// In which steps its clocks tick; none: as fine as the host's.
+    pub clock: Option<Duration>,
 }
 
 /// `wasi:random` gives no more bytes than this in one call.
@@ -72,16 +59,21 @@ pub fn context(capabilities: &Capabilities, log: &Arc<dyn LogSink>) -> WasiCtx {
     let mut wasi = WasiCtxBuilder::new();
     wasi.allow_blocking_current_thread(true);
     wasi.max_random_size(MAX_RANDOM_BYTES);
+    if let Some(step) = capabilities.clock {
+        clock::coarsen(&mut wasi, step);
+    }
     wasi.stdout(LogStream { sink: log.clone(), stream: Stream::Stdout });
     wasi.stderr(LogStream { sink: log.clone(), stream: Stream::Stderr });
     wasi.args(&capabilities.args).envs(&capabilities.env);
-    let net = capabilities.net.clone();
-    // A name that is looked up reaches whoever answers for it, so nobody needs that for plain addresses.
-    let names = net.iter().any(|grant| grant.host.parse::<IpAddr>().is_err());
-    wasi.allow_tcp(!net.is_empty()).allow_udp(false).allow_ip_name_lookup(names);
+    let (net, to_tell) = (capabilities.net.clone(), log.clone());
+    // Names are looked up by `net::link`.
+    wasi.allow_tcp(!net.is_empty()).allow_udp(false).allow_ip_name_lookup(false);
     wasi.socket_addr_check(move |address, what| {
         let allowed = match what {
-            SocketAddrUse::TcpConnect => net.iter().any(|grant| grant.allows(address)),
+            SocketAddrUse::TcpConnect => {
+                let checked = net.check(address);
+                checked.inspect_err(|refusal| net.tell(refusal, &*to_tell)).is_ok()
+            }
             // What a connection begins with; a port of the guest's choice would be one to listen on.
             SocketAddrUse::TcpBind => address.ip().is_unspecified() && address.port() == 0,
             _ => false,

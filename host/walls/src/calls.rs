@@ -7,6 +7,8 @@ use seccompiler::{
     SeccompRule, TargetArch, apply_filter_all_threads,
 };
 
+use crate::Sockets;
+
 /// Those that runtime, allocator, files, sockets and threads need, with any arguments.
 const ALLOWED: &[libc::c_long] = &[
     // Memory.
@@ -114,23 +116,15 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_pselect6,
     libc::SYS_timerfd_create,
     libc::SYS_timerfd_settime,
-    // Sockets, once they are made.
-    libc::SYS_bind,
-    libc::SYS_connect,
-    libc::SYS_listen,
-    libc::SYS_accept,
+    // Connections, once there are any.
     libc::SYS_accept4,
     libc::SYS_getsockname,
     libc::SYS_getpeername,
     libc::SYS_setsockopt,
     libc::SYS_getsockopt,
     libc::SYS_shutdown,
-    libc::SYS_sendto,
     libc::SYS_recvfrom,
-    libc::SYS_sendmsg,
     libc::SYS_recvmsg,
-    libc::SYS_sendmmsg,
-    libc::SYS_recvmmsg,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_arch_prctl,
     // Older names, which C libraries still use.
@@ -162,6 +156,18 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_time,
 ];
 
+/// And those that make connections, and say where to.
+const CONNECTING: &[libc::c_long] = &[
+    libc::SYS_bind,
+    libc::SYS_connect,
+    libc::SYS_listen,
+    libc::SYS_accept,
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+    libc::SYS_sendmmsg,
+    libc::SYS_recvmmsg,
+];
+
 /// `prctl`: the names of threads and of memory.
 const NAMES: [u64; 3] = [15, 16, 0x5356_4d41];
 /// `fcntl`, as of Linux: which signal, and to whom.
@@ -171,14 +177,14 @@ const F_SETOWN_EX: libc::c_int = 15;
 const CONTROLS: [u64; 4] = [0x5421, 0x5451, 0x541b, 0x5401];
 
 /// Refuses all other calls, in all threads, as not permitted.
-pub(crate) fn filter() -> Result<(), String> {
+pub(crate) fn filter(sockets: &Sockets) -> Result<(), String> {
     // A C library that isn't given clone3, whose flags a filter can't see, takes clone.
     let unknown = program(
         BTreeMap::from([(libc::SYS_clone3, Vec::new())]),
         SeccompAction::Allow,
         SeccompAction::Errno(libc::ENOSYS as u32),
     )?;
-    let rules = rules()?;
+    let rules = rules(sockets)?;
     let allowed = program(rules, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow)?;
     apply_filter_all_threads(&unknown).map_err(|e| e.to_string())?;
     apply_filter_all_threads(&allowed).map_err(|e| e.to_string())
@@ -194,9 +200,8 @@ fn program(
     filter.try_into().map_err(|e: seccompiler::BackendError| e.to_string())
 }
 
-fn rules() -> Result<BTreeMap<libc::c_long, Vec<SeccompRule>>, String> {
-    let own = u64::from(std::process::id());
-    let [inet, inet6, unix] = [libc::AF_INET, libc::AF_INET6, libc::AF_UNIX].map(|of| of as u64);
+fn rules(own: &Sockets) -> Result<BTreeMap<libc::c_long, Vec<SeccompRule>>, String> {
+    let this = u64::from(std::process::id());
     let mut rules: BTreeMap<libc::c_long, Vec<SeccompRule>> =
         ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
     // Allowed as well, for `clone3` is answered before.
@@ -204,17 +209,20 @@ fn rules() -> Result<BTreeMap<libc::c_long, Vec<SeccompRule>>, String> {
     // Threads, and no processes.
     let thread = libc::CLONE_THREAD as u64;
     rules.insert(libc::SYS_clone, vec![argument(0, SeccompCmpOp::MaskedEq(thread), thread)?]);
-    // TCP and UDP, and nothing else of the internet's; pairs that can't be sent elsewhere.
-    let [tcp, udp] = [libc::IPPROTO_TCP, libc::IPPROTO_UDP].map(|of| of as u64);
-    let [stream, datagram] = [libc::SOCK_STREAM, libc::SOCK_DGRAM].map(|of| of as u64);
-    let mut sockets = Vec::new();
-    for domain in [inet, inet6] {
-        for (kind, protocol) in [(stream, 0), (stream, tcp), (datagram, 0), (datagram, udp)] {
-            sockets.push(rule([is(0, domain), kind_is(kind), is(2, protocol)])?);
+    match own {
+        Sockets::Own(_) => {
+            rules.extend(CONNECTING.iter().map(|call| (*call, Vec::new())));
+            rules.insert(libc::SYS_socket, internet()?);
+        }
+        // What it sends goes where the other end of a connection is: no address may be named.
+        Sockets::Handed => {
+            let nowhere = SeccompCondition::new(4, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0);
+            rules.insert(libc::SYS_sendto, vec![rule([nowhere])?]);
         }
     }
-    rules.insert(libc::SYS_socket, sockets);
-    rules.insert(libc::SYS_socketpair, vec![rule([is(0, unix), kind_is(stream)])?]);
+    // Pairs that can't be sent elsewhere.
+    let pair = [is(0, libc::AF_UNIX as u64), kind_is(libc::SOCK_STREAM as u64)];
+    rules.insert(libc::SYS_socketpair, vec![rule(pair)?]);
     // Signals that a descriptor sends go to whom its owner names.
     let commands = [libc::F_SETOWN, F_SETSIG, F_SETOWN_EX].map(|command| command as u64);
     rules.insert(
@@ -228,10 +236,23 @@ fn rules() -> Result<BTreeMap<libc::c_long, Vec<SeccompRule>>, String> {
     rules.insert(libc::SYS_utimensat, vec![rule([open])?]);
     rules.insert(libc::SYS_prctl, one_of(0, &NAMES)?);
     rules.insert(libc::SYS_ioctl, one_of(1, &CONTROLS)?);
-    rules.insert(libc::SYS_prlimit64, one_of(0, &[0, own])?);
+    rules.insert(libc::SYS_prlimit64, one_of(0, &[0, this])?);
     // To abort.
-    rules.insert(libc::SYS_tgkill, one_of(0, &[own])?);
+    rules.insert(libc::SYS_tgkill, one_of(0, &[this])?);
     Ok(rules)
+}
+
+/// `socket`: TCP and UDP, and nothing else of the internet's.
+fn internet() -> Result<Vec<SeccompRule>, String> {
+    let [tcp, udp] = [libc::IPPROTO_TCP, libc::IPPROTO_UDP].map(|of| of as u64);
+    let [stream, datagram] = [libc::SOCK_STREAM, libc::SOCK_DGRAM].map(|of| of as u64);
+    let mut sockets = Vec::new();
+    for domain in [libc::AF_INET, libc::AF_INET6].map(|of| of as u64) {
+        for (kind, protocol) in [(stream, 0), (stream, tcp), (datagram, 0), (datagram, udp)] {
+            sockets.push(rule([is(0, domain), kind_is(kind), is(2, protocol)])?);
+        }
+    }
+    Ok(sockets)
 }
 
 fn one_of(index: u8, values: &[u64]) -> Result<Vec<SeccompRule>, String> {

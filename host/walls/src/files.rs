@@ -1,13 +1,14 @@
-//! Landlock: which files a process may open, and whom it may signal.
+//! Landlock: which files a process may open, which ports it may connect to, and whom it may signal.
 
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, LandlockStatus, PathBeneath, PathFd,
-    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, NetPort,
+    PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError,
+    Scope,
 };
 
-use crate::Needs;
+use crate::{Needs, Sockets};
 
 /// The kernel's rights as of Linux 6.12; what an older one doesn't know it doesn't hold against anybody.
 const KNOWN: ABI = ABI::V6;
@@ -42,8 +43,8 @@ const SYSTEM: [&str; 26] = [
     "/dev/null",
 ];
 
-/// Keeps this thread, and all that it starts, to the files of `needs` and a few of the system's, and away from others' processes. Whether either
-/// stands.
+/// Keeps this thread, and all that it starts, to the files and ports of `needs` and a few files of the system's, and away from others'
+/// processes. Whether files and processes are guarded; ports are if nothing else guards them (`calls.rs`).
 ///
 /// It is one ruleset: a second one, for other things, would forbid to move files from folder to folder.
 pub(crate) fn restrict(needs: &Needs) -> [Result<(), String>; 2] {
@@ -72,8 +73,20 @@ fn rules(needs: &Needs) -> Result<RulesetCreated, RulesetError> {
         .handle_access(AccessFs::Refer)?
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(handled)?
-        .scope(Scope::Signal | Scope::AbstractUnixSocket)?
-        .create()?;
+        .scope(Scope::Signal | Scope::AbstractUnixSocket)?;
+    // As of Linux 6.7. Of UDP it knows nothing.
+    let (ports, handled_ports) = match &needs.sockets {
+        Sockets::Handed => (&[][..], AccessNet::BindTcp | AccessNet::ConnectTcp),
+        Sockets::Own(Some(ports)) => (&ports[..], AccessNet::ConnectTcp.into()),
+        Sockets::Own(None) => (&[][..], BitFlags::EMPTY),
+    };
+    if !handled_ports.is_empty() {
+        rules = rules.handle_access(handled_ports)?;
+    }
+    let mut rules = rules.create()?;
+    for port in ports {
+        rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
+    }
     let system = SYSTEM.iter().map(Path::new);
     for path in system.chain(needs.read.iter().map(PathBuf::as_path)) {
         rules = allow(rules, path, read)?;

@@ -34,6 +34,8 @@ pub enum Wall {
     Signals,
     /// Seccomp: only the system calls that an executor makes.
     Calls,
+    /// Seccomp, landlock: no connections but those that it is handed, and what was granted.
+    Network,
     /// A cgroup: memory beyond what was granted, and the host's own, is refused by the kernel.
     Memory,
     /// A cgroup: so many threads and no more.
@@ -44,7 +46,7 @@ pub enum Wall {
 
 impl Wall {
     /// All, in the order in which they are raised.
-    pub const ALL: [Wall; 10] = [
+    pub const ALL: [Wall; 11] = [
         Wall::Memory,
         Wall::Threads,
         Wall::Cores,
@@ -55,6 +57,7 @@ impl Wall {
         Wall::Files,
         Wall::Signals,
         Wall::Calls,
+        Wall::Network,
     ];
 
     /// Its name in settings and on pages.
@@ -67,6 +70,7 @@ impl Wall {
             Wall::Files => "files",
             Wall::Signals => "signals",
             Wall::Calls => "calls",
+            Wall::Network => "network",
             Wall::Memory => "memory",
             Wall::Threads => "threads",
             Wall::Cores => "cores",
@@ -87,6 +91,9 @@ impl Wall {
             Wall::Calls => {
                 "system calls that an executor doesn't make: no other program is started"
             }
+            Wall::Network => {
+                "connecting to anybody but its driver and other workers, if its job has no --allow-net and no object store"
+            }
             Wall::Memory => "taking more of the host's memory than it was granted",
             Wall::Threads => "starting threads without end",
             Wall::Cores => "taking processor time from its neighbours",
@@ -98,7 +105,7 @@ impl Wall {
         match self {
             Wall::Files => "it needs Linux 5.19 or later with landlock among its `lsm=`",
             Wall::Signals => "it needs Linux 6.12 or later with landlock among its `lsm=`",
-            Wall::Calls => "it needs a kernel with CONFIG_SECCOMP_FILTER",
+            Wall::Calls | Wall::Network => "it needs a kernel with CONFIG_SECCOMP_FILTER",
             Wall::Memory | Wall::Threads | Wall::Cores => {
                 "run the worker as root, or under systemd with Delegate=yes"
             }
@@ -167,6 +174,18 @@ pub struct Needs {
     pub read: Vec<PathBuf>,
     /// And those that it also writes.
     pub write: Vec<PathBuf>,
+    /// What it makes of the network by itself.
+    pub sockets: Sockets,
+}
+
+/// Which connections a process has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Sockets {
+    /// Those that are open, that somebody makes with what listens already, and that another process hands it.
+    #[default]
+    Handed,
+    /// And those that it makes, by TCP and UDP; by TCP to these ports only, if any are named and the kernel can tell them.
+    Own(Option<Vec<u16>>),
 }
 
 /// Raises the walls that a process can raise for itself. Gives those that don't stand.
@@ -186,7 +205,9 @@ pub fn raise(needs: &Needs) -> Vec<Down> {
     note(Wall::Files, files);
     note(Wall::Signals, signals);
     // Last: the others need calls that it refuses.
-    note(Wall::Calls, calls::filter());
+    let calls = calls::filter(&needs.sockets);
+    note(Wall::Network, calls.clone());
+    note(Wall::Calls, calls);
     down
 }
 

@@ -6,13 +6,21 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
-use std::net::TcpListener;
+use std::io::{self, Read, Write};
+use std::mem::MaybeUninit;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ingle_walls::{Down, Needs, Wall, raise};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg,
+    sendmsg,
+};
+
+use ingle_walls::{Down, Needs, Sockets, Wall, raise};
 
 const PLACE: &str = "WALLS_PLACE";
 
@@ -28,10 +36,10 @@ fn place() -> tempfile::TempDir {
     place
 }
 
-/// What each try came to: `ok`, or the number of its error.
-fn behind(place: &Path) -> (BTreeMap<String, String>, String) {
+/// What each try of one of the tests below came to: `ok`, or the number of its error.
+fn behind(test: &str, place: &Path) -> (BTreeMap<String, String>, String) {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["behind_the_walls", "--exact", "--ignored", "--nocapture", "--test-threads=1"])
+        .args([test, "--exact", "--ignored", "--nocapture", "--test-threads=1"])
         .env(PLACE, place)
         .output()
         .unwrap();
@@ -63,7 +71,11 @@ fn behind_the_walls() {
     let at = |name: &str| place.join(name);
     symlink(at("other/file"), at("write/link")).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let needs = Needs { read: vec![at("read")], write: vec![at("write"), at("write-file")] };
+    let needs = Needs {
+        read: vec![at("read")],
+        write: vec![at("write"), at("write-file")],
+        sockets: Sockets::Own(None),
+    };
     // The name of the test stands on this line.
     println!();
     for down in raise(&needs) {
@@ -164,7 +176,7 @@ fn behind_the_walls() {
 #[test]
 fn a_process_goes_on_using_what_it_needs_and_nothing_else() {
     let place = place();
-    let (tried, said) = behind(place.path());
+    let (tried, said) = behind("behind_the_walls", place.path());
     assert!(tried.contains_key("the end"), "it came to its end:\n{said}");
     let down: Vec<_> = said.lines().filter(|line| line.starts_with("down ")).collect();
     if !down.is_empty() {
@@ -197,6 +209,116 @@ fn a_process_goes_on_using_what_it_needs_and_nothing_else() {
     assert_eq!(came("clone3"), libc::ENOSYS.to_string(), "as if it weren't there");
     assert_eq!(came("the size of a core"), "Some(0)");
     assert_eq!(fs::read_to_string(place.path().join("other/file")).unwrap(), "x");
+}
+
+/// `sendmsg` with a descriptor, to whoever is at the other end.
+fn hand_on(socket: &UnixStream) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let stdin = io::stdin();
+    let handed = [stdin.as_fd()];
+    assert!(control.push(SendAncillaryMessage::ScmRights(&handed)));
+    sendmsg(socket, &[io::IoSlice::new(b"x")], &mut control, SendFlags::empty())?;
+    Ok(())
+}
+
+fn udp(to: SocketAddr) -> io::Result<()> {
+    UdpSocket::bind("127.0.0.1:0")?.send_to(b"x", to).map(drop)
+}
+
+#[test]
+#[ignore = "it is run by the others, in a process of its own"]
+fn behind_the_walls_without_a_network() {
+    let outside = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = outside.local_addr().unwrap();
+    let own = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut had = TcpStream::connect(address).unwrap();
+    let (mut other, _) = outside.accept().unwrap();
+    let mut called = TcpStream::connect(own.local_addr().unwrap()).unwrap();
+    let datagram = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (worker, socket) = UnixStream::pair().unwrap();
+    hand_on(&worker).unwrap();
+    println!();
+    for down in raise(&Needs::default()) {
+        println!("down {down}");
+    }
+
+    tell("using a connection", had.write_all(b"x").and_then(|()| other.read_exact(&mut [0])));
+    tell("being called", own.accept().and_then(|_| called.write_all(b"x")));
+    let pair = UnixStream::pair().and_then(|(mut a, _b)| a.write_all(b"x"));
+    tell("pairs of its own", pair);
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let into = &mut [io::IoSliceMut::new(&mut byte)];
+    let received = recvmsg(&socket, into, &mut control, RecvFlags::empty());
+    tell("being handed a descriptor", received.map_err(io::Error::from));
+    assert!(control.drain().next().is_some(), "it came");
+
+    tell("connecting", TcpStream::connect(address));
+    tell("connecting elsewhere", TcpStream::connect("192.0.2.1:80"));
+    tell("listening", TcpListener::bind("127.0.0.1:0"));
+    tell("sending datagrams", udp(address));
+    tell("a datagram by a socket that it has", datagram.send_to(b"x", address));
+    tell("connecting what it has", datagram.connect(address));
+    tell("handing a descriptor on", hand_on(&socket));
+    for (what, number) in [
+        ("bind", libc::SYS_bind),
+        ("connect", libc::SYS_connect),
+        ("listen", libc::SYS_listen),
+        ("sendmmsg", libc::SYS_sendmmsg),
+    ] {
+        tell(what, call(number, [0; 5]));
+    }
+    println!("tried the end: ok");
+}
+
+#[test]
+fn a_process_without_a_network_uses_the_connections_that_it_has() {
+    let place = place();
+    let (tried, said) = behind("behind_the_walls_without_a_network", place.path());
+    assert!(tried.contains_key("the end"), "it came to its end:\n{said}");
+    if said.contains("down the wall `network`") {
+        eprintln!("SKIPPED: this host lacks walls:\n{said}");
+        return;
+    }
+    for what in
+        ["using a connection", "being called", "pairs of its own", "being handed a descriptor"]
+    {
+        assert_eq!(tried.get(what).map(String::as_str), Some("ok"), "{what}\n{said}");
+    }
+    let refused = tried.values().filter(|came| **came == libc::EPERM.to_string()).count();
+    assert_eq!((refused, tried.len()), (11, 16), "{said}");
+}
+
+#[test]
+#[ignore = "it is run by the others, in a process of its own"]
+fn behind_the_walls_with_a_port() {
+    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [granted, other] = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
+    println!();
+    let sockets = Sockets::Own(Some(vec![granted.port()]));
+    for down in raise(&Needs { sockets, ..Needs::default() }) {
+        println!("down {down}");
+    }
+    tell("connecting to what was granted", TcpStream::connect(granted));
+    tell("connecting to another port", TcpStream::connect(other));
+    println!("tried the end: ok");
+}
+
+#[test]
+fn a_process_with_a_port_connects_to_no_other() {
+    let place = place();
+    let (tried, said) = behind("behind_the_walls_with_a_port", place.path());
+    assert!(tried.contains_key("the end"), "it came to its end:\n{said}");
+    let came = |what: &str| tried.get(what).map(String::as_str);
+    assert_eq!(came("connecting to what was granted"), Some("ok"), "{said}");
+    // The walls say nothing of it: landlock knows of ports as of Linux 6.7, and `signals` as of 6.12.
+    if said.contains("down ") {
+        eprintln!("SKIPPED: this host lacks walls:\n{said}");
+        return;
+    }
+    assert_eq!(came("connecting to another port"), Some(&*libc::EACCES.to_string()), "{said}");
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! `ingle`: makes job crates and builds them; runs a cluster's daemons; asks what runs there.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 use ingle_cli::daemons::{self, MasterArgs, UpArgs, WorkerArgs};
 use ingle_cli::doctor::{self, DoctorArgs};
+use ingle_cli::terminal;
 use ingle_cli::verbs::{self, Question, Which};
 
 /// Makes and builds jobs for Ingle, and runs clusters. `rsubmit` runs jobs.
@@ -113,8 +113,7 @@ fn main() {
     let code = match done {
         Ok(()) => 0,
         Err(error) => {
-            // Logs on a full disk take nothing.
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            terminal::say(format_args!("error: {error:#}"));
             1
         }
     };

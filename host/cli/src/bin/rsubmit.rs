@@ -1,6 +1,5 @@
 //! `rsubmit`: runs a job.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -12,8 +11,7 @@ fn main() -> ExitCode {
         Ok(()) => 0,
         Err(failure) => {
             if !failure.text.is_empty() {
-                // Nobody is left to tell that nobody reads.
-                let _ = writeln!(std::io::stderr(), "error: {failure}");
+                ingle_cli::terminal::say(format_args!("error: {failure}"));
             }
             failure.code.into()
         }

@@ -12,7 +12,7 @@ use ingle_core::memory::MemoryUse;
 use ingle_proto::v1;
 use ingle_proto::v1::driver_server::DriverServer;
 use ingle_proto::v1::executor_report::Report;
-use ingle_sandbox::{Image, LogSink, Stream};
+use ingle_sandbox::{Image, LogSink, Network, Stream};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream as Streamed;
@@ -61,6 +61,8 @@ pub struct Hub {
     pub welcome: v1::Welcome,
     /// What the job may touch.
     pub access: v1::Access,
+    /// And where the cluster listens.
+    pub network: Arc<Network>,
     /// The job's file.
     pub component: Bytes,
     /// Holds results until the driver takes them.
@@ -78,7 +80,7 @@ impl Hub {
     pub fn new(
         application: Arc<Application>,
         secret: Secret,
-        (welcome, access): (v1::Welcome, v1::Access),
+        (welcome, access, network): (v1::Welcome, v1::Access, Arc<Network>),
         component: Bytes,
         results: BlockStore,
         task_log: Option<Arc<dyn LogSink>>,
@@ -89,6 +91,7 @@ impl Hub {
             secret,
             welcome,
             access,
+            network,
             component,
             results,
             task_log,
@@ -379,7 +382,9 @@ impl v1::driver_server::Driver for Service {
         let v1::GetAccessRequest { protocol, executor } = request.into_inner();
         rpc::check_protocol("executor", protocol)?;
         self.0.grant(ExecutorId(executor)).await?;
-        Ok(Response::new(self.0.access.clone()))
+        let mut access = self.0.access.clone();
+        access.cluster.extend(self.0.network.protected().iter().map(ToString::to_string));
+        Ok(Response::new(access))
     }
 
     async fn fetch_component(

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
-use crate::rpc::{self, Backoff, SendSecret};
+use crate::rpc::{self, Backoff, SendSecret, Way};
 
 type Client = WorkerClient<InterceptedService<Channel, SendSecret>>;
 
@@ -35,6 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Workers {
     application: String,
     secret: SendSecret,
+    way: Way,
     runtime: Handle,
     peers: Mutex<HashMap<WorkerId, Peer>>,
 }
@@ -47,8 +48,8 @@ struct Peer {
 }
 
 impl Workers {
-    pub fn new(application: String, secret: SendSecret, runtime: Handle) -> Self {
-        Self { application, secret, runtime, peers: Mutex::default() }
+    pub fn new(application: String, secret: SendSecret, way: Way, runtime: Handle) -> Self {
+        Self { application, secret, way, runtime, peers: Mutex::default() }
     }
 
     /// A worker is lost: what is read from it breaks off now, and what would be isn't begun.
@@ -78,7 +79,7 @@ impl Workers {
     fn client(&self, address: &str) -> Result<Client, String> {
         let channel = {
             let _entered = self.runtime.enter();
-            rpc::endpoint(address)?.connect_lazy()
+            self.way.lazy(address)?
         };
         Ok(WorkerClient::with_interceptor(channel, self.secret.clone())
             .max_decoding_message_size(rpc::MAX_MESSAGE))
@@ -324,13 +325,6 @@ mod tests {
             Err(Status::unimplemented("it has none"))
         }
 
-        async fn prepare_job(
-            &self,
-            _: Request<v1::PrepareJobRequest>,
-        ) -> Result<Response<v1::PrepareJobReply>, Status> {
-            Err(Status::unimplemented("it compiles nothing"))
-        }
-
         async fn report_use(
             &self,
             _: Request<v1::ReportUseRequest>,
@@ -349,7 +343,8 @@ mod tests {
         runtime.spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
 
         let secret = Secret::random().unwrap().sender().unwrap();
-        let ways = Arc::new(Workers::new("app".into(), secret, runtime.handle().clone()));
+        let ways =
+            Arc::new(Workers::new("app".into(), secret, Way::default(), runtime.handle().clone()));
         let workers = [3, 4].map(|id| (WorkerId(id), address.clone()));
         let fetcher = Fetcher { ways: ways.clone(), workers: workers.into() };
         let fetch = |worker| fetcher.fetch(worker, StageId(1), 0..1, vec![(5, 2), (6, 0)]);

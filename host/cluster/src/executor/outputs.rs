@@ -105,7 +105,12 @@ mod tests {
     fn what_changes_is_told_of_what_was_before() {
         let runtime = Runtime::new().unwrap();
         let secret = Secret::random().unwrap().sender().unwrap();
-        let ways = Arc::new(Workers::new("app".into(), secret, runtime.handle().clone()));
+        let ways = Arc::new(Workers::new(
+            "app".into(),
+            secret,
+            crate::rpc::Way::default(),
+            runtime.handle().clone(),
+        ));
         let told = |message: &v1::MapOutputs, before: Option<&Outputs>| {
             Outputs::told(message, before, "w1:1", Some(&ways))
         };

@@ -1,7 +1,7 @@
 //! `ingle executor`: a process of one application on a worker. It finds its driver, loads the job, and runs what it is told until the
 //! driver ends the connection.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -26,11 +26,12 @@ use super::images::{self, Found, Images, NoImage};
 use super::reports::{RemoteLog, Reporter};
 use super::time::PATIENCE;
 use super::{ExecutorOptions, Slots, TaskTime, usage};
-use crate::access::{Access, AccessSpec};
+use crate::access::{self, Access, AccessSpec};
 use crate::driver::{ExecutorLink, Opened, Reports};
-use crate::loading::{Loader, hash};
+use crate::lifeline::{Lifeline, Worker};
+use crate::loading::{self, hash};
 use crate::protocol;
-use crate::rpc::{self, Backoff, Secret, SendSecret};
+use crate::rpc::{self, Backoff, Secret, SendSecret, Way};
 use crate::walls::{self, Own};
 
 type Client = DriverClient<InterceptedService<Channel, SendSecret>>;
@@ -40,26 +41,28 @@ const FIND_DRIVER: Duration = Duration::from_secs(20);
 
 /// Runs until the driver, or the worker, wants it no more. The error says why it can't.
 ///
-/// The process must have no other thread. `down` are walls that don't stand already; `walled` is called once the others do; what it
-/// gives says when the worker has put the process where it belongs: no guest runs before.
-pub fn run(
-    config: v1::ExecutorConfig,
-    down: Vec<Down>,
-    walled: impl FnOnce() -> oneshot::Receiver<()>,
-) -> Result<(), String> {
+/// The process must have no other thread. `down` are walls that don't stand already. From its worker it has this `lifeline`: the driver is first
+/// asked without it; once the walls stand, there is no other way out. No guest runs before the worker has put the process where it belongs.
+pub fn run(config: v1::ExecutorConfig, down: Vec<Down>, lifeline: Lifeline) -> Result<(), String> {
     let dir = Path::new(&config.application_dir);
-    let access = AccessSpec::from_message(learn_access(&config)?);
-    let access =
-        access.open(dir).map_err(|e| format!("{e} (on the worker {})", config.worker_address))?;
-    let own = Own { read: vec![PathBuf::from(&config.code_dir)], write: vec![dir.to_owned()] };
+    let rules = config.rules.clone().unwrap_or_default();
+    let mut access = AccessSpec::from_message(learn_access(&config)?);
+    access.cluster.extend(rules.cluster.iter().cloned());
+    access.cluster.extend([config.driver_address.clone(), config.worker_address.clone()]);
+    let offer = access::offer(Some(rules));
+    let access = access
+        .open(dir, &offer)
+        .map_err(|e| format!("{e} (on the worker {})", config.worker_address))?;
+    let own =
+        Own { read: Vec::new(), write: vec![dir.to_owned()], sockets: walls::sockets(&access) };
     walls::raise(down, own, &access.grants, &config.required_walls)?;
-    let admitted = walled();
+    let (worker, admitted) = lifeline.hold();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|e| format!("starting: {e}"))?;
-    let ended = runtime.block_on(serve(config, access, admitted));
+    let ended = runtime.block_on(serve(config, access, worker, admitted));
     // Slots may be in the middle of a guest.
     runtime.shutdown_background();
     ended
@@ -74,7 +77,7 @@ fn learn_access(config: &v1::ExecutorConfig) -> Result<v1::Access, String> {
     let access = runtime.block_on(async {
         let secret =
             Secret::from_bytes(config.secret.to_vec()).ok_or("its configuration has no secret")?;
-        let mut driver = find_driver(&config.driver_address, secret.sender()?).await?;
+        let mut driver = find_driver(&Way::Own, &config.driver_address, secret.sender()?).await?;
         let asked = v1::GetAccessRequest { protocol: rpc::PROTOCOL, executor: config.executor };
         let access = driver.get_access(asked).await.map_err(|status| {
             format!("the driver at {}: {}", config.driver_address, rpc::words(&status))
@@ -88,12 +91,14 @@ fn learn_access(config: &v1::ExecutorConfig) -> Result<v1::Access, String> {
 async fn serve(
     config: v1::ExecutorConfig,
     access: Access,
+    worker: Arc<Worker>,
     admitted: oneshot::Receiver<()>,
 ) -> Result<(), String> {
+    let way = Way::Worker(worker.clone());
     let secret =
         Secret::from_bytes(config.secret.to_vec()).ok_or("its configuration has no secret")?;
     let sender = secret.sender()?;
-    let driver = find_driver(&config.driver_address, sender.clone()).await?;
+    let driver = find_driver(&way, &config.driver_address, sender.clone()).await?;
     let (reporter, outgoing) = Reporter::new();
     reporter.tell(Report::Register(v1::RegisterExecutor {
         protocol: rpc::PROTOCOL,
@@ -116,7 +121,7 @@ async fn serve(
         Err(status) => return Err(format!("the driver: {}", rpc::words(&status))),
     };
     let mut executor =
-        match start(&config, access, admitted, &driver, sender, welcome, &reporter).await {
+        match start(&config, access, worker, admitted, &driver, sender, welcome, &reporter).await {
             Ok(executor) => executor,
             Err(why) => {
                 reporter.tell(Report::Broken(why.clone()));
@@ -157,11 +162,11 @@ enum Ended {
 }
 
 /// The driver waits for its executors: it is there, or will never be.
-async fn find_driver(address: &str, secret: SendSecret) -> Result<Client, String> {
+async fn find_driver(way: &Way, address: &str, secret: SendSecret) -> Result<Client, String> {
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2));
     let deadline = tokio::time::Instant::now() + FIND_DRIVER;
     loop {
-        match rpc::connect(address).await {
+        match way.connect(address).await {
             Ok(channel) => {
                 return Ok(DriverClient::with_interceptor(channel, secret)
                     .max_decoding_message_size(rpc::MAX_MESSAGE));
@@ -211,9 +216,11 @@ struct Executor {
     link: Arc<dyn ExecutorLink>,
 }
 
+#[allow(clippy::too_many_arguments)]
 async fn start(
     config: &v1::ExecutorConfig,
     access: Access,
+    worker: Arc<Worker>,
     admitted: oneshot::Receiver<()>,
     driver: &Client,
     secret: SendSecret,
@@ -222,13 +229,8 @@ async fn start(
 ) -> Result<Executor, String> {
     let hash = hash(&welcome.component)?;
     let interrupt = if welcome.epoch_interruption { Interrupt::Epoch } else { Interrupt::Calls };
-    let loader = Loader {
-        worker: config.worker_address.clone(),
-        secret: secret.clone(),
-        id: config.application.clone(),
-        code: PathBuf::from(&config.code_dir),
-    };
-    let job = loader.load(hash, interrupt).await?;
+    let job = loading::load(&worker, hash, interrupt).await?;
+    let way = Way::Worker(worker);
     let compression = protocol::shuffle_compression(welcome.compression());
     let dir = Path::new(&config.application_dir);
     let pool = MemoryPool::new(ByteSize(config.memory));
@@ -260,6 +262,7 @@ async fn start(
         workers: Some(Arc::new(Workers::new(
             config.application.clone(),
             secret.clone(),
+            way.clone(),
             Handle::current(),
         ))),
         time: TaskTime {
@@ -271,7 +274,7 @@ async fn start(
     })
     .map_err(|e| format!("starting the task slots: {e}"))?;
     reporter.watch(store.clone(), pool.clone());
-    tokio::spawn(usage::tell(config.clone(), secret, store.clone()));
+    tokio::spawn(usage::tell(config.clone(), secret, way, store.clone()));
     let link = slots.link();
     let images = Images::new(images::dir(dir), hash, pool, config.executor).charging(disk);
     Ok(Executor { slots, stuck, store, images, driver: driver.clone(), link })

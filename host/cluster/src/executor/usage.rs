@@ -8,15 +8,15 @@ use ingle_proto::v1::worker_client::WorkerClient;
 use tokio::time::MissedTickBehavior;
 
 use crate::protocol;
-use crate::rpc::{self, SendSecret};
+use crate::rpc::{self, SendSecret, Way};
 
 /// How often it is told, as long as it changes.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Tells the worker until the process ends. A worker that can't be told shows less, and nothing else comes of it.
-pub async fn tell(config: v1::ExecutorConfig, secret: SendSecret, store: BlockStore) {
-    let way = match rpc::endpoint(&config.worker_address) {
-        Ok(endpoint) => endpoint.connect_lazy(),
+pub async fn tell(config: v1::ExecutorConfig, secret: SendSecret, way: Way, store: BlockStore) {
+    let way = match way.lazy(&config.worker_address) {
+        Ok(way) => way,
         Err(why) => return tracing::debug!("the worker isn't told what this takes: {why}"),
     };
     let mut worker = WorkerClient::with_interceptor(way, secret);

@@ -1,5 +1,6 @@
 //! Messages as the core's words, and back. What a peer says is checked here.
 
+use crate::rpc::shown;
 use ingle_core::ids::{ExecutorId, WorkerId};
 use ingle_core::master::{
     AppId, AppNews, AppSpec, AppState, AppStatus, DriverId, DriverSpec, DriverStatus, DriverTry,
@@ -22,12 +23,14 @@ fn bad(what: &str) -> Status {
 }
 
 pub fn app_id(text: &str) -> Result<AppId, Status> {
-    text.parse()
-        .map_err(|()| Status::invalid_argument(format!("{text:?} is no id of an application")))
+    text.parse().map_err(|()| {
+        Status::invalid_argument(format!("`{}` is no id of an application", shown(text)))
+    })
 }
 
 pub fn driver_id(text: &str) -> Result<DriverId, Status> {
-    text.parse().map_err(|()| Status::invalid_argument(format!("{text:?} is no id of a driver")))
+    text.parse()
+        .map_err(|()| Status::invalid_argument(format!("`{}` is no id of a driver", shown(text))))
 }
 
 fn executor_name(name: Option<v1::ExecutorName>) -> Result<ExecutorName, Status> {
@@ -88,9 +91,17 @@ pub fn worker_event(worker: WorkerId, report: WorkerReport) -> Result<Option<Eve
     }))
 }
 
-pub fn worker_command(order: WorkerOrder) -> v1::WorkerCommand {
+/// `page` is where the master's is; `secrets` are those of a driver that is launched.
+pub fn worker_command(
+    order: WorkerOrder,
+    page: &str,
+    secrets: Option<v1::Secrets>,
+) -> v1::WorkerCommand {
     let command = match order {
-        WorkerOrder::Welcome(id) => WorkerCommand::Welcome(v1::WorkerWelcome { worker: id.0 }),
+        WorkerOrder::Welcome(id) => {
+            let page = page.to_owned();
+            WorkerCommand::Welcome(v1::WorkerWelcome { worker: id.0, page })
+        }
         WorkerOrder::LaunchExecutor { executor, cores, memory, driver_address, secret } => {
             WorkerCommand::LaunchExecutor(v1::LaunchExecutor {
                 executor: Some(executor_message(executor)),
@@ -108,6 +119,7 @@ pub fn worker_command(order: WorkerOrder) -> v1::WorkerCommand {
                 memory: spec.memory,
                 component: spec.component,
                 submission: spec.submission,
+                secrets,
             })
         }
         WorkerOrder::KillDriver(driver) => WorkerCommand::KillDriver(driver_message(driver)),

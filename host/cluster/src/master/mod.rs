@@ -65,7 +65,9 @@ pub async fn run(
     let page = web::listen(&options.host, options.page).await;
     let page = page.and_then(|listener| web::serve(&options.host, listener, site.router()));
     tracing::info!("master on ingle://{address}, state in {}", options.dir.display());
-    ready(&address, page.as_ref().map(Page::address));
+    let page = page.as_ref().map(Page::address);
+    shell.set_page(page.unwrap_or_default());
+    ready(&address, page);
     tokio::select! {
         served = server => Err(format!("serving: {served:?}")),
         () = shell.keep_time() => Ok(()),

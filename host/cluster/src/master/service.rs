@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ingle_core::master::{
     AppId, AppNews, ConnectionId, DriverId, Event, Reply, Target, WorkerOrder,
 };
+use ingle_proto::prost::Message;
 use ingle_proto::v1;
 use ingle_proto::v1::application_report::Report as AppReport;
 use ingle_proto::v1::master_server::MasterServer;
@@ -28,6 +29,8 @@ type Streams<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 const AHEAD: usize = 16;
 /// Logs that are read through the master at the same time.
 const MAX_LOGS: usize = 64;
+/// Secrets of one driver, which stay in memory.
+const MAX_SECRETS: usize = 1 << 20;
 
 #[derive(Clone)]
 pub struct Service {
@@ -48,12 +51,14 @@ fn named(id: &str) -> Result<Named, Status> {
     }
     id.parse().map(Named::Driver).map_err(|()| {
         Status::invalid_argument(format!(
-            "{id:?} is no id: they look like app-20260131235959-0001 and driver-20260131235959-0001; see `ingle apps`"
+            "`{}` is no id: they look like app-20260131235959-0001 and driver-20260131235959-0001; see `ingle apps`",
+            rpc::shown(id)
         ))
     })
 }
 
 fn unknown(id: &str) -> Status {
+    let id = rpc::shown(id);
     Status::not_found(format!("there is no {id}, or it ended long ago; see `ingle apps`"))
 }
 
@@ -153,11 +158,13 @@ impl v1::master_server::Master for Service {
             }
         });
         let later = self.pass_on(said, |said| match said {
-            Said::Worker(order) => Ok(convert::worker_command(order)),
+            Said::Worker(order) => Ok(convert::worker_command(order, "", None)),
+            Said::Launch(order, secrets) => Ok(convert::worker_command(order, "", secrets)),
             Said::Refused(why) => Err(Status::failed_precondition(why)),
             Said::App(_) => Err(Status::internal("that was for an application")),
         });
-        let first = tokio_stream::once(Ok(convert::worker_command(first)));
+        let first = convert::worker_command(first, self.shell.page(), None);
+        let first = tokio_stream::once(Ok(first));
         Ok(Response::new(Box::pin(tokio_stream::StreamExt::chain(first, later))))
     }
 
@@ -201,7 +208,7 @@ impl v1::master_server::Master for Service {
         let later = self.pass_on(said, |said| match said {
             Said::App(news) => Ok(convert::app_command(news)),
             Said::Refused(why) => Err(Status::failed_precondition(why)),
-            Said::Worker(_) => Err(Status::internal("that was for a worker")),
+            Said::Worker(_) | Said::Launch(..) => Err(Status::internal("that was for a worker")),
         });
         let first = tokio_stream::once(Ok(convert::app_command(first)));
         Ok(Response::new(Box::pin(tokio_stream::StreamExt::chain(first, later))))
@@ -235,15 +242,19 @@ impl v1::master_server::Master for Service {
         &self,
         request: Request<v1::SubmitDriverRequest>,
     ) -> Result<Response<v1::SubmitDriverReply>, Status> {
-        let request = request.into_inner();
+        let mut request = request.into_inner();
         rpc::check_protocol("client", request.protocol)?;
         if !self.transfers.has(hash(&request.component)?) {
             return Err(Status::failed_precondition("the job must be uploaded first"));
         }
+        let secrets = request.secrets.take();
+        if secrets.as_ref().is_some_and(|secrets| secrets.encoded_len() > MAX_SECRETS) {
+            return Err(Status::failed_precondition("its secrets take more than 1 MiB"));
+        }
         let spec = convert::driver_spec(request);
         let wall = Shell::wall();
         let submit = |request| Event::SubmitDriver { request, spec, wall };
-        match self.shell.ask(submit).await? {
+        match self.shell.ask_with(secrets, submit).await? {
             Reply::Driver(id) => {
                 Ok(Response::new(v1::SubmitDriverReply { driver: id.to_string() }))
             }
@@ -318,6 +329,7 @@ impl v1::master_server::Master for Service {
         let v1::IdRequest { client, id } = request.into_inner();
         check_client(client)?;
         let worker = self.shell.look(|core| core.find_worker(&id)).ok_or_else(|| {
+            let id = rpc::shown(&id);
             Status::not_found(format!("there is no worker {id}; see `ingle workers`"))
         })?;
         self.done(|request| Event::Decommission { request, worker }).await

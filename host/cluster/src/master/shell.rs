@@ -1,12 +1,15 @@
 //! Feeds the master's core events, one at a time, and carries out its actions.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use ingle_core::master::{
-    Action, AppNews, ConnectionId, Event, Master, Policy, Reply, RequestId, WorkerOrder,
+    Action, AppNews, ConnectionId, DriverId, Event, Master, Policy, Record, Reply, RequestId,
+    WorkerOrder,
 };
+use ingle_proto::v1;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tonic::Status;
@@ -16,6 +19,8 @@ use super::store::Store;
 /// What is said to a peer.
 pub enum Said {
     Worker(WorkerOrder),
+    /// An order to launch a driver, and its secrets.
+    Launch(WorkerOrder, Option<v1::Secrets>),
     App(AppNews),
     /// The last words.
     Refused(String),
@@ -31,6 +36,8 @@ pub struct Shell {
     connections: AtomicU64,
     requests: AtomicU64,
     changed: Notify,
+    /// Where the page is, if there is one.
+    page: OnceLock<String>,
 }
 
 struct State {
@@ -38,6 +45,10 @@ struct State {
     store: Store,
     peers: HashMap<ConnectionId, mpsc::Sender<Said>>,
     requests: HashMap<RequestId, oneshot::Sender<Result<Reply, String>>>,
+    /// Of drivers that aren't over. Here alone: what is stored may be read, and copied, long after.
+    secrets: HashMap<DriverId, v1::Secrets>,
+    /// Of drivers that are about to have a name.
+    new_secrets: HashMap<RequestId, v1::Secrets>,
 }
 
 impl Shell {
@@ -45,13 +56,21 @@ impl Shell {
     pub fn new(policy: Policy, store: Store) -> Result<Self, String> {
         let records = store.load()?;
         let core = Master::recover(policy, Duration::ZERO, records);
-        let state = State { core, store, peers: HashMap::new(), requests: HashMap::new() };
+        let state = State {
+            core,
+            store,
+            peers: HashMap::new(),
+            requests: HashMap::new(),
+            secrets: HashMap::new(),
+            new_secrets: HashMap::new(),
+        };
         Ok(Self {
             started: Instant::now(),
             state: Mutex::new(state),
             connections: AtomicU64::new(1),
             requests: AtomicU64::new(1),
             changed: Notify::new(),
+            page: OnceLock::new(),
         })
     }
 
@@ -101,14 +120,37 @@ impl Shell {
 
     /// Something is wanted, and waited for.
     pub async fn ask(&self, event: impl FnOnce(RequestId) -> Event) -> Result<Reply, Status> {
+        self.ask_with(None, event).await
+    }
+
+    /// As [`Shell::ask`], of a driver that has secrets.
+    pub async fn ask_with(
+        &self,
+        secrets: Option<v1::Secrets>,
+        event: impl FnOnce(RequestId) -> Event,
+    ) -> Result<Reply, Status> {
         let request = RequestId(self.requests.fetch_add(1, Ordering::Relaxed));
         let (send, reply) = oneshot::channel();
-        self.state.lock().requests.insert(request, send);
+        {
+            let mut state = self.state.lock();
+            state.requests.insert(request, send);
+            state.new_secrets.extend(secrets.map(|secrets| (request, secrets)));
+        }
         self.tell(event(request));
         match reply.await {
             Ok(reply) => reply.map_err(Status::failed_precondition),
             Err(_) => Err(Status::internal("the master gave no answer")),
         }
+    }
+
+    /// The page's address, host:port; empty if there is none.
+    pub fn page(&self) -> &str {
+        self.page.get().map_or("", String::as_str)
+    }
+
+    pub fn set_page(&self, page: &str) {
+        // There is one, and it stays.
+        let _ = self.page.set(page.to_owned());
     }
 
     /// How long this master has been here.
@@ -162,10 +204,22 @@ impl State {
     /// Carries out an action; names a peer that must be given up.
     fn act(&mut self, action: Action) -> Option<ConnectionId> {
         let (connection, said) = match action {
+            Action::Worker(
+                connection,
+                order @ WorkerOrder::LaunchDriver { driver: (driver, _), .. },
+            ) => {
+                let secrets = self.secrets.get(&driver).cloned();
+                (connection, Said::Launch(order, secrets))
+            }
             Action::Worker(connection, order) => (connection, Said::Worker(order)),
             Action::App(connection, news) => (connection, Said::App(news)),
             Action::Refuse(connection, why) => (connection, Said::Refused(why)),
+            // It is said before the driver is launched.
             Action::Reply(request, reply) => {
+                let secrets = self.new_secrets.remove(&request);
+                if let (Some(secrets), Ok(Reply::Driver(driver))) = (secrets, &reply) {
+                    self.secrets.insert(*driver, secrets);
+                }
                 if let Some(asked) = self.requests.remove(&request) {
                     // Whoever asked may be gone.
                     let _ = asked.send(reply);
@@ -174,6 +228,10 @@ impl State {
             }
             Action::Log(text) => {
                 tracing::info!("{text}");
+                return None;
+            }
+            Action::Persist(Record::EndedDriver(status)) => {
+                self.secrets.remove(&status.id);
                 return None;
             }
             Action::Persist(_) | Action::Forget(_) => return None,

@@ -1,11 +1,11 @@
-//! Components and their compiled code, of all applications on a worker: the worker alone writes them.
+//! Components and their compiled code, of all applications on a worker: the worker alone reads and writes them.
 
-use std::collections::HashMap;
-use std::fs;
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ingle_proto::prost::Message;
 use ingle_proto::v1;
@@ -16,7 +16,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
 
 use super::walls::Walls;
-use crate::loading::read_component;
+use crate::loading::{hash, read_component};
+use crate::prune;
 
 /// How long compiling may take.
 const TIME: Duration = Duration::from_secs(120);
@@ -26,8 +27,11 @@ const FETCH: Duration = Duration::from_secs(60);
 const MAX_CODE: u64 = 1 << 30;
 /// And what memory.
 const MEMORY: u64 = 3 << 30;
-/// How many jobs are compiled at the same time.
+/// How many jobs are compiled at the same time, each of another application or driver.
 const AT_ONCE: usize = 2;
+/// Components that are kept, beside those of what runs: so many, and so many bytes.
+const KEPT: usize = 128;
+const KEPT_BYTES: u64 = 2 << 30;
 /// The longest word about a component that can't be compiled.
 const WORDS: usize = 64 << 10;
 
@@ -35,10 +39,19 @@ const WORDS: usize = 64 << 10;
 pub struct Compiler {
     program: PathBuf,
     components: PathBuf,
-    code: CodeCache,
+    code: Arc<CodeCache>,
     walls: Arc<Walls>,
     busy: Mutex<HashMap<ComponentHash, Arc<Turn>>>,
+    /// Of applications and drivers, and what each compiles.
+    jobs: Mutex<HashMap<String, Claim>>,
     at_once: Semaphore,
+}
+
+/// What an application or a driver runs.
+struct Claim {
+    job: ComponentHash,
+    /// It compiles one at a time.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Of those who want the same component, one at a time.
@@ -59,9 +72,10 @@ impl Compiler {
         Ok(Self {
             program: program.to_owned(),
             components,
-            code: CodeCache::open(code).map_err(|e| e.to_string())?,
+            code: Arc::new(CodeCache::open(code).map_err(|e| e.to_string())?),
             walls,
             busy: Mutex::default(),
+            jobs: Mutex::default(),
             at_once: Semaphore::new(AT_ONCE),
         })
     }
@@ -69,6 +83,35 @@ impl Compiler {
     /// Where a component is, or is going to be.
     pub fn path(&self, hash: ComponentHash) -> PathBuf {
         self.components.join(hash.to_string())
+    }
+
+    /// Notes which job an application or a driver runs; it has one only. From then on that is in use.
+    pub fn claim(&self, id: &str, job: ComponentHash) -> Result<(), String> {
+        let mut jobs = self.jobs.lock();
+        let claim = || Claim { job, turn: Arc::default() };
+        let claim = jobs.entry(id.to_owned()).or_insert_with(claim);
+        if claim.job == job { Ok(()) } else { Err(format!("{id} runs another job")) }
+    }
+
+    /// It is over.
+    pub fn release(&self, id: &str) {
+        self.jobs.lock().remove(id);
+    }
+
+    /// Removes components that nothing here has run for long.
+    fn prune(&self) {
+        let jobs = self.jobs.lock();
+        let busy = self.busy.lock();
+        let used: HashSet<PathBuf> = jobs
+            .values()
+            .map(|claim| claim.job)
+            .chain(busy.keys().copied())
+            .map(|h| self.path(h))
+            .collect();
+        prune::files(&self.components, KEPT, KEPT_BYTES, |path| {
+            // One that is being written has another extension.
+            path.extension().is_some() || used.contains(path)
+        });
     }
 
     fn turn(&self, hash: ComponentHash) -> Arc<Turn> {
@@ -96,7 +139,15 @@ impl Compiler {
         let path = self.path(hash);
         let look = {
             let path = path.clone();
-            tokio::task::spawn_blocking(move || read_component(&path, hash).is_ok())
+            tokio::task::spawn_blocking(move || {
+                let is_there = read_component(&path, hash).is_ok();
+                if is_there {
+                    // Not to be among the oldest. If that can't be said, it comes again some day.
+                    let now = SystemTime::now();
+                    let _ = File::options().append(true).open(&path).map(|f| f.set_modified(now));
+                }
+                is_there
+            })
         };
         if look.await.unwrap_or(false) {
             return Ok(());
@@ -113,12 +164,39 @@ impl Compiler {
                 .and_then(|()| fs::rename(&temporary, &path))
                 .map_err(|e| format!("keeping the job in {}: {e}", path.display()))
         };
-        tokio::task::spawn_blocking(write).await.map_err(|e| e.to_string())?
+        tokio::task::spawn_blocking(write).await.map_err(|e| e.to_string())??;
+        self.prune();
+        Ok(())
+    }
+
+    /// The compiled job of an application or a driver, for its process: one that `fits` it. It is compiled if need be, once `fetch` has brought
+    /// it if that isn't here.
+    pub async fn code(
+        &self,
+        id: &str,
+        asked: &v1::Code,
+        fetch: impl Future<Output = Result<Vec<u8>, String>>,
+    ) -> Result<File, String> {
+        let hash = hash(&asked.component)?;
+        self.claim(id, hash)?;
+        if let Some(found) = self.find(hash, &asked.fits).await {
+            return Ok(found);
+        }
+        self.prepare(id, hash, asked.epoch_interruption, fetch).await?;
+        self.find(hash, &asked.fits).await.ok_or_else(|| {
+            "the job was compiled, and its code is gone again, or isn't for this process".into()
+        })
+    }
+
+    async fn find(&self, hash: ComponentHash, fits: &str) -> Option<File> {
+        let (code, fits) = (self.code.clone(), fits.to_owned());
+        tokio::task::spawn_blocking(move || code.hand(hash, &fits)).await.ok()?
     }
 
     /// Compiles a component, once `fetch` has brought it if need be. Whoever asks at the same time waits for that.
-    pub async fn prepare(
+    async fn prepare(
         &self,
+        id: &str,
         hash: ComponentHash,
         epoch_interruption: bool,
         fetch: impl Future<Output = Result<Vec<u8>, String>>,
@@ -131,6 +209,12 @@ impl Compiler {
             return Ok(());
         }
         self.keep_now(hash, fetch).await?;
+        // Not all places are one application's, also if it has one component compiled in two ways.
+        let mine = self.jobs.lock().get(id).map(|claim| claim.turn.clone());
+        let _mine = match &mine {
+            Some(mine) => Some(mine.lock().await),
+            None => None,
+        };
         let _one = self.at_once.acquire().await.map_err(|e| e.to_string())?;
         let code = self.compile(hash, epoch_interruption).await?;
         self.code
@@ -263,7 +347,7 @@ mod tests {
         ] {
             let compiler = compiler(place.path(), script);
             let job = || ready(Ok(b"job".to_vec()));
-            let failed = compiler.prepare(hash, false, job()).await.unwrap_err();
+            let failed = compiler.prepare("app", hash, false, job()).await.unwrap_err();
             assert!(failed.contains(says), "{script}: {failed}");
         }
         assert_eq!(entries(place.path()), 0);
@@ -278,7 +362,7 @@ mod tests {
         );
         let compiler = compiler(place.path(), &script);
         let hash = ComponentHash::of(b"job");
-        let ask = |epoch| compiler.prepare(hash, epoch, ready(Ok(b"job".to_vec())));
+        let ask = |epoch| compiler.prepare("app", hash, epoch, ready(Ok(b"job".to_vec())));
         let (one, two, three) = tokio::join!(ask(false), ask(false), ask(true));
         assert!(one.is_ok() && two.is_ok() && three.is_ok());
         let runs = || fs::read_to_string(place.path().join("runs")).unwrap().lines().count();
@@ -286,5 +370,53 @@ mod tests {
         // Whoever asks later didn't find what was made: it is made again.
         ask(false).await.unwrap();
         assert_eq!(runs(), 3);
+    }
+
+    #[tokio::test]
+    async fn an_application_has_one_job_and_gets_its_code_as_a_file() {
+        use std::io::Read;
+        let place = tempfile::tempdir().unwrap();
+        let compiler = compiler(place.path(), "printf 0123456789abcdefcode");
+        let asked = |job: &[u8], fits: &str| v1::Code {
+            component: ComponentHash::of(job).as_bytes().to_vec(),
+            fits: fits.into(),
+            epoch_interruption: false,
+        };
+        let fetch = || ready(Ok(b"job".to_vec()));
+        let handed = compiler.code("app", &asked(b"job", "0123456789abcdef"), fetch()).await;
+        let mut text = String::new();
+        let _ = handed.unwrap().take(100).read_to_string(&mut text);
+        let unfit = compiler.code("app", &asked(b"job", "aaaaaaaaaaaaaaaa"), fetch()).await;
+        assert!(unfit.unwrap_err().contains("isn't for this process"));
+        let other = compiler.code("app", &asked(b"other", "0123456789abcdef"), fetch()).await;
+        assert!(other.unwrap_err().contains("runs another job"));
+        compiler.release("app");
+        let other = compiler.code("app", &asked(b"other", "0123456789abcdef"), fetch()).await;
+        assert!(other.unwrap_err().contains("another file came"));
+    }
+
+    #[tokio::test]
+    async fn one_application_leaves_a_place_for_others() {
+        let place = tempfile::tempdir().unwrap();
+        // Those of the one wait until that of the other has run, and must not meet.
+        let script = format!(
+            "cd {}; if grep -q {}; then touch other; else mkdir app || exit 1; while [ ! -e other ]; do sleep 0.01; done; rmdir app; fi; \
+             printf 0123456789abcdefcode",
+            place.path().display(),
+            ComponentHash::of(b"oth")
+        );
+        let compiler = compiler(place.path(), &script);
+        for (id, job) in [("app", b"job"), ("other", b"oth")] {
+            compiler.claim(id, ComponentHash::of(job)).unwrap();
+        }
+        let ask = |id, job: &'static [u8], epoch| {
+            compiler.prepare(id, ComponentHash::of(job), epoch, ready(Ok(job.to_vec())))
+        };
+        let (one, two, three) = tokio::join!(
+            ask("app", b"job", false),
+            ask("app", b"jab", false),
+            ask("other", b"oth", false)
+        );
+        assert!(one.is_ok() && two.is_ok() && three.is_ok());
     }
 }

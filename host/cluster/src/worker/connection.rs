@@ -139,7 +139,7 @@ impl Connection {
                         if let Command::Welcome(welcome) = &command {
                             said.clear();
                             *welcomed = true;
-                            self.processes.set_worker(welcome.worker);
+                            self.processes.set_worker(welcome.worker, welcome.page.clone());
                             tracing::info!("registered as worker-{} with {}", welcome.worker, self.options.master);
                         }
                         self.obey(command, &master, &send).await

@@ -5,6 +5,7 @@
 //! | `processes` | executors and drivers as child processes |
 //! | `compiler` | components, and their compiled code |
 //! | `walls` | what is around them |
+//! | `handing`, `peers` | the connections that they are given |
 //! | `folders` | the work folder: what is kept where, and for how long |
 //! | `service` | blocks and logs for others |
 //! | `rotated`, `logs` | what was printed, kept and read as it grows |
@@ -15,16 +16,19 @@ mod compiler;
 mod connection;
 mod disk;
 pub mod folders;
+mod handing;
 pub mod logs;
+mod peers;
 pub mod processes;
 mod rotated;
 mod service;
 mod walls;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ingle_blocks::{Offer, Paths};
 use ingle_core::size::ByteSize;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -63,6 +67,8 @@ pub struct WorkerOptions {
     pub log_size: Option<ByteSize>,
     /// What an application may store; none: nearly all that is free.
     pub disk: Option<ByteSize>,
+    /// What jobs may have of this host's files. The work folder is never among it.
+    pub offer: Offer,
     /// How long what runs may go on once the worker shall end.
     pub drain: Duration,
 }
@@ -84,11 +90,15 @@ pub enum Wish {
 }
 
 /// Runs a worker until it is to end. The error is for whoever started it.
-pub async fn run(options: WorkerOptions, mut wish: watch::Receiver<Wish>) -> Result<(), String> {
+pub async fn run(
+    mut options: WorkerOptions,
+    mut wish: watch::Receiver<Wish>,
+) -> Result<(), String> {
     let listener = bind(&options.host, options.port).await?;
     let port = listener.local_addr().map_err(|e| e.to_string())?.port();
     let address = rpc::join(&options.host, port);
     let folders = Arc::new(Folders::open(&options.work_dir)?);
+    close(&mut options.offer, &options.work_dir)?;
     let walls = Arc::new(Walls::find(&options)?);
     let (components, code) = (folders.components(), folders.code());
     let compiler = Compiler::new(&options.program, components, &code, walls.clone())?;
@@ -116,6 +126,7 @@ pub async fn run(options: WorkerOptions, mut wish: watch::Receiver<Wish>) -> Res
         options.work_dir.display()
     );
     let page_address = page.as_ref().map(Page::address).unwrap_or_default();
+    processes.set_page(page_address);
     let connection = Connection::new(&options, address, page_address, processes.clone(), ended);
     let drain = options.drain;
     let until_end = async {
@@ -141,14 +152,58 @@ pub async fn run(options: WorkerOptions, mut wish: watch::Receiver<Wish>) -> Res
     Ok(())
 }
 
+/// Looks at what jobs shall have of this host, and closes what they never have.
+fn close(offer: &mut Offer, work_dir: &Path) -> Result<(), String> {
+    let real =
+        |path: &Path| std::fs::canonicalize(path).map_err(|e| format!("{}: {e}", path.display()));
+    for path in offer.closed.iter_mut() {
+        *path = real(path)?;
+    }
+    offer.closed.push(real(work_dir)?);
+    // The kernel's own, of this worker as well.
+    offer.closed.extend(["/proc", "/sys", "/dev"].map(PathBuf::from));
+    if let Paths::Only(paths) = &mut offer.paths {
+        for path in paths {
+            *path = real(path).map_err(|why| format!("--grants: {why}"))?;
+        }
+    }
+    for (name, volume) in &mut offer.volumes {
+        let flag = |why: String| format!("--volume {name}: {why}");
+        volume.path = real(&volume.path).map_err(flag)?;
+        if !volume.path.is_dir() {
+            return Err(flag(format!("{} is no folder", volume.path.display())));
+        }
+        let inside =
+            |closed: &&PathBuf| volume.path.starts_with(closed) || closed.starts_with(&volume.path);
+        if let Some(closed) = offer.closed.iter().find(inside) {
+            return Err(flag(format!(
+                "no job may touch {}: name a folder beside it",
+                closed.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Listens, with words for what goes wrong.
 pub async fn bind(host: &str, port: u16) -> Result<TcpListener, String> {
-    TcpListener::bind((host, port)).await.map_err(|e| {
-        let hint = match e.kind() {
-            std::io::ErrorKind::AddrInUse => "; choose another with --port",
-            std::io::ErrorKind::AddrNotAvailable => "; --host names no address of this machine",
-            _ => "",
-        };
-        format!("listening on {}: {e}{hint}", rpc::join(host, port))
-    })
+    TcpListener::bind((host, port)).await.map_err(|e| not_listening(host, port, &e))
+}
+
+/// As [`bind`], without a runtime or another thread: for those who then give up making sockets.
+pub fn listen(host: &str, port: u16) -> Result<std::net::TcpListener, String> {
+    let listener = std::net::TcpListener::bind((host, port)).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    listener.map_err(|e| not_listening(host, port, &e))
+}
+
+fn not_listening(host: &str, port: u16, error: &std::io::Error) -> String {
+    let hint = match error.kind() {
+        std::io::ErrorKind::AddrInUse => "; choose another with --port",
+        std::io::ErrorKind::AddrNotAvailable => "; --host names no address of this machine",
+        _ => "",
+    };
+    format!("listening on {}: {error}{hint}", rpc::join(host, port))
 }

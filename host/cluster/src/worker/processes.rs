@@ -1,36 +1,43 @@
 //! A worker's child processes: executors and drivers.
 //!
-//! A child gets its configuration on its standard input, which then stays open: when the worker is gone, however it went, the input ends,
-//! and the child with it.
+//! A child gets its configuration on its standard input, a socket, which then stays open: when the worker is gone, however it went, the input
+//! ends, and the child with it. Meanwhile the worker hands it there what it asks for and may have.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ingle_blocks::usual_disk;
+use ingle_blocks::{Offer, usual_disk};
 use ingle_proto::prost::Message;
 use ingle_proto::v1;
 use ingle_proto::v1::driver_client::DriverClient;
-use ingle_sandbox::{ComponentHash, MAX_COMPONENT_BYTES};
+use ingle_sandbox::MAX_COMPONENT_BYTES;
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal};
-use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::WorkerOptions;
 use super::compiler::Compiler;
 use super::folders::Folders;
+use super::handing::{self, Coming, Hands, Party};
+use super::peers::Peers;
 use super::rotated::Piped;
 use super::walls::{Enclosed, Walls};
+use crate::access;
 use crate::loading::hash;
 use crate::rpc::{self, Secret};
 
 /// How long a driver that is killed may take to end by itself.
 const GRACE: Duration = Duration::from_secs(3);
+
+const NO_SECRETS: &str = "its secrets are gone: a master keeps them, and the keys of s3://, in its memory alone, and this one was started again \
+                          since; submit the job again";
 
 /// What a process is to its worker.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +61,14 @@ impl Name {
                 (application.clone(), format!("executor-{executor}"))
             }
             Self::Driver { driver, .. } => (driver.clone(), "driver".to_owned()),
+        }
+    }
+
+    /// Of its application, or of the driver.
+    fn id(&self) -> &str {
+        match self {
+            Name::Executor { application, .. } => application,
+            Name::Driver { driver, .. } => driver,
         }
     }
 }
@@ -92,23 +107,22 @@ pub struct Shown {
     pub used: Option<v1::ExecutorUse>,
 }
 
-/// What a process is started with: its configuration, where its logs go, and their names.
-type Config = (Vec<u8>, PathBuf, String);
+/// What a process is started with: its configuration, where its logs go, their names, and whom it works for.
+type Config = (Vec<u8>, PathBuf, String, Party);
 
-/// What is known of an application or a driver that has processes here.
+/// What is known of an application that has processes here.
 #[derive(Clone)]
 struct Known {
+    /// What its executors prove themselves with.
     secret: Secret,
-    /// Where an application's driver is: it has the job.
-    driver: Option<String>,
-    /// Of a driver: which try.
-    attempt: u32,
+    /// Where its driver is: it has the job.
+    driver: String,
 }
 
 impl Known {
     /// The job's file.
     async fn fetch(self) -> Result<Vec<u8>, String> {
-        let Some(address) = self.driver else { return Err("its job's file isn't here".into()) };
+        let address = self.driver;
         let failed = |why: String| format!("the job didn't come from the driver: {why}");
         let channel = rpc::connect(&address).await.map_err(failed)?;
         let mut driver = DriverClient::with_interceptor(channel, self.secret.sender()?)
@@ -119,8 +133,16 @@ impl Known {
     }
 }
 
-/// A child, its configuration, and what it prints: at last, where it says what goes wrong.
-type Spawned = (Child, Vec<u8>, [Piped; 2]);
+/// A child that was started.
+struct Spawned {
+    child: Child,
+    /// Its standard input.
+    socket: UnixStream,
+    config: Vec<u8>,
+    hands: Hands,
+    /// What it prints: at last, where it says what goes wrong.
+    streams: [Piped; 2],
+}
 
 /// All processes of a worker.
 pub struct Processes {
@@ -134,13 +156,18 @@ pub struct Processes {
     /// What an application may store here.
     disk: u64,
     walls: Arc<Walls>,
+    peers: Arc<Peers>,
     compiler: Compiler,
+    /// What jobs may have of this host.
+    offer: Offer,
+    /// Where this worker's page is, and its master's; empty if there is none.
+    pages: Mutex<[String; 2]>,
     /// The master's number for this worker; 0 until it gave one.
     worker: Mutex<u32>,
     /// It has a master now.
     connected: AtomicBool,
     running: Mutex<BTreeMap<Name, Running>>,
-    /// Of applications and drivers that have processes here.
+    /// Of applications that have processes here.
     known: Mutex<BTreeMap<String, Known>>,
     events: mpsc::UnboundedSender<Ended>,
     changed: Notify,
@@ -160,12 +187,15 @@ impl Processes {
             program: options.program.clone(),
             host: options.host.clone(),
             master: options.master.clone(),
+            peers: Arc::new(Peers::new(address.clone(), options.master.clone())),
             address,
             folders,
             disk: options.disk.map_or_else(|| usual_disk(&options.work_dir), |disk| disk.0),
             log_size: options.log_size.unwrap_or(super::DEFAULT_LOG).0,
             walls,
             compiler,
+            offer: options.offer.clone(),
+            pages: Mutex::default(),
             worker: Mutex::new(0),
             connected: AtomicBool::new(false),
             running: Mutex::default(),
@@ -176,8 +206,13 @@ impl Processes {
         }
     }
 
-    pub fn set_worker(&self, worker: u32) {
+    pub fn set_page(&self, page: &str) {
+        page.clone_into(&mut self.pages.lock()[0]);
+    }
+
+    pub fn set_worker(&self, worker: u32, master_page: String) {
         *self.worker.lock() = worker;
+        self.pages.lock()[1] = master_page;
         self.connected.store(true, Ordering::Relaxed);
     }
 
@@ -194,7 +229,7 @@ impl Processes {
         self.connected.load(Ordering::Relaxed)
     }
 
-    /// What the executors of an application prove themselves with, or a driver does.
+    /// What the executors of an application prove themselves with.
     pub fn secret(&self, id: &str) -> Option<Secret> {
         self.known.lock().get(id).map(|known| known.secret.clone())
     }
@@ -204,16 +239,23 @@ impl Processes {
         &self.compiler
     }
 
-    /// Compiles the job of an application or of a driver.
-    pub async fn prepare(&self, id: &str, hash: ComponentHash, epoch: bool) -> Result<(), String> {
+    /// The compiled job of an application or of a driver, for one of its processes.
+    pub async fn code(&self, id: &str, asked: &v1::Code) -> Result<File, String> {
         let known = self.known.lock().get(id).cloned();
-        let known = known.ok_or("nothing of it runs here")?;
-        self.compiler.prepare(hash, epoch, known.fetch()).await
+        let fetch = async {
+            match known {
+                Some(known) => known.fetch().await,
+                // The master had it, and it was kept before the driver began.
+                None => Err("its job's file isn't here".into()),
+            }
+        };
+        self.compiler.code(id, asked, fetch).await
     }
 
     /// An application is over: its files go once nobody writes them.
     pub async fn forget(self: Arc<Self>, application: String) {
         self.known.lock().remove(&application);
+        self.compiler.release(&application);
         loop {
             let changed = self.changed.notified();
             if !self.runs_any_of(&application) {
@@ -224,14 +266,6 @@ impl Processes {
         let folders = self.folders.clone();
         // If the runtime ends now, so does the worker, which removes them all.
         let _ = tokio::task::spawn_blocking(move || folders.forget(&application)).await;
-    }
-
-    /// A try of a driver is over; a later one may have begun.
-    fn forget_driver(&self, driver: &str, attempt: u32) {
-        let mut known = self.known.lock();
-        if known.get(driver).is_some_and(|known| known.attempt == attempt) {
-            known.remove(driver);
-        }
     }
 
     /// Applications that have something here.
@@ -273,10 +307,7 @@ impl Processes {
 
     /// Whether anything of an application or a driver runs here.
     pub fn runs_any_of(&self, id: &str) -> bool {
-        self.running.lock().keys().any(|name| match name {
-            Name::Executor { application, .. } => application == id,
-            Name::Driver { driver, .. } => driver == id,
-        })
+        self.running.lock().keys().any(|name| name.id() == id)
     }
 
     pub fn drain(&self) {
@@ -288,6 +319,13 @@ impl Processes {
         self.draining.load(Ordering::Relaxed)
     }
 
+    /// What a process is told of this host.
+    fn rules(&self) -> Result<v1::HostRules, String> {
+        let pages = self.pages.lock().clone();
+        let cluster = [self.master.clone(), self.address.clone()].into_iter().chain(pages);
+        access::rules(&self.offer, cluster.filter(|address| !address.is_empty()).collect())
+    }
+
     /// Starts an executor. How that ended is told as an event, however soon.
     pub fn start_executor(self: &Arc<Self>, launch: v1::LaunchExecutor) {
         let Some(v1::ExecutorName { application, executor }) = launch.executor.clone() else {
@@ -296,8 +334,8 @@ impl Processes {
         let name = Name::Executor { application: application.clone(), executor };
         let config = || {
             let secret = Secret::from_bytes(launch.secret.clone()).ok_or("it has no secret")?;
-            let driver = Some(launch.driver_address.clone());
-            self.known.lock().insert(application.clone(), Known { secret, driver, attempt: 0 });
+            let driver = launch.driver_address.clone();
+            self.known.lock().insert(application.clone(), Known { secret, driver });
             let dir = self.folders.application(&application)?;
             let config = v1::ExecutorConfig {
                 application: application.clone(),
@@ -309,12 +347,19 @@ impl Processes {
                 worker: *self.worker.lock(),
                 worker_address: self.address.clone(),
                 application_dir: text(&dir)?,
-                code_dir: text(&self.folders.code())?,
                 required_walls: self.walls.required.clone(),
                 disk: self.disk,
+                rules: Some(self.rules()?),
             };
             let logs = self.folders.new_logs(&application)?;
-            Ok((config.encode_length_delimited_to_vec(), logs, format!("executor-{executor}")))
+            let party = Party {
+                address: launch.driver_address.clone(),
+                is: "driver",
+                // An application that moves is another one.
+                stays: true,
+            };
+            let config = config.encode_length_delimited_to_vec();
+            Ok((config, logs, format!("executor-{executor}"), party))
         };
         let room = v1::Room { cores: launch.cores, memory: launch.memory };
         self.start(name, "executor", room, std::future::ready(()), config());
@@ -332,10 +377,14 @@ impl Processes {
             return;
         }
         let config = || {
-            let submission = v1::Submission::decode(launch.submission.as_slice())
+            let mut submission = v1::Submission::decode(launch.submission.as_slice())
                 .map_err(|e| format!("its submission can't be read: {e}"))?;
-            let secret = Secret::random()?;
+            if submission.has_secrets && launch.secrets.is_none() {
+                return Err(NO_SECRETS.into());
+            }
+            submission.access.get_or_insert_default().secrets = launch.secrets;
             let hash = hash(&launch.component)?;
+            self.compiler.claim(&driver, hash)?;
             let config = v1::DriverConfig {
                 driver: driver.clone(),
                 attempt,
@@ -345,16 +394,14 @@ impl Processes {
                 host: self.host.clone(),
                 component: launch.component.clone(),
                 component_path: text(&self.compiler.path(hash))?,
-                worker_address: self.address.clone(),
-                secret: secret.as_bytes().to_vec(),
-                code_dir: text(&self.folders.code())?,
                 spill_dir: text(&self.folders.new_spill(&driver, attempt)?)?,
                 submission: Some(submission),
                 required_walls: self.walls.required.clone(),
+                rules: Some(self.rules()?),
             };
             let logs = self.folders.new_logs(&driver)?;
-            self.known.lock().insert(driver.clone(), Known { secret, driver: None, attempt });
-            Ok((config.encode_length_delimited_to_vec(), logs, "driver".to_owned()))
+            let party = Party { address: self.master.clone(), is: "master", stays: false };
+            Ok((config.encode_length_delimited_to_vec(), logs, "driver".to_owned(), party))
         };
         let room = v1::Room { cores: launch.cores, memory: launch.memory };
         self.start(name, "driver", room, prepared, config());
@@ -378,6 +425,9 @@ impl Processes {
         drop(running);
         let this = self.clone();
         tokio::spawn(async move {
+            // Those that it may have to be connected with. Who can't be asked now is asked when it wants to be.
+            let (peers, came) = (this.peers.clone(), Instant::now());
+            tokio::spawn(async move { peers.ask(came).await });
             let begun = tokio::select! {
                 () = prepared => true,
                 _ = &mut killed => false,
@@ -385,48 +435,65 @@ impl Processes {
             let gently = matches!(name, Name::Driver { .. });
             let config =
                 if begun { config } else { Err("it was killed before it began".to_owned()) };
-            let started = config.and_then(|config| this.spawn(verb, config));
+            let started = config.and_then(|config| this.spawn(&name, verb, config));
             let (finished, reason) = match started {
-                Ok((child, config, streams)) => {
+                Ok(spawned) => {
                     if let Some(process) = this.running.lock().get_mut(&name) {
-                        process.pid = child.id();
+                        process.pid = spawned.child.id();
                     }
                     let walls = this.walls.clone();
                     let enclose = move |process| walls.enclose(process, room);
-                    watch_child(child, config, enclose, streams, &mut killed, gently).await
+                    watch_child(spawned, enclose, &mut killed, gently).await
                 }
                 Err(why) => (false, why),
             };
             if let Name::Driver { driver, attempt } = &name {
                 this.folders.forget_spill(driver, *attempt);
-                this.forget_driver(driver, *attempt);
             }
             this.running.lock().remove(&name);
+            if let Name::Driver { driver, .. } = &name
+                // A later try may have begun.
+                && !this.runs_any_of(driver)
+            {
+                this.compiler.release(driver);
+            }
             this.changed.notify_waiters();
             // Without a master there is nobody to tell; it asks what runs when it is back.
             let _ = this.events.send(Ended { name, finished, reason });
         });
     }
 
-    /// The child, its configuration, and where it says what goes wrong.
-    fn spawn(self: &Arc<Self>, verb: &str, config: Config) -> Result<Spawned, String> {
-        let (config, logs, file) = config;
+    fn spawn(self: &Arc<Self>, name: &Name, verb: &str, config: Config) -> Result<Spawned, String> {
+        let (config, logs, file, party) = config;
         self.bound_logs();
         let pipe = |end| Piped::new(&logs.join(format!("{file}.{end}")), self.log_size);
         let ((stdout, out), (stderr, err)) = (pipe("out")?, pipe("err")?);
+        let (socket, theirs) = std::os::unix::net::UnixStream::pair()
+            .and_then(|(ours, theirs)| {
+                ours.set_nonblocking(true)?;
+                Ok((UnixStream::from_std(ours)?, OwnedFd::from(theirs)))
+            })
+            .map_err(|e| format!("making a socket for it: {e}"))?;
         let mut command = Command::new(&self.program);
         command
             .arg(verb)
             .current_dir("/")
             .env_clear()
             .envs(ingle_walls::environment())
-            .stdin(Stdio::piped())
+            .stdin(theirs)
             .stdout(stdout)
             .stderr(stderr)
             .kill_on_drop(true);
         let child = command.spawn();
         let child = child.map_err(|e| format!("starting {}: {e}", self.program.display()))?;
-        Ok((child, config, [out, err]))
+        let (this, id) = (self.clone(), name.id().to_owned());
+        let code = move |asked: v1::Code| {
+            let (this, id) = (this.clone(), id.clone());
+            let code: Coming = Box::pin(async move { this.code(&id, &asked).await });
+            code
+        };
+        let hands = Hands::new(self.peers.clone(), party, Box::new(code));
+        Ok(Spawned { child, socket, config, hands, streams: [out, err] })
     }
 
     /// Makes room for new logs, in a while.
@@ -493,28 +560,28 @@ fn text(path: &Path) -> Result<String, String> {
     path.to_str().map(str::to_owned).ok_or_else(|| format!("{} isn't UTF-8", path.display()))
 }
 
-/// Gives a child its configuration, encloses it while it gets ready, and says so; then waits for its end or for a wish to end it.
+/// Gives a child its configuration, encloses it while it gets ready, and says so; then hands it what it asks for, until it ends or somebody wishes
+/// it to.
 async fn watch_child(
-    mut child: Child,
-    config: Vec<u8>,
+    spawned: Spawned,
     enclose: impl FnOnce(Option<u32>) -> Result<Enclosed, String> + Send + 'static,
-    streams: [Piped; 2],
     killed: &mut oneshot::Receiver<String>,
     gently: bool,
 ) -> (bool, String) {
-    let input = child.stdin.take();
-    let give = async {
-        let mut input = input;
-        if let Some(input) = &mut input {
-            // One that doesn't read it has ended, and says why.
-            let _ = input.write_all(&config).await;
-            let _ = input.flush().await;
-        }
-        input
-    };
-    let mut lifeline = give.await;
+    let Spawned { mut child, mut socket, config, hands, streams } = spawned;
+    handing::configure(&mut socket, &config).await;
     let process = child.id();
-    let enclosed = match tokio::task::spawn_blocking(move || enclose(process)).await {
+    let (admit, admitted) = oneshot::channel();
+    // It asks for what it gets ready with.
+    let served = handing::serve(socket, hands, admitted);
+    tokio::pin!(served);
+    let enclosing = tokio::task::spawn_blocking(move || enclose(process));
+    let enclosed = tokio::select! {
+        enclosed = enclosing => enclosed,
+        // A process that is just being started asks nothing that makes no sense; if it does, it isn't admitted.
+        why = &mut served => Ok(Err(why)),
+    };
+    let enclosed = match enclosed {
         Ok(Ok(enclosed)) => enclosed,
         failed => {
             let _ = child.start_kill();
@@ -522,26 +589,26 @@ async fn watch_child(
             return (false, failed.map_or_else(|e| e.to_string(), |f| f.err().unwrap_or_default()));
         }
     };
-    if let Some(input) = &mut lifeline {
-        // One that doesn't read it has ended.
-        let _ = input.write_all(&[ADMITTED]).await;
-        let _ = input.flush().await;
-    }
-    enclosed.judge(end(child, streams, killed, gently).await)
+    // It waits for that, unless it has ended.
+    let _ = admit.send(());
+    enclosed.judge(end(child, served, streams, killed, gently).await)
 }
 
-/// What a child hears once it is where it belongs.
-const ADMITTED: u8 = 1;
-
-/// Waits for a child's end, or for a wish to end it.
+/// Waits for a child's end, or for a wish to end it, while it is `served`.
 async fn end(
     mut child: Child,
+    mut served: impl Future<Output = String> + Unpin,
     [out, err]: [Piped; 2],
     killed: &mut oneshot::Receiver<String>,
     gently: bool,
 ) -> (bool, String) {
     let ended = tokio::select! {
         ended = child.wait() => ended,
+        said = &mut served => {
+            let _ = child.start_kill();
+            let _ = child.wait().await;
+            return (false, format!("it was killed, for what it asked of its worker made no sense: {said}"));
+        }
         why = killed => {
             if gently {
                 // A driver removes what it hasn't published.
@@ -549,7 +616,11 @@ async fn end(
                     // It may have ended this very moment.
                     let _ = rustix::process::kill_process(pid, Signal::TERM);
                 }
-                let _ = tokio::time::timeout(GRACE, child.wait()).await;
+                // It tells the master, perhaps by a connection that it hasn't yet.
+                tokio::select! {
+                    _ = tokio::time::timeout(GRACE, child.wait()) => {}
+                    _ = &mut served => {}
+                }
             }
             let _ = child.start_kill();
             let _ = child.wait().await;
@@ -577,11 +648,12 @@ fn how(status: ExitStatus) -> String {
     }
 }
 
-/// The last line that it said about itself.
+/// Why it ended, in its own words: its last error, or else its last line.
 fn last_words(tail: &[u8]) -> String {
     let tail = String::from_utf8_lossy(tail);
-    match tail.lines().rev().find(|line| !line.trim().is_empty()) {
-        Some(line) => format!(": {}", line.trim().trim_start_matches("error: ")),
+    let error = tail.lines().rev().find_map(|line| line.strip_prefix("error: "));
+    match error.or_else(|| tail.lines().rev().find(|line| !line.trim().is_empty())) {
+        Some(line) => format!(": {}", line.trim()),
         None => String::new(),
     }
 }

@@ -17,7 +17,6 @@ use tonic::{Request, Response, Status};
 use super::folders::Folders;
 use super::logs::Tail;
 use super::processes::{Name, Processes};
-use crate::loading::hash;
 use crate::rpc::{self, PIECE};
 
 /// Pieces that wait for a reader who is slow.
@@ -90,18 +89,6 @@ impl v1::worker_server::Worker for Service {
         Ok(Response::new(v1::ReportUseReply {}))
     }
 
-    async fn prepare_job(
-        &self,
-        request: Request<v1::PrepareJobRequest>,
-    ) -> Result<Response<v1::PrepareJobReply>, Status> {
-        self.check(&request, &request.get_ref().id)?;
-        let v1::PrepareJobRequest { id, component, epoch_interruption } = request.into_inner();
-        let hash = hash(&component).map_err(Status::invalid_argument)?;
-        let prepared = self.processes.prepare(&id, hash, epoch_interruption).await;
-        prepared.map_err(Status::failed_precondition)?;
-        Ok(Response::new(v1::PrepareJobReply {}))
-    }
-
     async fn read_log(
         &self,
         request: Request<v1::ReadLogRequest>,
@@ -113,7 +100,10 @@ impl v1::worker_server::Worker for Service {
             ))
         })?;
         let Some(dir) = self.folders.logs(&id) else {
-            return Err(Status::not_found(format!("this worker has no logs of {id}")));
+            return Err(Status::not_found(format!(
+                "this worker has no logs of {}",
+                rpc::shown(&id)
+            )));
         };
         let processes = self.processes.clone();
         let (send, parts) = mpsc::channel(AHEAD);

@@ -60,6 +60,9 @@ impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut used: Vec<_> = MemoryUse::ALL.into_iter().filter(|u| self.of(*u) > 0).collect();
         used.sort_by_key(|u| std::cmp::Reverse(self.of(*u)));
+        if used.is_empty() {
+            return f.write_str("nothing yet");
+        }
         for (i, u) in used.into_iter().enumerate() {
             let comma = if i == 0 { "" } else { ", " };
             write!(f, "{comma}{} {}", u.words(), ByteSize(self.of(u)))?;

@@ -41,6 +41,7 @@ pub fn behaviour(name: &str) -> Option<Behaviour> {
             Ok(())
         },
         "wait" => wait,
+        "neighbour" => neighbour,
         _ => return None,
     })
 }
@@ -203,5 +204,29 @@ fn idle_driver(ctx: &Context, _: &[String]) -> Result<()> {
     std::thread::sleep(Duration::from_secs(4));
     work()?;
     println!("done");
+    Ok(())
+}
+
+/// Minds its own business until a file is there: shuffles whose answers are known. Says how often it was right, and on which executors.
+fn neighbour(ctx: &Context, args: &[String]) -> Result<()> {
+    let file = arg(args, 0)?;
+    let mut executors = std::collections::BTreeSet::new();
+    // Once more when it is there.
+    let mut over = false;
+    while !over {
+        over = std::path::Path::new(&file).exists();
+        let sums = ctx.range(0..20_000, 4).map(|n| (n % 10, n)).reduce_by_key(|a, b| a + b);
+        let mut sums = sums.collect()?;
+        sums.sort_unstable();
+        let right = (0..10).map(|key| (key, 2000 * key + 10 * 1999 * 1000));
+        ensure!(sums.iter().copied().eq(right), "a sum is wrong: {sums:?}");
+        let began = executors.is_empty();
+        executors.extend(ctx.run_tasks(0..2, |_| TaskContext::get().executor)?);
+        if began {
+            eprintln!("started");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    println!("undisturbed, on executors {executors:?}");
     Ok(())
 }

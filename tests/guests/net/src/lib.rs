@@ -1,4 +1,4 @@
-//! `net WHAT ...`: a job that reaches for the network, in its driver and in a task, and tells what it got.
+//! `net WHAT ...`: a job that reaches for the network, or for other things that must be granted, in its driver and in a task, and tells what it got.
 
 use ingle::prelude::*;
 
@@ -16,16 +16,38 @@ fn attempt(_: &[String]) -> String {
     "no sandbox here".into()
 }
 
+/// A variable, in numbers that don't tell what it is.
+#[cfg(target_family = "wasm")]
+fn env(name: &str) -> String {
+    match std::env::var(name) {
+        Ok(value) => {
+            format!("{} bytes, {}", value.len(), value.bytes().map(u32::from).sum::<u32>())
+        }
+        Err(error) => error.to_string(),
+    }
+}
+
 /// What came of it: what was read, or the name of WASI's error.
 #[cfg(target_family = "wasm")]
 fn attempt(args: &[String]) -> String {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
+        ["env", name] => return env(name),
+        ["env", name, until] => {
+            while std::fs::read(until).is_err() {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            return env(name);
+        }
+        ["read", path] => return std::fs::read_to_string(path).unwrap_or_else(|e| e.to_string()),
+        ["write", path] => {
+            return std::fs::write(path, "x").map_or_else(|e| e.to_string(), |()| "written".into());
+        }
         ["connect", address] => wasm::connect(address),
         ["listen", address] => wasm::listen(address),
         ["udp", address] => wasm::udp(address),
         ["look-up", name] => wasm::look_up(name),
-        _ => return "usage: net connect|listen|udp|look-up ...".into(),
+        _ => return "usage: net connect|listen|udp|look-up|env|read|write ...".into(),
     };
     outcome.unwrap_or_else(|code| format!("refused: {}", code.name()))
 }

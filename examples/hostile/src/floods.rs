@@ -1,0 +1,90 @@
+//! Too much of what a host gives to each: handles, streams, printed bytes, results, blocks.
+
+use std::fs::File;
+use std::mem::forget;
+
+use ingle::__private::bindings::ingle::job::task;
+use ingle::prelude::*;
+use wasip2::clocks::monotonic_clock::subscribe_duration;
+use wasip2::random::random::get_random_bytes;
+
+use crate::Attack;
+
+pub fn attack(name: &str) -> Option<Attack> {
+    Some(match name {
+        "handle-flood" => Attack::Anywhere(handles),
+        "log-flood" => Attack::Anywhere(log),
+        "result-flood" => Attack::Anywhere(results),
+        "accumulator-flood" => Attack::Anywhere(accumulators),
+        "run-flood" => Attack::Anywhere(runs),
+        "random-flood" => Attack::Anywhere(random),
+        "words-flood" => Attack::Anywhere(words),
+        _ => return None,
+    })
+}
+
+/// More than anybody gets.
+const MANY: u32 = 200_000;
+
+fn handles(way: &str) -> Result<String> {
+    for n in 0..MANY {
+        match way {
+            "files" => forget(File::open("data/in.txt").context("the file")?),
+            "streams" => forget(wasip2::cli::stdout::get_stdout()),
+            "pollables" => forget(subscribe_duration(u64::from(n))),
+            _ => bail!("handles of which kind?"),
+        }
+    }
+    Ok("got them all".into())
+}
+
+fn log(way: &str) -> Result<String> {
+    match way {
+        // One line of 64 MiB.
+        "line" => (0..1024).for_each(|_| print!("{}", "x".repeat(64 << 10))),
+        // Of 64 MiB.
+        "lines" => (0..1 << 20).for_each(|_| println!("{}", "x".repeat(63))),
+        // What a terminal would obey.
+        "escapes" => println!("\u{1b}[2J\u{1b}]0;owned\u{7}\u{9b}31m"),
+        _ => bail!("what to print?"),
+    }
+    Ok("printed".into())
+}
+
+fn results(way: &str) -> Result<String> {
+    let block = vec![7u8; if way == "block" { 300 << 20 } else { 4 << 20 }];
+    for _ in 0..1024 {
+        task::emit(&block);
+    }
+    Ok("emitted".into())
+}
+
+fn accumulators(way: &str) -> Result<String> {
+    let update = vec![7u8; if way == "bytes" { 1 << 20 } else { 0 }];
+    for n in 0..2_000_000 {
+        task::accumulate(n, &update);
+    }
+    Ok("accumulated".into())
+}
+
+fn runs(way: &str) -> Result<String> {
+    let run = task::create_run();
+    for _ in 0..MANY {
+        match way {
+            "runs" => _ = task::create_run(),
+            "readers" => _ = task::open_run(run),
+            _ => task::write_run(run, &[0; 64 << 10]),
+        }
+    }
+    Ok("written".into())
+}
+
+fn random(_: &str) -> Result<String> {
+    Ok(format!("got {} bytes", get_random_bytes(1 << 31).len()))
+}
+
+/// A failure as long as a book.
+fn words(_: &str) -> Result<String> {
+    task::fail(&"so it goes ".repeat(6 << 20));
+    Ok("said".into())
+}

@@ -1,0 +1,312 @@
+//! What a worker hands to a process that it started, at the process's wish: connections with those whom it needs, and the compiled code of its job.
+//! It opens neither itself.
+//!
+//! A process is believed nothing. It gets so much at the same time, and so fast; then the worker doesn't listen for a while.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use ingle_proto::prost::Message;
+use ingle_proto::v1;
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinSet;
+
+use super::peers::{Addresses, Peers};
+use crate::handing::{self, MAX_WORDS, Messages};
+use crate::lifeline::AT_ONCE;
+
+/// How fast a process may ask: so often at once, and so often in a second from then on.
+const BURST: f64 = 64.0;
+const PER_SECOND: f64 = 32.0;
+
+/// Gives a process that was just started its configuration; one that doesn't read it has ended, and says why.
+pub async fn configure(socket: &mut UnixStream, config: &[u8]) {
+    let _ = socket.write_all(config).await;
+}
+
+/// Whom a process works for, beside workers.
+pub struct Party {
+    /// host:port of its driver, or of the master of a driver.
+    pub address: String,
+    /// What that is.
+    pub is: &'static str,
+    /// It stays where it was when it was first connected to, whatever its name means later.
+    pub stays: bool,
+}
+
+/// A file that is being opened, perhaps made.
+pub type Coming = Pin<Box<dyn Future<Output = Result<File, String>> + Send>>;
+/// Brings the compiled code of a process's job.
+pub type Code = Box<dyn Fn(v1::Code) -> Coming + Send + Sync>;
+
+/// What may be handed to one process.
+pub struct Hands {
+    peers: Arc<Peers>,
+    party: Party,
+    code: Code,
+    /// It has its code, or is getting it: a process runs one job.
+    has_code: AtomicBool,
+    /// Where the party was found.
+    found: Mutex<Option<Addresses>>,
+    /// One name is looked up at a time.
+    looks_up: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Hands {
+    pub fn new(peers: Arc<Peers>, party: Party, code: Code) -> Self {
+        let (found, looks_up) = (Mutex::default(), Arc::default());
+        Self { peers, party, code, has_code: AtomicBool::new(false), found, looks_up }
+    }
+
+    async fn hand(&self, what: Option<v1::ask::What>) -> Result<OwnedFd, String> {
+        match what {
+            Some(v1::ask::What::Connection(address)) => {
+                let connected = self.connect(&address).await;
+                Ok(connected.map_err(|why| format!("{address}: {why}"))?.into())
+            }
+            Some(v1::ask::What::Code(_)) if self.has_code.swap(true, Ordering::Relaxed) => {
+                Err("this process has asked for its job's code before".into())
+            }
+            Some(v1::ask::What::Code(code)) => Ok((self.code)(code).await?.into()),
+            None => Err("that is nothing that a worker has".into()),
+        }
+    }
+
+    async fn connect(&self, address: &str) -> Result<std::net::TcpStream, String> {
+        if address != self.party.address {
+            if !self.peers.is_worker(address).await? {
+                let is = self.party.is;
+                return Err(format!(
+                    "this process may connect to its {is} at {} and to workers that the master knows, and to nobody else",
+                    self.party.address
+                ));
+            }
+            let addresses = self.peers.look_up(address, &self.looks_up).await?;
+            return Ok(self.peers.connect(&addresses).await?.0);
+        }
+        let found = self.found.lock().clone();
+        let addresses = match found {
+            Some(found) => found,
+            None => self.peers.look_up(address, &self.looks_up).await?,
+        };
+        let (stream, at) = self.peers.connect(&addresses).await?;
+        if self.party.stays {
+            *self.found.lock() = Some(vec![at]);
+        }
+        Ok(stream)
+    }
+}
+
+/// Hands a process what it asks for, as long as it runs, and tells it when it is `admitted`. Ends if it asks what it can't, with why.
+pub async fn serve(socket: UnixStream, hands: Hands, admitted: oneshot::Receiver<()>) -> String {
+    let hands = Arc::new(hands);
+    let (mut read, write) = socket.into_split();
+    let write = Arc::new(tokio::sync::Mutex::new(write));
+    let mut answers = JoinSet::new();
+    let told = write.clone();
+    answers.spawn(async move {
+        if admitted.await.is_ok() {
+            tell(told, 0, Err(String::new())).await;
+        }
+    });
+    let room = Arc::new(Semaphore::new(AT_ONCE));
+    let mut pace = Pace { left: BURST, at: Instant::now() };
+    let (mut messages, mut bytes) = (Messages::default(), [0; 4096]);
+    loop {
+        // What it hands over with that is closed by the system: it isn't taken.
+        match read.read(&mut bytes).await {
+            Ok(count @ 1..) => messages.add(&bytes[..count]),
+            // It has ended, or is about to.
+            Ok(0) | Err(_) => std::future::pending().await,
+        }
+        loop {
+            let ask = match messages.next::<v1::Ask>() {
+                Ok(Some(ask)) => ask,
+                Ok(None) => break,
+                Err(why) => return why,
+            };
+            tokio::time::sleep(pace.take(Instant::now())).await;
+            // It is never closed.
+            let one = room.clone().acquire_owned().await;
+            let (hands, write) = (hands.clone(), write.clone());
+            while answers.try_join_next().is_some() {}
+            answers.spawn(async move {
+                let handed = hands.hand(ask.what).await;
+                tell(write, ask.number, handed).await;
+                drop(one);
+            });
+        }
+    }
+}
+
+/// Says a process's answer, as soon as the process reads.
+async fn tell(
+    write: Arc<tokio::sync::Mutex<OwnedWriteHalf>>,
+    number: u32,
+    handed: Result<OwnedFd, String>,
+) {
+    let refusal = match &handed {
+        Ok(_) => String::new(),
+        Err(why) => why.chars().take(MAX_WORDS / 4).collect(),
+    };
+    let message = v1::Handed { number, refusal }.encode_length_delimited_to_vec();
+    let with = handed.as_ref().ok().map(AsFd::as_fd);
+    let mut write = write.lock().await;
+    let socket = write.as_ref();
+    let first = || handing::send(socket, &message, with);
+    match socket.async_io(Interest::WRITABLE, first).await {
+        // One that doesn't read has ended.
+        Ok(sent) => drop(write.write_all(&message[sent..]).await),
+        Err(error) => tracing::debug!("a process isn't told: {error}"),
+    }
+}
+
+/// How often is asked.
+struct Pace {
+    left: f64,
+    at: Instant,
+}
+
+impl Pace {
+    /// How long the next one has to wait.
+    fn take(&mut self, now: Instant) -> Duration {
+        let since = now.saturating_duration_since(self.at).as_secs_f64();
+        self.at = now.max(self.at);
+        self.left = (self.left + since * PER_SECOND).min(BURST) - 1.0;
+        Duration::from_secs_f64((-self.left / PER_SECOND).max(0.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use ingle_sandbox::{ComponentHash, Interrupt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::lifeline::Lifeline;
+
+    async fn listen() -> (TcpListener, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        (listener, address)
+    }
+
+    /// Hands of a process whose driver is there, and whose code says nothing.
+    fn hands(peers: Peers, address: &str) -> Hands {
+        let party = Party { address: address.to_owned(), is: "driver", stays: true };
+        let code =
+            || -> Coming { Box::pin(async { tempfile::tempfile().map_err(|e| e.to_string()) }) };
+        Hands::new(Arc::new(peers), party, Box::new(move |_| code()))
+    }
+
+    /// One that has been admitted.
+    fn admitted() -> oneshot::Receiver<()> {
+        let (admit, admitted) = oneshot::channel();
+        admit.send(()).unwrap();
+        admitted
+    }
+
+    #[tokio::test]
+    async fn a_process_is_connected_with_its_driver_and_workers_and_nobody_else() {
+        let ((driver, at), (own, own_at), (_other, other_at)) =
+            (listen().await, listen().await, listen().await);
+        // Nobody is a master there.
+        let peers = Peers::new(own_at.clone(), "127.0.0.1:1".into());
+        let (socket, process) = std::os::unix::net::UnixStream::pair().unwrap();
+        let stays = socket.try_clone().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let socket = UnixStream::from_std(socket).unwrap();
+        let served = tokio::spawn(serve(socket, hands(peers, &at), admitted()));
+        let (worker, admitted) = Lifeline::of_socket(process).hold();
+        admitted.await.unwrap();
+        for (listener, at) in [(driver, &at), (own, &own_at)] {
+            let mut connected = worker.connect(at).await.unwrap();
+            let (mut accepted, _) = listener.accept().await.unwrap();
+            accepted.write_all(b"x").await.unwrap();
+            assert_eq!(connected.read_u8().await.unwrap(), b'x');
+        }
+        let refused = worker.connect(&other_at).await.unwrap_err();
+        assert!(refused.contains("can't be asked"), "{refused}");
+        let code = || worker.code(ComponentHash::of(b"job"), String::new(), Interrupt::Calls);
+        code().await.unwrap();
+        assert!(code().await.unwrap_err().contains("before"), "one job, once");
+        assert!(!served.is_finished());
+        std::mem::forget(stays);
+    }
+
+    #[tokio::test]
+    async fn a_driver_whose_name_moves_stays_where_it_was() {
+        let ((first, at), (second, moved)) = (listen().await, listen().await);
+        let peers = Peers::new("127.0.0.1:1".into(), "127.0.0.1:1".into());
+        let name = format!("localhost:{}", first.local_addr().unwrap().port());
+        let hands = hands(peers, &name);
+        hands.connect(&name).await.unwrap();
+        assert_eq!(*hands.found.lock(), Some(vec![at.parse().unwrap()]));
+        // What it means from now on; it isn't looked up.
+        *hands.found.lock() = Some(vec![moved.parse().unwrap()]);
+        drop(first);
+        hands.connect(&name).await.unwrap();
+        second.accept().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_makes_no_sense_ends_it() {
+        let peers = Peers::new("127.0.0.1:1".into(), "127.0.0.1:1".into());
+        let (socket, mut process) = UnixStream::pair().unwrap();
+        let served = tokio::spawn(serve(socket, hands(peers, "127.0.0.1:1"), admitted()));
+        process.write_all(&[0xff; 20]).await.unwrap();
+        assert!(!served.await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn one_that_reads_no_answers_is_not_listened_to() {
+        let peers = Peers::new("127.0.0.1:1".into(), "127.0.0.1:1".into());
+        let (socket, process) = std::os::unix::net::UnixStream::pair().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let socket = UnixStream::from_std(socket).unwrap();
+        // Answers to what nobody has come at once, and what is asked is limited by the pace alone.
+        let served = tokio::spawn(serve(socket, hands(peers, "127.0.0.1:1"), admitted()));
+        let ask = v1::Ask { number: 7, what: None }.encode_length_delimited_to_vec();
+        for _ in 0..8 {
+            handing::send(&process, &ask, None).unwrap();
+        }
+        process.set_nonblocking(false).unwrap();
+        let (mut messages, mut answered) = (Messages::default(), 0);
+        let answers = tokio::task::spawn_blocking(move || {
+            let (mut process, mut bytes) = (process, [0; 4096]);
+            while answered < 9 {
+                let count = process.read(&mut bytes).unwrap();
+                messages.add(&bytes[..count]);
+                while let Some(handed) = messages.next::<v1::Handed>().unwrap() {
+                    assert!(handed.number == 0 || handed.refusal.contains("nothing"));
+                    answered += 1;
+                }
+            }
+        });
+        answers.await.unwrap();
+        served.abort();
+    }
+
+    #[test]
+    fn a_process_that_asks_too_often_waits() {
+        let start = Instant::now();
+        let mut pace = Pace { left: BURST, at: start };
+        assert!((0..64).all(|_| pace.take(start).is_zero()));
+        let waits: Vec<_> = (0..32).map(|_| pace.take(start)).collect();
+        assert!(waits.is_sorted() && !waits[0].is_zero());
+        assert_eq!(waits[31], Duration::from_secs(1));
+        assert!(pace.take(start + Duration::from_secs(3600)).is_zero());
+        assert!((0..63).all(|_| pace.take(start + Duration::from_secs(3600)).is_zero()));
+        assert!(!pace.take(start + Duration::from_secs(3600)).is_zero(), "no more than a burst");
+    }
+}

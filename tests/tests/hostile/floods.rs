@@ -1,0 +1,32 @@
+//! Floods of what the host keeps for a task.
+
+use crate::attack::attacks;
+
+attacks! {
+    "handle-flood" Task: "opens files, streams and timers, and closes none",
+        "1024 WASI handles for each instance",
+        ["files" => "the file: ", "streams" => "1024 files, streams", "pollables" => "1024 files, streams"];
+    "log-flood" Task: "prints a line of 64 MiB, 64 MiB of lines, and what a terminal obeys",
+        "lines are cut, and what a slow reader doesn't take is left out and counted",
+        ["line" => "printed", "lines" => "printed", "escapes" => "printed"];
+    "result-flood" Task: "emits a block of 300 MiB",
+        "256 MiB for each call of the host",
+        ["block" => "too much data is being copied"], GoesOn, flags "--executor-memory=600m";
+    "accumulator-flood" Task: "changes accumulators a million times, and by a megabyte each",
+        "1,048,576 changes for each task, and the executor's memory budget",
+        ["count" => "more than 1048576 changes", "bytes" => "raise --executor-memory"];
+    "run-flood" Task: "makes temporary lists, and opens readers, without end",
+        "65,536 lists and 131,072 readers for each task",
+        ["runs" => "65536 runs, not more", "readers" => "more than 131072 open readers"];
+    "random-flood" Task: "wants 2 GiB of random bytes at once",
+        "1 MiB for each call of `wasi:random`",
+        ["it" => "exceeds limit 1048576"];
+    "words-flood" Task: "fails with words of 66 MiB",
+        "a message is cut after 16 KiB",
+        ["it" => "so it goes so it goes"], GoesOn, flags "--executor-memory=512m";
+}
+
+#[test]
+fn floods_of_a_task_are_bounded() {
+    crate::hold(ATTACKS);
+}

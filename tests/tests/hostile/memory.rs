@@ -1,0 +1,29 @@
+//! Memory: more than was granted, deeper than there is stack, more of the driver's than executors have.
+
+use crate::attack::attacks;
+
+attacks! {
+    "memory-bomb" Task: "takes memory without end, by its allocator and from the engine",
+        "the executor's memory budget",
+        ["heap" => "out of memory", "pages" => "out of memory"];
+    "stack-bomb" Task: "recurses without end",
+        "the guest's stack, of 1 MiB",
+        ["it" => "a recursion that goes too deep"];
+    "memory-bomb" Driver: "takes memory without end in the driver",
+        "the driver's memory budget",
+        ["heap" => "raise --driver-memory"], DriverEnds;
+    "stack-bomb" Driver: "recurses without end in the driver",
+        "the guest's stack, of 1 MiB",
+        ["it" => "a recursion that goes too deep"], DriverEnds;
+    "captured-memory" Driver: "has executors keep more of the driver's memory than they have",
+        "the executors' memory budget",
+        ["400" => "raise --executor-memory"], Spent;
+    "dirty-memory" Driver: "tasks that write to all of a large captured table",
+        "a sampler that charges the pages a task made its own",
+        ["90" => "out of memory: the task changed"];
+}
+
+#[test]
+fn memory_is_bounded() {
+    crate::hold(ATTACKS);
+}

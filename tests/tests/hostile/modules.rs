@@ -1,0 +1,240 @@
+//! Components that no compiler of Rust makes: bombs for the compiler, and what is to break the host when it is loaded.
+
+use ingle_tests::{Place, Run};
+use rustix::process::Signal;
+
+use crate::field::{Field, place};
+
+const NOT_A_JOB: i32 = 3;
+
+/// For the book: what is done, what stops it, what it comes to, the test.
+pub const BOOK: &[[&str; 4]] = &[
+    [
+        "a function of 400,000 instructions, 30,000 nested blocks, a jump to 2000 places, 50,000 functions, a million locals",
+        "compiled by a process of its own, with time and memory of its own; the validator's bounds",
+        "it takes its time, and nobody else's",
+        "modules::compile_bombs_cost_nobody_else_anything",
+    ],
+    [
+        "memories of 64 bits, shared or several memories, structures, too many imports or locals",
+        "features that are switched off; the validator's bounds",
+        "no job: exit code 3",
+        "modules::components_beyond_the_bounds_are_refused",
+    ],
+    [
+        "a memory of 4 GiB, a table of 400 million, one that grows without end, 100 instances, nine memories",
+        "the memory budget; bounds of instances, memories and tables",
+        "the driver that did it ends, with words",
+        "modules::instances_beyond_their_bounds_end_the_driver_that_made_them",
+    ],
+    [
+        "start functions that trap, recurse, or never end; segments and addresses beyond memory; calls of nothing",
+        "WebAssembly; a kill ends the process",
+        "the driver that did it ends, with words",
+        "modules::an_endless_start_is_killed",
+    ],
+    [
+        "a core module of WASI's first version with a crafted adapter's section",
+        "only components are jobs",
+        "no job: exit code 3",
+        "modules::a_core_module_with_a_crafted_adapter_is_refused",
+    ],
+];
+
+/// A job whose core module has these items; its driver does this, then succeeds.
+fn job(items: &str, drive: &str) -> String {
+    with_instances(items, drive, "")
+}
+
+/// As [`job`], with more in the component.
+fn with_instances(items: &str, drive: &str, more: &str) -> String {
+    format!(
+        r#"(component
+            (core module $code
+                {items}
+                (memory (export "memory") 1)
+                (func (export "drive") (result i32) {drive} i32.const 0)
+                (func (export "run") (param i64)))
+            (core instance $code (instantiate $code))
+            {more}
+            (func $drive (result (result (error string)))
+                (canon lift (core func $code "drive") (memory (core memory $code "memory"))))
+            (func $run (param "entry" u64) (canon lift (core func $code "run")))
+            (instance $main (export "drive" (func $drive)) (export "run" (func $run)))
+            (export "ingle:job/main@0.1.0" (instance $main)))"#
+    )
+}
+
+fn write(place: &Place, text: &str) -> std::path::PathBuf {
+    place.write("granted/job.wasm", wat::parse_str(text).expect("a component's text"))
+}
+
+/// What becomes of it, by a driver here and by one on a worker; nobody else notices.
+fn submitted(field: &Field<'_>, place: &Place, name: &str, text: &str) -> (Run, String) {
+    let file = write(place, text);
+    let here = field.attacker_file(&file).run();
+    field.unharmed(name);
+    let run = field.attacker_file(&file).flag("--deploy-mode=cluster").run();
+    let driver = run.stdout.trim().to_owned();
+    // One that is no job isn't even taken.
+    let told = if driver.is_empty() { run.stderr } else { field.ended(&driver) };
+    field.unharmed(name);
+    std::fs::remove_file(file).expect("it was written");
+    (here, told)
+}
+
+/// Much for a compiler to do, or to hold.
+#[test]
+fn compile_bombs_cost_nobody_else_anything() {
+    let straight: String = (0..100_000)
+        .map(|n| format!("local.get 0 i64.const {} i64.xor i64.mul ", n * 7919))
+        .collect();
+    let nested = 30_000;
+    let tables: String = (0..2000).map(|n| format!("{n} ")).collect();
+    let bombs = [
+        ("a huge function", format!("(func (param i64) (result i64) local.get 0 {straight})")),
+        ("deep nesting", format!("(func {} {})", "block ".repeat(nested), "end ".repeat(nested))),
+        (
+            "a wide jump",
+            format!(
+                "(func (param i32) {} local.get 0 br_table {tables} {})",
+                "block ".repeat(2000),
+                "end ".repeat(2000)
+            ),
+        ),
+        ("many functions", "(func)".repeat(50_000)),
+        ("many locals", format!("(func (local {}))", "i64 ".repeat(50_000)).repeat(20)),
+    ];
+    let place = place();
+    let field = Field::new(&place);
+    for (name, items) in bombs {
+        let started = std::time::Instant::now();
+        let (here, told) = submitted(&field, &place, name, &job(&items, ""));
+        println!("{name}: {:?}, {told}", started.elapsed());
+        assert!(matches!(here.status.code(), Some(0 | NOT_A_JOB)), "{name}\n{here}");
+        assert!(told.contains("FINISHED") || told.contains("FAILED"), "{name}: {told}");
+    }
+    field.end();
+}
+
+/// Sound WebAssembly of features that are switched off, and what is beyond the validator's bounds.
+#[test]
+fn components_beyond_the_bounds_are_refused() {
+    let place = place();
+    let refused = [
+        ("a memory of 64 bits", job("(memory $m i64 1)", "")),
+        ("threads", job("(memory $m 1 1 shared)", "")),
+        ("two memories", job("(memory $m 1) (memory $n 1)", "")),
+        ("structures", job("(type (struct (field i32)))", "")),
+        ("tail calls in the wild", job("(func $f return_call_ref 0)", "")),
+        ("more locals than may be", job(&format!("(func (local {}))", "i64 ".repeat(50_001)), "")),
+        ("more imports than may be", job(&"(import \"a\" \"b\" (func))".repeat(100_001), "")),
+    ];
+    for (name, text) in refused {
+        let Ok(bytes) = wat::parse_str(&text) else {
+            panic!("{name}: no text of a component");
+        };
+        let file = place.write("granted/job.wasm", bytes);
+        let run = place.rsubmit_file(file).run();
+        assert_eq!(run.status.code(), Some(NOT_A_JOB), "{name}\n{run}");
+        assert!(!run.stderr.contains("panicked"), "{name}\n{run}");
+    }
+}
+
+/// Refused or ended when they are instantiated, by their size.
+#[test]
+fn instances_beyond_their_bounds_end_the_driver_that_made_them() {
+    let place = place();
+    let field = Field::new(&place);
+    let instances = |n: usize| {
+        let one = "(core instance (instantiate $more))";
+        format!("(core module $more (memory 1) (table 1 funcref)){}", one.repeat(n))
+    };
+    let bombs = [
+        ("a memory of 4 GiB", job("(memory $big 65536)", ""), "out of memory"),
+        ("a table of 400 million", job("(table 400000000 funcref)", ""), "out of memory"),
+        (
+            "a table that grows",
+            job(
+                "(table $t 1 funcref)",
+                "(loop $on (br_if $on (i32.ne (i32.const -1)
+                    (table.grow $t (ref.null func) (i32.const 100000)))))",
+            ),
+            "out of memory",
+        ),
+        ("too many instances", with_instances("", "", &instances(100)), "count too high"),
+        ("nine memories", with_instances("", "", &instances(8)), "count too high"),
+        ("a start that traps", job("(func $f unreachable) (start $f)", ""), "aborted"),
+        (
+            "a start that recurses",
+            job("(func $f call $f) (start $f)", ""),
+            "a recursion that goes too deep",
+        ),
+        (
+            "an indirect call to nothing",
+            job("(table 1 funcref) (type $t (func))", "i32.const 0 call_indirect (type $t)"),
+            "called what isn't a function",
+        ),
+        ("memory beyond its end", job("", "i32.const -8 i64.load drop"), "outside of its own"),
+        (
+            "segments beyond the end",
+            job(r#"(data (i32.const 65535) "ab")"#, ""),
+            "outside of its own",
+        ),
+    ];
+    for (name, text, words) in bombs {
+        // Only one memory is allowed in a module: these bring their own.
+        let text = match name {
+            "a memory of 4 GiB" => text
+                .replace("(memory $big 65536)", "")
+                .replace("\"memory\") 1)", "\"memory\") 65536)"),
+            _ => text,
+        };
+        let (here, told) = submitted(&field, &place, name, &text);
+        assert_eq!(here.status.code(), Some(1), "{name}\n{here}");
+        assert!(here.stderr.contains(words), "{name}: no `{words}`\n{here}");
+        assert!(told.contains("FAILED") && told.contains(words), "{name}: no `{words}`\n{told}");
+    }
+    field.end();
+}
+
+/// A loop before there is anything to call: in the code that instantiates.
+#[test]
+fn an_endless_start_is_killed() {
+    let place = place();
+    let field = Field::new(&place);
+    let file = write(&place, &job("(func $f (loop $on br $on)) (start $f)", ""));
+    let run = field.attacker_file(&file).spawn();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    run.signal(Signal::INT);
+    run.wait().ends_with(130);
+    field.unharmed("an endless start");
+    let run = field.attacker_file(&file).flag("--deploy-mode=cluster").run().succeeds();
+    let driver = run.stdout.trim().to_owned();
+    ingle_tests::wait_until("it to run", || {
+        field.cluster.ask(&["explain", &driver]).stdout.contains("RUNNING")
+    });
+    field.attacker_file(&file).flags(["--kill", &driver]).run().succeeds();
+    field.unharmed("an endless start on a worker");
+    std::fs::remove_file(file).expect("it was written");
+    field.end();
+}
+
+/// Core modules of WASI's first version, with an adapter's words of the attacker's own: only `ingle build` makes components of them.
+#[test]
+fn a_core_module_with_a_crafted_adapter_is_refused() {
+    let place = place();
+    for section in ["component-type:wit-bindgen:0.1", "component-type", "producers"] {
+        let text = format!(
+            r#"(module
+                (import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))
+                (import "__main_module__" "cabi_realloc" (func (param i32 i32 i32 i32) (result i32)))
+                (memory (export "memory") 1)
+                (func (export "ingle:job/main@0.1.0#drive") (result i32) i32.const 0)
+                (@custom "{section}" "\ff\ff\ff\ff\0f\00asm"))"#
+        );
+        let file = place.write("granted/job.wasm", wat::parse_str(text).expect("a module's text"));
+        let run = place.rsubmit_file(file).run().ends_with(NOT_A_JOB);
+        run.says(&["core module"]).says_not(&["panicked"]);
+    }
+}

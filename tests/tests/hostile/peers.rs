@@ -1,0 +1,336 @@
+//! Peers that know the protocol, and use it for what isn't theirs: with an application of their own, as a worker, as nobody.
+
+use ingle_proto::v1;
+use ingle_proto::v1::driver_client::DriverClient;
+use ingle_proto::v1::master_client::MasterClient;
+use ingle_proto::v1::worker_client::WorkerClient;
+use ingle_proto::v1::worker_report::Report;
+use ingle_tests::peer::{
+    FakeWorker, PROTOCOL, application, attach_application, connect, hello, runtime, with_secret,
+};
+use ingle_tests::wait_until;
+use tonic::{Code, Request, Status};
+
+use crate::field::{Field, place};
+
+/// For the book: what is done, what stops it, what it comes to, the test.
+pub const BOOK: &[[&str; 4]] = &[
+    [
+        "an application fetches another's blocks, or has its job compiled, with its own secret, none, or a guessed one",
+        "each application's secret, compared in constant time",
+        "refused",
+        "peers::an_application_gets_nothing_of_another",
+    ],
+    [
+        "ids with `..`, slashes, or NUL, of blocks and of logs; ranges, stages and lists that run over",
+        "ids are checked before they are paths",
+        "refused, or nothing is found",
+        "peers::ids_are_no_paths",
+    ],
+    [
+        "somebody attaches to a driver as its executor, asks it for its job, its grants, its memory",
+        "the application's secret",
+        "refused",
+        "peers::a_driver_tells_strangers_nothing",
+    ],
+    [
+        "an application says that it is another one that comes back",
+        "the application's secret",
+        "refused",
+        "peers::nobody_becomes_another_application",
+    ],
+    [
+        "a worker says of executors and drivers that aren't its own that they ended",
+        "the master knows which worker has what",
+        "not believed",
+        "peers::a_worker_speaks_for_itself_alone",
+    ],
+];
+
+/// What the attacker proves itself with.
+const OWN: [u8; 32] = [1; 32];
+
+#[track_caller]
+fn refused<T>(what: &str, answer: Result<T, Status>, codes: &[Code]) {
+    let status = answer.err().unwrap_or_else(|| panic!("{what} is answered"));
+    assert!(codes.contains(&status.code()), "{what}: {status}");
+}
+
+/// The neighbour's application, which runs.
+fn neighbour(field: &Field<'_>) -> String {
+    let apps = field.cluster.ask(&["apps"]).succeeds().stdout;
+    let evil = apps.lines().find(|line| line.contains("evil")).expect("it runs");
+    evil.split_whitespace().next().expect("its name").to_owned()
+}
+
+/// Where it is driven from.
+fn driver_of(field: &Field<'_>) -> String {
+    let pid = field.neighbour_pid();
+    let listening = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).expect("a table");
+    let own: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .expect("its descriptors")
+        .flatten()
+        .filter_map(|fd| std::fs::read_link(fd.path()).ok()?.to_str().map(str::to_owned))
+        .filter_map(|link| Some(link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    // State 0A is LISTEN; the tenth column is the inode.
+    let line = listening.lines().find(|line| {
+        let columns: Vec<_> = line.split_whitespace().collect();
+        columns.get(3) == Some(&"0A") && columns.get(9).is_some_and(|i| own.iter().any(|o| o == i))
+    });
+    let port = line.and_then(|line| line.split_whitespace().nth(1)?.split_once(':')?.1.into());
+    let port = u16::from_str_radix(port.expect("it listens"), 16).expect("a port");
+    format!("127.0.0.1:{port}")
+}
+
+fn blocks(application: &str) -> v1::FetchBlocksRequest {
+    v1::FetchBlocksRequest {
+        application: application.into(),
+        stage: 0,
+        partition: 0,
+        map: vec![0, 1, 2, 3],
+        attempt: vec![0; 4],
+        partitions: 4,
+    }
+}
+
+/// An application of the attacker's own, known to the worker as long as what is given back lives.
+async fn own_application(field: &Field<'_>) -> (impl Sized + use<>, String) {
+    let hello = v1::ApplicationHello {
+        secret: OWN.to_vec(),
+        total_executor_cores: Some(1),
+        ..application()
+    };
+    let hello = v1::ApplicationHello { executor_memory: 64 << 20, dynamic: false, ..hello };
+    let (send, mut commands) =
+        attach_application(field.cluster.master_address(), hello).await.expect("welcome");
+    let command = commands.message().await.expect("sound").expect("a welcome");
+    let Some(v1::application_command::Command::Welcome(id)) = command.command else {
+        panic!("no welcome: {command:?}");
+    };
+    ((send, commands), id)
+}
+
+#[test]
+fn an_application_gets_nothing_of_another() {
+    let place = place();
+    let field = Field::new(&place);
+    let other = neighbour(&field);
+    runtime().block_on(async {
+        let (_life, own) = own_application(&field).await;
+        let mut worker = WorkerClient::new(connect(&field.cluster.worker_address(0)).await);
+        // With its own secret it is known, once its executor starts.
+        let mut known = false;
+        for _ in 0..200 {
+            let answer = worker.fetch_blocks(with_secret(blocks(&own), &OWN)).await;
+            known = answer.is_ok_and(|_| true);
+            if known {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        assert!(known, "the worker doesn't know the attacker's own application");
+        let secrets: [&[u8]; 5] = [&OWN, &[], &[0; 32], &[1; 31], &[1; 1000]];
+        for secret in secrets {
+            let who = format!("secret {secret:?}");
+            let strangers = [Code::Unauthenticated];
+            let fetched = worker.fetch_blocks(with_secret(blocks(&other), secret)).await;
+            refused(&format!("blocks with {who}"), fetched, &strangers);
+            let job = v1::PrepareJobRequest {
+                id: other.clone(),
+                component: vec![7; 32],
+                epoch_interruption: false,
+            };
+            let prepared = worker.prepare_job(with_secret(job, secret)).await;
+            refused(&format!("compiling with {who}"), prepared, &strangers);
+            let used = v1::ReportUseRequest { application: other.clone(), ..Default::default() };
+            let reported = worker.report_use(with_secret(used, secret)).await;
+            refused(&format!("a report with {who}"), reported, &strangers);
+        }
+        refused(
+            "blocks without",
+            worker.fetch_blocks(blocks(&other)).await,
+            &[Code::Unauthenticated],
+        );
+        // A job that its driver doesn't have, and one that is no job's name.
+        for component in [vec![7; 32], vec![7; 31], vec![], vec![7; 1 << 20]] {
+            let job =
+                v1::PrepareJobRequest { id: own.clone(), component, epoch_interruption: true };
+            let prepared = worker.prepare_job(with_secret(job, &OWN)).await;
+            refused(
+                "a job of nobody",
+                prepared,
+                &[Code::FailedPrecondition, Code::InvalidArgument, Code::Unauthenticated],
+            );
+        }
+    });
+    field.unharmed("an application that reaches for another's");
+    field.end();
+}
+
+#[test]
+fn ids_are_no_paths() {
+    let place = place();
+    let field = Field::new(&place);
+    let other = neighbour(&field);
+    runtime().block_on(async {
+        let (_life, own) = own_application(&field).await;
+        let mut worker = WorkerClient::new(connect(&field.cluster.worker_address(0)).await);
+        let mut master = MasterClient::new(connect(field.cluster.master_address()).await);
+        let long = "x".repeat(1 << 20);
+        for id in [
+            "../apps",
+            "..",
+            "/etc",
+            "a/../../b",
+            "\0",
+            "",
+            &format!("../apps/{other}"),
+            &format!("{own}/../{other}"),
+            &long,
+        ] {
+            let shown: String = id.chars().take(40).collect();
+            let fetched = worker.fetch_blocks(with_secret(blocks(id), &OWN)).await;
+            refused(
+                &format!("blocks of {shown:?}"),
+                fetched,
+                &[Code::Unauthenticated, Code::NotFound],
+            );
+            let log = || v1::ReadLogRequest { id: id.into(), follow: false, last: 0 };
+            refused(
+                &format!("the log of {shown:?}"),
+                worker.read_log(log()).await,
+                &[Code::NotFound],
+            );
+            if let Ok(answer) = master.read_logs(log()).await {
+                let mut parts = answer.into_inner();
+                let first = parts.message().await;
+                assert!(!matches!(first, Ok(Some(_))), "the log of {shown:?} is told");
+            }
+        }
+        let odd = [
+            v1::FetchBlocksRequest { stage: u32::MAX, ..blocks(&own) },
+            v1::FetchBlocksRequest { partition: u32::MAX, partitions: u32::MAX, ..blocks(&own) },
+            v1::FetchBlocksRequest {
+                map: vec![0; 1_000_000],
+                attempt: vec![0; 1_000_000],
+                ..blocks(&own)
+            },
+            v1::FetchBlocksRequest { map: vec![0; 3], ..blocks(&own) },
+        ];
+        for request in odd {
+            let answer = worker.fetch_blocks(with_secret(request, &OWN)).await;
+            if let Ok(answer) = answer {
+                let mut parts = answer.into_inner();
+                while let Ok(Some(part)) = parts.message().await {
+                    assert!(
+                        part.missing && part.data.is_empty(),
+                        "there is no such block: {part:?}"
+                    );
+                }
+            }
+        }
+    });
+    field.unharmed("ids that are paths");
+    field.end();
+}
+
+#[test]
+fn a_driver_tells_strangers_nothing() {
+    let place = place();
+    let field = Field::new(&place);
+    let address = driver_of(&field);
+    runtime().block_on(async {
+        let mut driver = DriverClient::new(connect(&address).await);
+        let strangers = [Code::Unauthenticated];
+        for secret in [&OWN[..], &[], &[0; 32], &[1; 33]] {
+            let access = v1::GetAccessRequest { protocol: PROTOCOL, executor: 0 };
+            refused("its grants", driver.get_access(with_secret(access, secret)).await, &strangers);
+            let job = v1::FetchComponentRequest {};
+            refused("its job", driver.fetch_component(with_secret(job, secret)).await, &strangers);
+            let pieces = v1::FetchPiecesRequest { image: 0, pieces: vec![0] };
+            refused(
+                "its memory",
+                driver.fetch_pieces(with_secret(pieces, secret)).await,
+                &strangers,
+            );
+            let reports = tokio_stream::iter([v1::ExecutorReports::default()]);
+            refused("its tasks", driver.attach(with_secret(reports, secret)).await, &strangers);
+        }
+        let access = v1::GetAccessRequest { protocol: PROTOCOL, executor: 0 };
+        refused("its grants", driver.get_access(Request::new(access)).await, &strangers);
+    });
+    field.unharmed("strangers at its driver's door");
+    field.end();
+}
+
+#[test]
+fn nobody_becomes_another_application() {
+    let place = place();
+    let field = Field::new(&place);
+    let other = neighbour(&field);
+    runtime().block_on(async {
+        for secret in [&OWN[..], &[0; 32], &[]] {
+            let hello = v1::ApplicationHello {
+                id: other.clone(),
+                secret: secret.to_vec(),
+                ..application()
+            };
+            let answer = attach_application(field.cluster.master_address(), hello).await;
+            if let Ok((_life, mut commands)) = answer {
+                let first = commands.message().await;
+                let welcome = matches!(
+                    &first,
+                    Ok(Some(v1::ApplicationCommand {
+                        command: Some(v1::application_command::Command::Welcome(_)),
+                    }))
+                );
+                assert!(!welcome, "it became {other}: {first:?}");
+            }
+        }
+    });
+    field.unharmed("an application that says it is another");
+    field.end();
+}
+
+#[test]
+fn a_worker_speaks_for_itself_alone() {
+    let place = place();
+    let field = Field::new(&place);
+    let other = neighbour(&field);
+    runtime().block_on(async {
+        let fake = FakeWorker::attach(field.cluster.master_address(), hello()).await;
+        let fake = fake.expect("it is welcome");
+        let executor = v1::ExecutorName { application: other.clone(), executor: 0 };
+        for _ in 0..3 {
+            let reason = "it says so".to_owned();
+            fake.say(Report::ExecutorEnded(v1::ExecutorEnded {
+                executor: Some(executor.clone()),
+                reason: reason.clone(),
+            }))
+            .await;
+            let driver = Some(v1::DriverTry { driver: other.clone(), attempt: 0 });
+            fake.say(Report::DriverEnded(v1::DriverEnded { driver, finished: false, reason }))
+                .await;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        // One that comes again with executors that it never had.
+        drop(fake);
+        let running = v1::RunningExecutor {
+            executor: Some(executor),
+            room: Some(v1::Room { cores: 1, memory: 64 << 20 }),
+        };
+        let claims = v1::WorkerHello {
+            executors: vec![running],
+            instance: 8,
+            address: "127.0.0.1:2".into(),
+            ..hello()
+        };
+        let fake = FakeWorker::attach(field.cluster.master_address(), claims).await;
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        drop(fake);
+    });
+    wait_until("its neighbours to be there", || neighbour(&field) == other);
+    field.unharmed("a worker that speaks for another");
+    field.end();
+}
