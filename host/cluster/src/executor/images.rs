@@ -30,6 +30,7 @@ pub struct Images {
     pool: MemoryPool,
     executor: u32,
     recent: VecDeque<Recent>,
+    files: Vec<Kept>,
     disk: Option<Disk>,
 }
 
@@ -39,13 +40,12 @@ struct Recent {
     length: u64,
     /// The file that each piece is in.
     layers: Vec<Arc<Layer>>,
-    /// Goes with it.
-    _file: Option<Kept>,
 }
 
-/// A file of this executor's. It loses its name with its image's place among the recent ones: who has it open goes on, and whoever wants it then
-/// makes it anew.
+/// A file of this executor's. It loses its name once none of the recent images is in it: who has it open goes on, and whoever wants it then makes
+/// it anew.
 struct Kept {
+    layer: Arc<Layer>,
     path: PathBuf,
     /// Whether it has one, after all.
     named: bool,
@@ -131,7 +131,15 @@ pub enum Found {
 
 impl Images {
     pub fn new(dir: PathBuf, component: ComponentHash, pool: MemoryPool, executor: u32) -> Self {
-        Self { dir, component, pool, executor, recent: VecDeque::new(), disk: None }
+        Self {
+            dir,
+            component,
+            pool,
+            executor,
+            recent: VecDeque::new(),
+            files: Vec::new(),
+            disk: None,
+        }
     }
 
     /// Charges a disk for their files.
@@ -149,14 +157,10 @@ impl Images {
         if let Ok(file) = File::open(&path) {
             let layer = Layer::new(file.into(), manifest.length as usize, manifest.length);
             let layers = vec![layer; hashes.len()];
-            return Ok(Found::Whole(self.open(&manifest, hashes, layers, None)?));
+            return Ok(Found::Whole(self.open(&manifest, hashes, layers)?));
         }
         let failed = NoImage::io("making an image of the driver in", &self.dir);
         fs::create_dir_all(&self.dir).map_err(&failed)?;
-        let temporary = path.with_extension(format!("{}.tmp", self.executor));
-        let file =
-            File::options().read(true).write(true).create(true).truncate(true).open(&temporary);
-        let file = file.map_err(&failed)?;
         let layers = self.layers(manifest.length, &hashes);
         let own = layers.iter().zip(&*hashes);
         let own = own.filter(|(layer, hash)| layer.is_none() && **hash != ZERO_PIECE).count();
@@ -168,6 +172,10 @@ impl Images {
                 disk_is_full: error.is_disk_full(),
             })?;
         }
+        let temporary = path.with_extension(format!("{}.tmp", self.executor));
+        let file =
+            File::options().read(true).write(true).create(true).truncate(true).open(&temporary);
+        let file = file.map_err(&failed)?;
         let partial = Partial {
             charge,
             manifest,
@@ -212,13 +220,13 @@ impl Images {
             fs::rename(&partial.temporary, &partial.path)
                 .map_err(|e| format!("keeping {}: {e}", partial.path.display()))?;
         }
-        let kept = Kept { path, named, _charge: charge };
         let file = partial.file.try_clone().map_err(|e| e.to_string())?;
         let length = partial.manifest.length;
         let layer = Layer::new(file.into(), length as usize, length.min((own * PIECE) as u64));
+        self.files.push(Kept { layer: layer.clone(), path, named, _charge: charge });
         let or_new = |known: &Option<Arc<Layer>>| known.as_ref().unwrap_or(&layer).clone();
         let layers = partial.layers.iter().map(or_new).collect();
-        self.open(&partial.manifest, partial.hashes.clone(), layers, Some(kept))
+        self.open(&partial.manifest, partial.hashes.clone(), layers)
     }
 
     /// For each piece of an image, the layer that has it at its place already, where that is so of most of them.
@@ -239,15 +247,19 @@ impl Images {
         manifest: &v1::ImageManifest,
         hashes: Arc<[PieceHash]>,
         layers: Vec<Arc<Layer>>,
-        file: Option<Kept>,
     ) -> Result<Image, String> {
         let image =
             Image::from_layers(self.component, manifest.base, manifest.length, &layers, &self.pool)
                 .map_err(|e| e.to_string())?;
-        self.recent.push_back(Recent { hashes, length: manifest.length, layers, _file: file });
+        self.recent.push_back(Recent { hashes, length: manifest.length, layers });
         if self.recent.len() > REMEMBERED {
             self.recent.pop_front();
         }
+        let recent = &self.recent;
+        let is_used = |file: &Kept| {
+            recent.iter().flat_map(|image| &image.layers).any(|l| Arc::ptr_eq(l, &file.layer))
+        };
+        self.files.retain(is_used);
         Ok(image)
     }
 }
@@ -369,7 +381,8 @@ mod tests {
     #[test]
     fn what_lies_where_it_lay_is_not_copied() {
         let dir = tempfile::tempdir().unwrap();
-        let mut here = images(dir.path());
+        let disk = Disk::new(dir.path(), 1 << 30, "");
+        let mut here = images(dir.path()).charging(disk.clone());
         let used = |here: &Images| here.pool.usage().total();
         let mut bytes = vec![7; 8 * PIECE + 4096];
         (0..8).for_each(|piece| bytes[piece * PIECE] = piece as u8);
@@ -409,6 +422,13 @@ mod tests {
         bytes[..6 * PIECE].fill(5);
         assert_eq!(bring(&mut here, &bytes), 1);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+        // Files go with the images that were in them.
+        (10..15).for_each(|n| {
+            bytes.fill(n);
+            bring(&mut here, &bytes);
+        });
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), REMEMBERED);
+        assert_eq!(disk.used(), (REMEMBERED * 10 * PIECE) as u64);
     }
 
     #[test]
