@@ -4,6 +4,7 @@
 //! ends, and the child with it. Meanwhile the worker hands it there what it asks for and may have.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
