@@ -57,7 +57,7 @@ fn an_executor_stores_no_more_than_it_may_in_local_mode() {
 fn an_executor_stores_no_more_than_it_may_on_a_cluster() {
     let place = Place::new();
     let cluster = Cluster::new(&place, 1, 2);
-    let apps = place.path("worker-0/apps");
+    let apps = place.kept("worker-0/apps");
     let job = |limit: &str| too_much(cluster.rsubmit("evil")).conf("ingle.executor.disk", limit);
     let (run, most) = most(job("16m"), &apps);
     run.ends_with(FAILED).says(&["out of disk: ", "into 16.0 MiB", "raise ingle.executor.disk"]);
@@ -84,7 +84,7 @@ fn what_got_past_an_executor_ends_it() {
     cluster.start_worker_with(1, &["--disk", "16m"]);
     let job = cluster.rsubmit("evil").args(["wait", "never", "1"]).spawn();
     job.wait_for("started");
-    let apps = place.path("worker-0/apps");
+    let apps = place.kept("worker-0/apps");
     let folder = std::fs::read_dir(&apps).unwrap().next().unwrap().unwrap().path();
     // As one that was broken out of may.
     std::fs::write(folder.join("smuggled"), vec![1; 20 << 20]).unwrap();

@@ -24,7 +24,7 @@ fn the_middle_of_a_long_log_is_left_out() {
     // In cluster mode, so that the driver's is a log, too.
     let job = cluster.rsubmit("evil").flags(["--deploy-mode", "cluster", "--wait"]);
     let run = job.args(["print-much", "20000"]).run().succeeds();
-    let (bytes, files) = logs(&place.path("worker-0"));
+    let (bytes, files) = logs(&place.kept("worker-0"));
     // Two of each of two processes.
     assert!(bytes < 4 * (65 << 10), "{bytes}");
     assert_eq!(files, 3);
