@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use ingle_core::ids::StageId;
 use ingle_core::memory::OutOfMemory;
 
+use crate::disk::OutOfDisk;
+
 /// An error of a task or of the driver's call, never of the host as a whole.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -63,6 +65,9 @@ pub enum Error {
     /// The memory budget is used up.
     #[error(transparent)]
     Memory(#[from] OutOfMemory),
+    /// The executor's disk is used up.
+    #[error(transparent)]
+    Disk(#[from] OutOfDisk),
     /// A task's shuffle output isn't there, or not as it was written.
     #[error(
         "the shuffle output of {stage}, partition {map}, attempt {attempt}, isn't there: it must be computed again"

@@ -6,6 +6,7 @@
 
 mod block_reader;
 mod cache;
+mod disk;
 mod error;
 mod evict;
 mod folder_output;
@@ -30,6 +31,7 @@ mod writer;
 
 pub use block_reader::BlockReader;
 pub use cache::{CacheWriter, CachedStats, StorageLevel};
+pub use disk::{Disk, DiskCharge, OutOfDisk, usual_disk};
 pub use error::{Error, Result};
 pub use grants::{Grants, Preopen, Resolved};
 pub use input::Compression as FileCompression;

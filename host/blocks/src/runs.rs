@@ -27,6 +27,13 @@ pub struct RunSet {
     account: Option<Arc<Account>>,
 }
 
+impl Drop for RunSet {
+    fn drop(&mut self) {
+        // It goes with them.
+        self.file.set_holes(false);
+    }
+}
+
 enum Run {
     Writing(Packer),
     Reading(Segments),
@@ -36,6 +43,7 @@ enum Run {
 impl RunSet {
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
         let file = SpillFile::new(&shared.folder);
+        file.set_holes(true);
         Self {
             shared: shared.clone(),
             file,
@@ -47,8 +55,9 @@ impl RunSet {
     }
 
     /// What it holds is counted on an account.
-    pub fn on(self, account: &Arc<Account>) -> Self {
-        Self { account: Some(account.clone()), ..self }
+    pub fn on(mut self, account: &Arc<Account>) -> Self {
+        self.account = Some(account.clone());
+        self
     }
 
     /// A new, empty run.

@@ -130,6 +130,12 @@ pub(crate) struct Stored {
     _charge: Reservation,
 }
 
+impl Drop for Stored {
+    fn drop(&mut self) {
+        self.file.free(self.at, self.bytes);
+    }
+}
+
 impl Stored {
     pub fn partition(&self, partition: u32) -> Range<usize> {
         of_partition(&self.spans, partition)

@@ -11,6 +11,8 @@
 //! | directory | for each partition, and one beyond the last: where its data begins (8 bytes), its first span (4), and a CRC-32 of both and the partition |
 //! | foot | where spans and directory begin (8 each), partitions, codec (4 each), a CRC-32 of these, the magic number again |
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
@@ -21,8 +23,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ingle_core::ids::StageId;
 use ingle_core::memory::Reservation;
+use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+use crate::disk::{Disk, DiskCharge};
 use crate::error::{Error, Result};
 
 const MAGIC: [u8; 8] = *b"INGLSHF1";
@@ -137,7 +141,12 @@ impl RemoteBlock {
 
 /// An application's shuffle output on one worker. Clones share it.
 #[derive(Clone, Debug)]
-pub struct ShuffleDir(Arc<PathBuf>);
+pub struct ShuffleDir {
+    path: Arc<PathBuf>,
+    /// What is charged for what this process stored there, if anything is.
+    disk: Option<Disk>,
+    charged: Arc<Mutex<HashMap<StageId, DiskCharge>>>,
+}
 
 impl ShuffleDir {
     /// The folder, made if need be, for this user alone.
@@ -147,17 +156,22 @@ impl ShuffleDir {
             .mode(0o700)
             .create(path)
             .map_err(Error::io("making the folder for shuffle output", path))?;
-        Ok(Self(Arc::new(path.to_owned())))
+        Ok(Self::open_existing(path))
     }
 
     /// A folder that others write to.
     pub fn open_existing(path: &Path) -> Self {
-        Self(Arc::new(path.to_owned()))
+        Self { path: Arc::new(path.to_owned()), disk: None, charged: Arc::default() }
+    }
+
+    /// Charges a disk for what is written from now on.
+    pub(crate) fn charging(self, disk: &Disk) -> Self {
+        Self { disk: Some(disk.clone()), ..self }
     }
 
     /// The folder of a stage's output, there as long as there is some.
     fn folder(&self, stage: StageId) -> PathBuf {
-        self.0.join(stage.0.to_string())
+        self.path.join(stage.0.to_string())
     }
 
     fn file(&self, stage: StageId, map: u32, attempt: u32) -> PathBuf {
@@ -167,7 +181,7 @@ impl ShuffleDir {
     /// Opens a file, through no link: executors write to the folder, and whoever reads may be able to read more than they.
     fn open_file(&self, stage: StageId, map: u32, attempt: u32) -> io::Result<(File, PathBuf)> {
         let path = self.file(stage, map, attempt);
-        let parent = self.0.parent().unwrap_or(Path::new("/"));
+        let parent = self.path.parent().unwrap_or(Path::new("/"));
         let below = path.strip_prefix(parent).map_err(io::Error::other)?;
         let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let parent = rustix::fs::open(parent, folder, Mode::empty())?;
@@ -212,6 +226,9 @@ impl ShuffleDir {
             partition: 0,
             compression,
             charge,
+            stored: self.disk.as_ref().map(Disk::charge),
+            dir: self.clone(),
+            stage,
         };
         writer.put(&MAGIC)?;
         Ok(writer)
@@ -279,6 +296,8 @@ impl ShuffleDir {
     pub fn drop_stage(&self, stage: StageId) {
         // There may be none; another executor of this worker may be as quick; and what stays goes with the application.
         let _ = fs::remove_dir_all(self.folder(stage));
+        let charged = self.charged.lock().remove(&stage);
+        drop(charged);
     }
 }
 
@@ -295,10 +314,20 @@ pub(crate) struct MapFileWriter {
     partition: u32,
     compression: Compression,
     charge: Reservation,
+    /// For the file.
+    stored: Option<DiskCharge>,
+    dir: ShuffleDir,
+    stage: StageId,
 }
 
 impl MapFileWriter {
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        if let Some(stored) = &mut self.stored {
+            let after = self.at + bytes.len() as u64;
+            if after > stored.bytes() {
+                stored.grow((after - stored.bytes()).max(BUFFER as u64))?;
+            }
+        }
         let put = self.file.write_all(bytes);
         put.map_err(Error::io("writing shuffle output", &self.path))?;
         self.at += bytes.len() as u64;
@@ -359,7 +388,18 @@ impl MapFileWriter {
         foot.extend_from_slice(&MAGIC);
         self.put(&foot)?;
         let flushed = self.file.flush().and_then(|()| fs::rename(&self.temporary, &self.path));
-        flushed.map_err(Error::io("writing shuffle output", &self.path))
+        flushed.map_err(Error::io("writing shuffle output", &self.path))?;
+        if let Some(mut stored) = self.stored.take() {
+            stored.shrink(stored.bytes().saturating_sub(self.at));
+            let mut charged = self.dir.charged.lock();
+            match charged.entry(self.stage) {
+                Entry::Occupied(mut all) => all.get_mut().join(stored),
+                Entry::Vacant(first) => {
+                    first.insert(stored);
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -4,14 +4,15 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags, fallocate, flock};
 use tempfile::TempDir;
 
+use crate::disk::{Disk, DiskCharge};
 use crate::error::{Error, Result};
 
 const NAME: &str = "ingle-spill-";
@@ -25,6 +26,8 @@ const MOST: usize = 100_000;
 pub(crate) struct SpillFolder {
     folder: TempDir,
     files: AtomicU64,
+    /// What is charged for them, if anything is.
+    disk: OnceLock<Disk>,
     /// Locked for as long as this process lives.
     _lock: File,
 }
@@ -43,11 +46,17 @@ impl SpillFolder {
         let made = made().map_err(Error::io("making a folder for spilled blocks in", parent))?;
         remove_left(parent);
         let (folder, lock) = made;
-        Ok(Arc::new(Self { folder, files: AtomicU64::new(0), _lock: lock }))
+        Ok(Arc::new(Self { folder, files: AtomicU64::new(0), disk: OnceLock::new(), _lock: lock }))
     }
 
     pub fn path(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// What is written from now on is charged.
+    pub fn charge(&self, disk: &Disk) {
+        // Once is enough.
+        let _ = self.disk.set(disk.clone());
     }
 
     /// Removes the folder with all that is in it, whoever still holds it.
@@ -95,7 +104,13 @@ pub(crate) struct SpillFile {
     path: PathBuf,
     end: AtomicU64,
     handle: Mutex<Weak<File>>,
+    charge: Mutex<Option<DiskCharge>>,
+    /// What nobody needs goes before the file does.
+    holes: AtomicBool,
 }
+
+/// Less isn't given back by itself.
+const BLOCK: u64 = 4096;
 
 impl SpillFile {
     pub fn new(folder: &Arc<SpillFolder>) -> Arc<Self> {
@@ -106,6 +121,8 @@ impl SpillFile {
             path,
             end: AtomicU64::new(0),
             handle: Mutex::default(),
+            charge: Mutex::new(folder.disk.get().map(Disk::charge)),
+            holes: AtomicBool::new(false),
         })
     }
 
@@ -132,8 +149,30 @@ impl SpillFile {
         Ok(file)
     }
 
+    /// From now on, what is freed goes at once; or it goes with the file.
+    pub fn set_holes(&self, holes: bool) {
+        self.holes.store(holes, Ordering::Relaxed);
+    }
+
+    /// What was appended there is needed no more. Where that can't be given back, it is when the file goes.
+    pub fn free(&self, at: u64, length: u64) {
+        // A file system has whole blocks.
+        let (from, to) = (at.next_multiple_of(BLOCK), (at + length) / BLOCK * BLOCK);
+        if !self.holes.load(Ordering::Relaxed) || from >= to {
+            return;
+        }
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let freed = self.open().is_ok_and(|file| fallocate(&*file, flags, from, to - from).is_ok());
+        if let (true, Some(charge)) = (freed, &mut *self.charge.lock()) {
+            charge.shrink(to - from);
+        }
+    }
+
     /// Appends `bytes` and says where they begin. After a failure their place stays unused.
     pub fn append(&self, bytes: &[u8]) -> Result<u64> {
+        if let Some(charge) = &mut *self.charge.lock() {
+            charge.grow(bytes.len() as u64)?;
+        }
         let file = self.open()?;
         let at = self.end.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         file.write_all_at(bytes, at).map_err(Error::io("writing the spill file", &self.path))?;

@@ -14,6 +14,7 @@ use ingle_core::memory::{Account, Evict, MemoryPool, MemoryUse};
 
 use crate::block_reader::BlockReader;
 use crate::cache::Caches;
+use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::packer::{Keep, Packer, Shared};
 use crate::runs::{ResultBuffer, RunSet};
@@ -53,6 +54,13 @@ impl BlockStore {
     /// As [`BlockStore::new`], with shuffle output in a folder that outlives the store.
     pub fn with_shuffle_dir(pool: MemoryPool, parent: &Path, dir: ShuffleDir) -> Result<Self> {
         Ok(Self::of(pool, SpillFolder::new(parent)?, dir))
+    }
+
+    /// Charges a disk for all that is stored from now on.
+    pub fn charging(mut self, disk: &Disk) -> Self {
+        self.shared.folder.charge(disk);
+        self.dir = self.dir.charging(disk);
+        self
     }
 
     /// Compresses shuffle output from now on.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ingle_cluster::verbs::{Asker, StatusReply};
 use ingle_cluster::{
     Compression, DynamicPolicy, Exclusion, Policy, Speculation, Standalone, StandaloneOptions,
-    Submission, Variable, Way,
+    Submission, TaskTime, Variable, Way,
 };
 use ingle_core::size::ByteSize;
 use ingle_sandbox::Interrupt;
@@ -39,6 +39,10 @@ pub struct Asked {
     pub policy: Policy,
     pub dynamic: Option<DynamicPolicy>,
     pub reuse: bool,
+    pub time: TaskTime,
+    pub disk: Option<ByteSize>,
+    pub output: Option<ByteSize>,
+    pub timeout: Option<Duration>,
     pub interrupt: Interrupt,
 }
 
@@ -137,6 +141,10 @@ impl Asked {
             policy: policy(settings)?,
             dynamic: dynamic(settings)?,
             reuse: settings.switch(settings::REUSE, true)?,
+            time: settings.task_time()?,
+            disk: settings.size(settings::EXECUTOR_DISK)?,
+            output: settings.size(settings::TASK_OUTPUT)?,
+            timeout: settings.time(settings::DRIVER_TIMEOUT)?,
             interrupt: settings.interrupt()?,
         })
     }
@@ -256,7 +264,7 @@ fn client(
     let job = submit::load(options, &bytes, cache.as_deref(), Interrupt::Calls, console)?;
     let signals =
         Signals::listen().map_err(|e| Failure::host(format!("waiting for signals: {e}")))?;
-    let (name, capacity) = (asked.name.clone(), asked.executor_memory);
+    let (name, capacity, timeout) = (asked.name.clone(), asked.executor_memory, asked.timeout);
     let (notes, verbose) = (console.clone(), options.verbose);
     let standalone = StandaloneOptions {
         master: address,
@@ -276,7 +284,7 @@ fn client(
     let standalone =
         Standalone::start(job, opened, standalone).map_err(|e| Failure::host(e.to_string()))?;
     let remote = standalone.remote();
-    let ended = submit::run(move || standalone.drive(), signals, &remote, console);
+    let ended = submit::run(move || standalone.drive(), signals, timeout, &remote, console);
     submit::finish(&name, ended, started, &remote, capacity, console)
 }
 
@@ -305,6 +313,9 @@ pub fn standalone(
         policy: asked.policy,
         dynamic: asked.dynamic,
         reuse: asked.reuse,
+        time: asked.time,
+        disk: asked.disk,
+        output: asked.output,
         interrupt: asked.interrupt,
         compression: asked.compression,
         settings: settings.into_map(),

@@ -51,6 +51,8 @@ pub struct Worker {
     pub work_dir: Option<PathBuf>,
     /// Names, or `all`.
     pub require_walls: Option<Vec<String>>,
+    pub log_size: Option<String>,
+    pub disk: Option<String>,
     /// Paths, or `none`, or `any`.
     pub grants: Option<Vec<String>>,
     /// As `NAME=PATH` or `NAME=PATH:ro`.

@@ -4,12 +4,13 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use ingle_cluster::{
-    AccessSpec, CompileConfig, DriverConfig, ExecutorConfig, Lifeline, MasterOptions, MasterPolicy,
-    Note, Offer, Own, PagePort, Standalone, Way, Wish, WorkerOptions,
+    AccessSpec, CompileConfig, DriverConfig, ExecutorConfig, LEAST_LOG, Lifeline, MasterOptions,
+    MasterPolicy, Note, Offer, Own, PagePort, Standalone, Way, Wish, WorkerOptions,
 };
 use ingle_core::size::ByteSize;
 use ingle_sandbox::{Finished, Interrupt, LogSink, Stream};
@@ -81,6 +82,12 @@ pub struct WorkerArgs {
     /// Walls without which it starts no process for an application, as `ingle doctor` names them, or `all`; comma-separated.
     #[arg(long, value_name = "WALLS", env = "INGLE_WORKER_REQUIRE_WALLS", value_delimiter = ',')]
     require_walls: Vec<String>,
+    /// What an application may store here of what is shuffled, spilled and cached: a number and b, k, m, g or t [default: 90 % of what is free when it starts].
+    #[arg(long, value_name = "SIZE", env = "INGLE_WORKER_DISK")]
+    disk: Option<String>,
+    /// What each log of an executor or a driver may be long, the middle of a longer one being left out: a number and b, k, m, g or t [default: 64m].
+    #[arg(long, value_name = "SIZE", env = "INGLE_WORKER_LOG_SIZE")]
+    log_size: Option<String>,
     /// Which paths of this host jobs may be granted, with all below: comma-separated, or `none`, or `any`. Never what is around or in the
     /// work folder, /proc, /sys and /dev [default: any].
     #[arg(long, value_name = "PATHS", env = "INGLE_WORKER_GRANTS", value_delimiter = ',')]
@@ -261,6 +268,20 @@ pub fn run_worker(args: &WorkerArgs) -> Done {
     let required_walls = or_file(&args.require_walls, file.require_walls);
     ingle_cluster::check_wall_names(&required_walls)
         .map_err(|why| format!("--require-walls: {why}"))?;
+    let disk = args
+        .disk
+        .clone()
+        .or(file.disk)
+        .map(|text| text.parse::<ByteSize>().map_err(|e| format!("--disk {text}: {e}")));
+    let disk = disk.transpose()?;
+    let log_size = args.log_size.clone().or(file.log_size).map(|text| {
+        let size: ByteSize = text.parse().map_err(|e| format!("--log-size {text}: {e}"))?;
+        if size < LEAST_LOG {
+            return Err(format!("--log-size {text}: it is at least {LEAST_LOG}"));
+        }
+        Ok(size)
+    });
+    let log_size = log_size.transpose()?;
     let offer = access::worker_offer(
         &or_file(&args.grants, file.grants),
         &or_file(&args.volume, file.volume),
@@ -268,6 +289,8 @@ pub fn run_worker(args: &WorkerArgs) -> Done {
     let options = WorkerOptions {
         offer,
         required_walls,
+        log_size,
+        disk,
         master,
         host,
         port,
@@ -336,6 +359,8 @@ pub fn run_up(args: &UpArgs) -> Done {
                 work_dir: dir.join(format!("worker-{number}")),
                 program: program.clone(),
                 required_walls: Vec::new(),
+                log_size: None,
+                disk: None,
                 // The master's state lies there as well.
                 offer: Offer { closed: vec![dir.clone()], ..Offer::default() },
                 drain: Duration::ZERO,
@@ -421,7 +446,7 @@ pub fn run_driver() -> Done {
     let settings = submission.settings.into_iter().map(|v| (v.name, v.value)).collect();
     let settings = Settings::from_map(settings);
     let asked = Asked::of(&settings, &submission.name).map_err(|failure| failure.text)?;
-    let (started, capacity) = (Instant::now(), asked.executor_memory);
+    let (started, capacity, timeout) = (Instant::now(), asked.executor_memory, asked.timeout);
     let rules = config.rules.unwrap_or_default();
     let mut access = AccessSpec::from_message(submission.access.unwrap_or_default());
     access.cluster.extend(rules.cluster.iter().cloned());
@@ -462,19 +487,34 @@ pub fn run_driver() -> Done {
     let standalone = Standalone::start(job, opened, standalone).map_err(|e| e.to_string())?;
     let remote = standalone.remote();
     end_when_told(remote.clone())?;
+    let (done, ended) = std::sync::mpsc::channel();
     let drive = move || {
         // If it never is, the worker is gone, and this process with it.
         let _ = admitted.blocking_recv();
-        standalone.drive()
+        // Nobody waits any more if it took too long.
+        let _ = done.send(standalone.drive());
     };
-    let thread = std::thread::Builder::new()
+    std::thread::Builder::new()
         .name("driver".into())
         .stack_size(submit::DRIVER_STACK)
         .spawn(drive)
         .map_err(|e| format!("starting the driver's thread: {e}"))?;
-    let ended = thread
-        .join()
-        .map_err(|_| "the driver's thread ended without a word; this is a bug of Ingle's")?;
+    let waited = match timeout {
+        Some(timeout) => ended.recv_timeout(timeout),
+        None => ended.recv().map_err(RecvTimeoutError::from),
+    };
+    let ended = match (waited, timeout) {
+        (Err(RecvTimeoutError::Timeout), Some(timeout)) => {
+            remote.cancel();
+            // Its end, if it comes, says goodbye to the master.
+            let _ = ended.recv_timeout(submit::GRACE);
+            Err(format!("the driver {}", submit::too_long(timeout)))
+        }
+        (Ok(ended), _) => ended,
+        (Err(_), _) => {
+            return Err("the driver's thread ended without a word; this is a bug of Ingle's".into());
+        }
+    };
     let told = summary(&submission.name, started.elapsed(), &remote.totals(), capacity);
     told.lines().for_each(|line| tracing::info!("{line}"));
     match ended? {

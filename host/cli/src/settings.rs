@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
-use ingle_cluster::Compression;
+use ingle_cluster::{Compression, TaskTime};
 use ingle_core::size::ByteSize;
 use ingle_sandbox::Interrupt;
 
@@ -41,6 +42,11 @@ pub const DYNAMIC_MAX: &str = "ingle.dynamicAllocation.maxExecutors";
 pub const DYNAMIC_INITIAL: &str = "ingle.dynamicAllocation.initialExecutors";
 pub const DYNAMIC_IDLE: &str = "ingle.dynamicAllocation.executorIdleTimeout";
 pub const MAX_FAILURES: &str = "ingle.task.maxFailures";
+pub const TASK_TIMEOUT: &str = "ingle.task.timeout";
+pub const TASK_CPU_TIMEOUT: &str = "ingle.task.cpuTimeout";
+pub const DRIVER_TIMEOUT: &str = "ingle.driver.timeout";
+pub const EXECUTOR_DISK: &str = "ingle.executor.disk";
+pub const TASK_OUTPUT: &str = "ingle.task.output.limit";
 pub const REUSE: &str = "ingle.task.reuse";
 pub const INTERRUPT: &str = "ingle.task.interrupt";
 pub const S3_ENDPOINT: &str = "ingle.s3.endpoint";
@@ -59,6 +65,10 @@ const KNOWN: &[(&str, &str)] = &[
     (NAME, "as --name"),
     (EXECUTOR_MEMORY, "as --executor-memory"),
     (EXECUTOR_CORES, "as --executor-cores"),
+    (
+        EXECUTOR_DISK,
+        "what an executor may store of what is shuffled, spilled and cached, as 10g [default: what its worker's --disk says, or 90 % of what is free]",
+    ),
     (DRIVER_MEMORY, "as --driver-memory"),
     (DEPLOY_MODE, "as --deploy-mode"),
     (TOTAL_CORES, "as --total-executor-cores"),
@@ -113,6 +123,16 @@ const KNOWN: &[(&str, &str)] = &[
         "what becomes of text that isn't UTF-8: fail or replace [default: fail]",
     ),
     (MAX_FAILURES, "how often a task is tried before its job fails [default: 4]"),
+    (
+        TASK_TIMEOUT,
+        "how long a try of a task may take, as 90s, 15m or 2h; it fails then, and only a task that ingle.task.interrupt can stop leaves its executor alone [default: no bound]",
+    ),
+    (TASK_CPU_TIMEOUT, "how much of a processor's time it may take [default: no bound]"),
+    (
+        TASK_OUTPUT,
+        "what a task may write to an output, before compression, as 10g [default: no bound]",
+    ),
+    (DRIVER_TIMEOUT, "how long a driver, and so its job, may take [default: no bound]"),
     (
         INTERRUPT,
         "where a task that is killed stops: calls (when it next asks its host for something; on a cluster its executor is replaced if it doesn't) or epoch (anywhere; its code runs slower) [default: calls]",
@@ -261,6 +281,30 @@ impl Settings {
         }
     }
 
+    /// A setting that is a time of more than nothing: a number, in seconds if no unit follows.
+    pub fn time(&self, key: &str) -> Result<Option<Duration>, Failure> {
+        let Some(text) = self.get(key) else { return Ok(None) };
+        let time = time(text).filter(|time| !time.is_zero());
+        let wrong =
+            || Failure::usage(format!("{key} is `{text}`; it is a time, as 90s, 15m or 2h"));
+        time.ok_or_else(wrong).map(Some)
+    }
+
+    /// A setting that is a size.
+    pub fn size(&self, key: &str) -> Result<Option<ByteSize>, Failure> {
+        let Some(text) = self.get(key) else { return Ok(None) };
+        let size = text.parse().map_err(|error| {
+            Failure::usage(format!("{key} is `{text}`; it is a size, as 10g: {error}"))
+        });
+        size.map(Some)
+    }
+
+    /// How long a try of a task may take.
+    pub fn task_time(&self) -> Result<TaskTime, Failure> {
+        let (wall, processor) = (self.time(TASK_TIMEOUT)?, self.time(TASK_CPU_TIMEOUT)?);
+        Ok(TaskTime { wall, processor })
+    }
+
     /// Checks those that the job reads: the words are better here than in the middle of its run.
     pub fn check_for_job(&self) -> Result<(), Failure> {
         self.count(PARALLELISM)?;
@@ -289,6 +333,16 @@ impl Settings {
         let seen = self.0.iter().filter(|(key, _)| !is_secret(key));
         seen.map(|(key, value)| (key.as_str(), value.as_str()))
     }
+}
+
+fn time(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86400.0)];
+    let (number, seconds) = units
+        .iter()
+        .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, *seconds)))
+        .unwrap_or((text, 1.0));
+    Duration::try_from_secs_f64(number.trim().parse::<f64>().ok()? * seconds).ok()
 }
 
 /// Keys of stores are for the host alone.
@@ -395,5 +449,18 @@ mod tests {
         assert!(settings.count(MAX_FAILURES).is_err() && settings.switch(REUSE, true).is_err());
         assert_eq!(settings.count(EXECUTOR_CORES), Ok(None));
         assert_eq!(settings.switch(OVERSUBSCRIBE, false), Ok(false));
+    }
+
+    #[test]
+    fn times_have_units_and_are_never_nothing() {
+        let time = |text: &str| {
+            Settings::gather(None, &[format!("{TASK_TIMEOUT}={text}")]).unwrap().time(TASK_TIMEOUT)
+        };
+        let millis = |text| time(text).unwrap().unwrap().as_millis();
+        assert_eq!((millis("90"), millis("90s"), millis("15 m")), (90_000, 90_000, 900_000));
+        assert_eq!((millis("2h"), millis("1.5s"), millis("250ms")), (7_200_000, 1500, 250));
+        for wrong in ["0", "-1", "s", "", "1e400", "NaN", "ten", "1w"] {
+            assert!(time(wrong).unwrap_err().text.contains(TASK_TIMEOUT), "{wrong}");
+        }
     }
 }

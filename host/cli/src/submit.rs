@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ingle_cluster::{Access, Compression, Local, LocalOptions, Note, Remote};
+use ingle_cluster::{Access, Compression, Local, LocalOptions, Note, Remote, TaskTime};
 use ingle_core::size::ByteSize;
 use ingle_sandbox::{CodeCache, Finished, GuestFailure, Interrupt};
 use tokio::runtime::Runtime;
@@ -22,7 +22,7 @@ use crate::{cluster, job_file, machine, master};
 /// How often progress lines are drawn.
 const TICK: Duration = Duration::from_millis(100);
 /// How long a job that was told to stop may take to.
-const GRACE: Duration = Duration::from_secs(2);
+pub const GRACE: Duration = Duration::from_secs(2);
 /// The driver's native stack: its guest's (1 MiB) and what host calls need above it.
 pub const DRIVER_STACK: usize = 8 << 20;
 pub const DEFAULT_MEMORY: ByteSize = ByteSize(1 << 30);
@@ -37,6 +37,10 @@ struct Plan {
     driver_memory: ByteSize,
     max_attempts: u32,
     reuse: bool,
+    time: TaskTime,
+    disk: Option<ByteSize>,
+    output: Option<ByteSize>,
+    timeout: Option<Duration>,
     interrupt: Interrupt,
     compression: Compression,
     spill_parent: PathBuf,
@@ -71,6 +75,10 @@ impl Plan {
             driver_memory,
             max_attempts: settings.count(settings::MAX_FAILURES)?.unwrap_or(4),
             reuse: settings.switch(settings::REUSE, true)?,
+            time: settings.task_time()?,
+            disk: settings.size(settings::EXECUTOR_DISK)?,
+            output: settings.size(settings::TASK_OUTPUT)?,
+            timeout: settings.time(settings::DRIVER_TIMEOUT)?,
             interrupt: settings.interrupt()?,
             compression: settings.compression()?,
             spill_parent: settings
@@ -146,12 +154,12 @@ pub fn submit(options: &Options) -> Result<(), Failure> {
     }
     let bytes = job_file::read(options.job())?;
     let job = load(options, &bytes, plan.cache.as_deref(), plan.interrupt, &console)?;
-    let (name, capacity) = (plan.name.clone(), plan.executor_memory);
+    let (name, capacity, timeout) = (plan.name.clone(), plan.executor_memory, plan.timeout);
     let signals =
         Signals::listen().map_err(|e| Failure::host(format!("waiting for signals: {e}")))?;
     let local = start(job, plan, access, options.verbose, &console)?;
     let remote = local.remote();
-    let ended = run(move || Ok(local.drive(GRACE)), signals, &remote, &console);
+    let ended = run(move || Ok(local.drive(GRACE)), signals, timeout, &remote, &console);
     finish(&name, ended, started, &remote, capacity, &console)
 }
 
@@ -221,6 +229,9 @@ fn start(
         driver_memory: plan.driver_memory,
         max_attempts: plan.max_attempts,
         reuse: plan.reuse,
+        time: plan.time,
+        disk: plan.disk,
+        output: plan.output,
         settings: plan.settings.into_map(),
         compression: plan.compression,
         spill_parent: plan.spill_parent,
@@ -240,6 +251,8 @@ pub enum Ended {
     Cluster(String),
     /// The thread of the driver is gone without a word: a bug of ours.
     Lost,
+    /// It took longer than this.
+    Timeout(Duration),
     Signal(Code),
 }
 
@@ -266,10 +279,11 @@ impl Signals {
 /// How a driver ended, or why the cluster ended it.
 pub type Driven = Result<Result<Finished, GuestFailure>, String>;
 
-/// Runs the driver on a thread of its own, and waits here for it or for a signal.
+/// Runs the driver on a thread of its own, and waits here for it, for a signal, or for the end of its time.
 pub fn run(
     drive: impl FnOnce() -> Driven + Send + 'static,
     signals: Signals,
+    timeout: Option<Duration>,
     remote: &Remote,
     console: &Console,
 ) -> Ended {
@@ -287,7 +301,7 @@ pub fn run(
     let mut signals = signals;
     let (ended, asked) = {
         let Signals { runtime, interrupt, terminate, hangup } = &mut signals;
-        runtime.block_on(wait(ended, [interrupt, terminate, hangup], remote, console))
+        runtime.block_on(wait(ended, [interrupt, terminate, hangup], timeout, remote, console))
     };
     if let Ended::Signal(code) = ended {
         // To remove what is far away may take long: whoever asks a third time doesn't want to wait for it.
@@ -311,11 +325,13 @@ pub fn run(
 async fn wait(
     mut ended: oneshot::Receiver<Driven>,
     [interrupt, terminate, hangup]: [&mut Signal; 3],
+    timeout: Option<Duration>,
     remote: &Remote,
     console: &Console,
 ) -> (Ended, u32) {
     let mut tick = tokio::time::interval(TICK);
-    let code = loop {
+    let mut overtime = std::pin::pin!(tokio::time::sleep(timeout.unwrap_or_default()));
+    let why = loop {
         tokio::select! {
             result = &mut ended => {
                 let ended = match result {
@@ -325,9 +341,12 @@ async fn wait(
                 };
                 return (ended, 0);
             }
-            _ = interrupt.recv() => break Code::Interrupted,
-            _ = terminate.recv() => break Code::Terminated,
-            _ = hangup.recv() => break Code::HungUp,
+            _ = interrupt.recv() => break Ended::Signal(Code::Interrupted),
+            _ = terminate.recv() => break Ended::Signal(Code::Terminated),
+            _ = hangup.recv() => break Ended::Signal(Code::HungUp),
+            () = &mut overtime, if timeout.is_some() => {
+                break Ended::Timeout(timeout.unwrap_or_default());
+            }
             _ = tick.tick(), if console.is_live() => console.show(&remote.progress()),
         }
     };
@@ -341,7 +360,16 @@ async fn wait(
         _ = terminate.recv() => 2,
         _ = tokio::time::sleep(GRACE + GRACE / 4) => 1,
     };
-    (Ended::Signal(code), asked)
+    (why, asked)
+}
+
+/// What became of a driver that took longer than it may.
+pub fn too_long(timeout: Duration) -> String {
+    format!(
+        "was ended: it ran longer than {} allows, {:.1} s",
+        settings::DRIVER_TIMEOUT,
+        timeout.as_secs_f64()
+    )
 }
 
 fn outcome(name: &str, ended: Ended) -> Result<(), Failure> {
@@ -359,6 +387,9 @@ fn outcome(name: &str, ended: Ended) -> Result<(), Failure> {
         Ended::Cluster(why) => Err(Failure::new(Code::Job, format!("{name} was ended: {why}"))),
         Ended::Lost => {
             Err(Failure::host("the driver's thread ended without a word; this is a bug of Ingle's"))
+        }
+        Ended::Timeout(timeout) => {
+            Err(Failure::new(Code::Job, format!("{name} {}", too_long(timeout))))
         }
         Ended::Signal(Code::Interrupted) => {
             Err(Failure::new(Code::Interrupted, format!("{name} was interrupted")))

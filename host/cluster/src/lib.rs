@@ -36,7 +36,7 @@ mod worker;
 
 pub use access::{Access, AccessSpec, AllowedNet, SecretValue, offer};
 pub use driver::{LargestTask, Note, PeakMemory};
-pub use executor::run_process as run_executor;
+pub use executor::{TaskTime, run_process as run_executor};
 pub use ingle_blocks::{Offer, Paths, S3Options};
 pub use ingle_core::dynamic::DynamicPolicy;
 pub use ingle_core::master::Policy as MasterPolicy;
@@ -57,4 +57,4 @@ pub use walls::{
     raise as raise_walls, sockets,
 };
 pub use web::PagePort;
-pub use worker::{Wish, WorkerOptions, listen, run as run_worker};
+pub use worker::{LEAST_LOG, Wish, WorkerOptions, listen, run as run_worker};

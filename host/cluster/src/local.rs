@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use ingle_blocks::{BlockStore, Grants};
+use ingle_blocks::{BlockStore, Disk, Grants, usual_disk};
 use ingle_core::ids::{ExecutorId, JobId, WorkerId};
 use ingle_core::memory::MemoryPool;
 use ingle_core::scheduler::{Policy, StageProgress};
@@ -17,7 +17,7 @@ use ingle_sandbox::{Capabilities, Finished, GuestFailure, Job, LogSink, Stream};
 use crate::driver::{
     Application, Counts, Driver, LargestTask, Note, Opened, Parallelism, PeakMemory, Reports,
 };
-use crate::executor::{ExecutorOptions, Slots};
+use crate::executor::{ExecutorOptions, Slots, TaskTime};
 use crate::protocol;
 
 /// The one executor of local mode.
@@ -35,6 +35,12 @@ pub struct LocalOptions {
     pub max_attempts: u32,
     /// Whether a task's instance is kept for the next task of its stage.
     pub reuse: bool,
+    /// How long a try of a task may take.
+    pub time: TaskTime,
+    /// What may be stored; none: nearly all that is free.
+    pub disk: Option<ByteSize>,
+    /// What a task may write to an output.
+    pub output: Option<ByteSize>,
     /// What the driver reads by `ctx.setting`.
     pub settings: BTreeMap<String, String>,
     /// How shuffle output is compressed.
@@ -92,15 +98,17 @@ pub struct Remote {
     store: BlockStore,
 }
 
-/// How long a task that was told to stop may take to before its slot is given up.
-const PATIENCE: Duration = Duration::from_millis(500);
-
 impl Local {
     /// Starts the executor.
     pub fn start(job: Job, options: LocalOptions) -> Result<Self, StartError> {
         let executor_pool = MemoryPool::new(options.executor_memory);
         let driver_pool = MemoryPool::new(options.driver_memory);
+        let usual = usual_disk(&options.spill_parent);
+        let bound = options.disk.map_or(usual, |disk| disk.0);
+        let advice = "raise ingle.executor.disk, or choose another folder with ingle.local.dir";
+        let disk = Disk::new(&options.spill_parent, bound, advice);
         let store = BlockStore::new(executor_pool.clone(), &options.spill_parent)?
+            .charging(&disk)
             .compressed(protocol::shuffle_compression(options.compression));
         let opened = Arc::new(Opened::new(options.grants, driver_pool.clone()));
         // What no other executor does better, such as to write to a full disk, is tried no oftener than what a task does wrong.
@@ -122,7 +130,9 @@ impl Local {
             reports,
             here: String::new(),
             workers: None,
-            patience: Some(PATIENCE),
+            time: options.time,
+            output: options.output.map(|output| output.0),
+            stuck: None,
         })
         .map_err(StartError::Threads)?;
         application.add_executor(EXECUTOR, options.slots, WorkerId(0), "", slots.link());

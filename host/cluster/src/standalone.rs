@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ingle_blocks::{BlockStore, Writer};
+use ingle_blocks::{BlockStore, Disk, Writer, usual_disk};
 use ingle_core::dynamic::{DynamicAllocation, DynamicPolicy};
 use ingle_core::ids::{ExecutorId, WorkerId};
 use ingle_core::memory::MemoryPool;
@@ -27,6 +27,7 @@ use tonic::Code;
 
 use crate::access::{Access, AccessSpec, addresses};
 use crate::driver::{Application, Driver, Grant, Hub, Note, Opened, Parallelism, Service};
+use crate::executor::TaskTime;
 use crate::incoming::incoming;
 use crate::local::{Remote, StartError, UntilCancelled};
 use crate::rpc::{self, Backoff, Secret, Way};
@@ -75,6 +76,12 @@ pub struct StandaloneOptions {
     pub dynamic: Option<DynamicPolicy>,
     /// Whether a task's instance is kept for the next task of its stage.
     pub reuse: bool,
+    /// How long a try of a task may take.
+    pub time: TaskTime,
+    /// What an executor may store.
+    pub disk: Option<ByteSize>,
+    /// What a task may write to an output.
+    pub output: Option<ByteSize>,
     /// Where tasks that are killed stop.
     pub interrupt: Interrupt,
     /// How shuffle output is compressed.
@@ -97,6 +104,10 @@ pub struct StandaloneOptions {
     pub task_log: Option<Arc<dyn LogSink>>,
     /// Hears what happens, on any thread.
     pub notes: Arc<dyn Fn(&Note) + Send + Sync>,
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// An application on a cluster, ready to run its driver.
@@ -147,7 +158,9 @@ impl Standalone {
 
         let driver_pool = MemoryPool::new(options.driver_memory);
         let host_pool = MemoryPool::new(options.driver_memory);
-        let results = BlockStore::new(host_pool.clone(), &options.spill_parent)?;
+        let advice = "that is nearly all that was free for the driver's results; choose another folder with ingle.local.dir";
+        let disk = Disk::new(&options.spill_parent, usual_disk(&options.spill_parent), advice);
+        let results = BlockStore::new(host_pool.clone(), &options.spill_parent)?.charging(&disk);
         let opened = Opened::new(access.grants.clone(), driver_pool.clone());
         let opened = Arc::new(opened.written_by(Writer::new(&options.driver, options.attempt)));
         let notes = options.notes.clone();
@@ -161,6 +174,10 @@ impl Standalone {
         let welcome = v1::Welcome {
             component: job.hash().as_bytes().to_vec(),
             reuse: options.reuse,
+            task_timeout_nanos: options.time.wall.map(nanos),
+            task_cpu_timeout_nanos: options.time.processor.map(nanos),
+            executor_disk: options.disk.map(|disk| disk.0),
+            task_output: options.output.map(|output| output.0),
             epoch_interruption: options.interrupt == Interrupt::Epoch,
             compression: options.compression.into(),
             forward_logs: options.task_log.is_some(),

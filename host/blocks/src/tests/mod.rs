@@ -1,5 +1,6 @@
 //! Behaviour that spans files of this crate.
 
+mod disk;
 mod lines;
 mod outputs;
 mod pressure;

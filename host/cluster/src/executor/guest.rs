@@ -12,6 +12,7 @@ use ingle_blocks::{
 use ingle_core::ids::{CacheId, OutputId, SourceId, StageId};
 use ingle_core::memory::{Account, MemoryUse};
 use ingle_core::scheduler::TaskLaunch;
+use ingle_core::size::ByteSize;
 use ingle_proto::v1;
 use ingle_sandbox::host::{
     Answer, Block, Extent, Fallible, SplitDescription, Stop, TaskContext, TaskHost,
@@ -51,6 +52,8 @@ pub struct Guest {
     /// None as long as it opened no source.
     bytes_read: Option<Arc<AtomicU64>>,
     bytes_shuffled: u64,
+    /// To a file of an output, before compression.
+    written: u64,
 }
 
 impl Guest {
@@ -100,6 +103,7 @@ impl Guest {
             account: account.clone(),
             bytes_read: None,
             bytes_shuffled: 0,
+            written: 0,
         })
     }
 
@@ -190,7 +194,7 @@ fn told(error: Error) -> Result<String, Stop> {
 
 impl TaskHost for Guest {
     fn cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
+        self.cancelled.is_stopped()
     }
 
     fn context(&self) -> TaskContext {
@@ -333,7 +337,18 @@ impl TaskHost for Guest {
     fn emit(&mut self, block: &[u8]) -> Answer<()> {
         let emitted = match &mut self.output {
             Output::Results(buffer) => buffer.emit(block),
-            Output::File(file) => file.write(block),
+            Output::File(file) => {
+                self.written = self.written.saturating_add(block.len() as u64);
+                if let Some(most) = self.executor.options.output.filter(|most| self.written > *most)
+                {
+                    return Err(Stop::Host(format!(
+                        "it wrote {} to its output, and ingle.task.output.limit allows {}; raise that, or use more partitions",
+                        ByteSize(self.written),
+                        ByteSize(most)
+                    )));
+                }
+                file.write(block)
+            }
             Output::Shuffle(_) => {
                 return Err(Stop::Misuse("its stage emits nothing, but shuffles".into()));
             }

@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ingle_blocks::{Disk, DiskCharge};
 use ingle_core::memory::MemoryPool;
 use ingle_proto::v1;
 use ingle_sandbox::{ComponentHash, Image, Layer, PIECE, PieceHash, ZERO_PIECE};
@@ -29,6 +30,8 @@ pub struct Images {
     pool: MemoryPool,
     executor: u32,
     recent: VecDeque<Recent>,
+    files: Vec<Kept>,
+    disk: Option<Disk>,
 }
 
 /// An image that is here.
@@ -37,6 +40,25 @@ struct Recent {
     length: u64,
     /// The file that each piece is in.
     layers: Vec<Arc<Layer>>,
+}
+
+/// A file of this executor's. It loses its name once none of the recent images is in it: who has it open goes on, and whoever wants it then makes
+/// it anew.
+struct Kept {
+    layer: Arc<Layer>,
+    path: PathBuf,
+    /// Whether it has one, after all.
+    named: bool,
+    _charge: Option<DiskCharge>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if self.named {
+            // Another executor may have made the same, and have removed it.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
 }
 
 impl Recent {
@@ -72,6 +94,7 @@ pub struct Partial {
     /// The pieces that must be brought, in the order in which they are asked for.
     pub missing: Vec<u32>,
     next: usize,
+    charge: Option<DiskCharge>,
     /// What has come of the next piece.
     buffer: Vec<u8>,
 }
@@ -108,7 +131,20 @@ pub enum Found {
 
 impl Images {
     pub fn new(dir: PathBuf, component: ComponentHash, pool: MemoryPool, executor: u32) -> Self {
-        Self { dir, component, pool, executor, recent: VecDeque::new() }
+        Self {
+            dir,
+            component,
+            pool,
+            executor,
+            recent: VecDeque::new(),
+            files: Vec::new(),
+            disk: None,
+        }
+    }
+
+    /// Charges a disk for their files.
+    pub fn charging(self, disk: Disk) -> Self {
+        Self { disk: Some(disk), ..self }
     }
 
     /// Looks for an image, or for what of it is here.
@@ -125,12 +161,23 @@ impl Images {
         }
         let failed = NoImage::io("making an image of the driver in", &self.dir);
         fs::create_dir_all(&self.dir).map_err(&failed)?;
+        let layers = self.layers(manifest.length, &hashes);
+        let own = layers.iter().zip(&*hashes);
+        let own = own.filter(|(layer, hash)| layer.is_none() && **hash != ZERO_PIECE).count();
+        let mut charge = self.disk.as_ref().map(Disk::charge);
+        if let Some(charge) = &mut charge {
+            let charged = charge.grow((own * PIECE) as u64);
+            charged.map_err(|error| NoImage {
+                why: format!("an image of the driver: {error}"),
+                disk_is_full: error.is_disk_full(),
+            })?;
+        }
         let temporary = path.with_extension(format!("{}.tmp", self.executor));
         let file =
             File::options().read(true).write(true).create(true).truncate(true).open(&temporary);
         let file = file.map_err(&failed)?;
-        let layers = self.layers(manifest.length, &hashes);
         let partial = Partial {
+            charge,
             manifest,
             hashes: hashes.clone(),
             file,
@@ -161,19 +208,22 @@ impl Images {
     }
 
     /// All pieces have come.
-    pub fn complete(&mut self, partial: Partial) -> Result<Image, String> {
+    pub fn complete(&mut self, mut partial: Partial) -> Result<Image, String> {
         if partial.next < partial.missing.len() {
             return Err("the driver sent only a part of its image".into());
         }
         let own = partial.layers.iter().filter(|layer| layer.is_none()).count();
         // A file with a part of the image is of use to nobody else, and loses its name with `partial`.
-        if own == partial.layers.len() {
+        let named = own == partial.layers.len();
+        let (path, charge) = (partial.path.clone(), partial.charge.take());
+        if named {
             fs::rename(&partial.temporary, &partial.path)
                 .map_err(|e| format!("keeping {}: {e}", partial.path.display()))?;
         }
         let file = partial.file.try_clone().map_err(|e| e.to_string())?;
         let length = partial.manifest.length;
         let layer = Layer::new(file.into(), length as usize, length.min((own * PIECE) as u64));
+        self.files.push(Kept { layer: layer.clone(), path, named, _charge: charge });
         let or_new = |known: &Option<Arc<Layer>>| known.as_ref().unwrap_or(&layer).clone();
         let layers = partial.layers.iter().map(or_new).collect();
         self.open(&partial.manifest, partial.hashes.clone(), layers)
@@ -205,6 +255,11 @@ impl Images {
         if self.recent.len() > REMEMBERED {
             self.recent.pop_front();
         }
+        let recent = &self.recent;
+        let is_used = |file: &Kept| {
+            recent.iter().flat_map(|image| &image.layers).any(|l| Arc::ptr_eq(l, &file.layer))
+        };
+        self.files.retain(is_used);
         Ok(image)
     }
 }
@@ -326,7 +381,8 @@ mod tests {
     #[test]
     fn what_lies_where_it_lay_is_not_copied() {
         let dir = tempfile::tempdir().unwrap();
-        let mut here = images(dir.path());
+        let disk = Disk::new(dir.path(), 1 << 30, "");
+        let mut here = images(dir.path()).charging(disk.clone());
         let used = |here: &Images| here.pool.usage().total();
         let mut bytes = vec![7; 8 * PIECE + 4096];
         (0..8).for_each(|piece| bytes[piece * PIECE] = piece as u8);
@@ -366,6 +422,13 @@ mod tests {
         bytes[..6 * PIECE].fill(5);
         assert_eq!(bring(&mut here, &bytes), 1);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+        // Files go with the images that were in them.
+        (10..15).for_each(|n| {
+            bytes.fill(n);
+            bring(&mut here, &bytes);
+        });
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), REMEMBERED);
+        assert_eq!(disk.used(), (REMEMBERED * 10 * PIECE) as u64);
     }
 
     #[test]

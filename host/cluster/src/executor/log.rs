@@ -1,7 +1,6 @@
 //! What tasks print: whole lines, each behind the name of its task.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use ingle_core::ids::TaskId;
 use ingle_sandbox::{LogSink, Stream};
@@ -67,7 +66,7 @@ impl SlotLog {
 impl LogSink for SlotLog {
     fn write(&self, stream: Stream, bytes: &[u8]) -> std::io::Result<()> {
         let mut state = self.state.lock();
-        if state.cancelled.load(Ordering::Relaxed) {
+        if state.cancelled.is_stopped() {
             return Err(std::io::Error::other("the task was cancelled"));
         }
         let task = state.task;
@@ -114,7 +113,7 @@ mod tests {
         log.write(Stream::Stdout, b"one\ntw").unwrap();
         log.write(Stream::Stderr, b"other\n").unwrap();
         log.write(Stream::Stdout, b"o").unwrap();
-        cancelled.store(true, Ordering::Relaxed);
+        cancelled.stop();
         assert!(log.write(Stream::Stdout, b"three").is_err());
         log.end();
         let task = "[stage 1, partition 3]";

@@ -5,6 +5,7 @@
 
 mod fetch;
 mod guest;
+mod hosted;
 mod images;
 mod log;
 mod outputs;
@@ -13,6 +14,7 @@ mod queue;
 mod readers;
 mod reports;
 mod slot;
+mod time;
 mod usage;
 
 use std::collections::HashMap;
@@ -21,13 +23,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ingle_blocks::{BlockStore, OutputTarget, Token};
-use ingle_core::ids::{CacheId, ExecutorId, OutputId, SourceId, StageId, TaskId, WorkerId};
+use ingle_core::ids::{CacheId, ExecutorId, OutputId, SourceId, StageId, WorkerId};
 use ingle_core::memory::MemoryPool;
 use ingle_proto::prost::Message;
 use ingle_proto::v1;
 use ingle_proto::v1::executor_command::Command;
 use ingle_sandbox::{Capabilities, Image, Job, LogSink};
 use parking_lot::RwLock;
+use tokio::sync::mpsc;
 
 use crate::driver::{ExecutorLink, Opened, Reports};
 use crate::protocol;
@@ -35,7 +38,9 @@ use fetch::Workers;
 use images::NoImage;
 use outputs::Outputs;
 pub use process::run as run_process;
-use queue::Queue;
+use queue::{GivenUp, Queue};
+pub use time::TaskTime;
+use time::{HOST_PATIENCE, Stuck, ThreadClock};
 
 /// A slot's native stack: the guest's own (1 MiB) and what host calls need above it.
 const SLOT_STACK: usize = 4 << 20;
@@ -58,8 +63,12 @@ pub struct ExecutorOptions {
     pub here: String,
     /// The way to other workers; none in local mode.
     pub workers: Option<Arc<Workers>>,
-    /// How long a task that was told to stop may take to before another slot takes the place of its own. None: somebody else sees to that.
-    pub patience: Option<Duration>,
+    /// How long a task may take.
+    pub time: TaskTime,
+    /// Bytes that a task may write to an output.
+    pub output: Option<u64>,
+    /// Who hears of a task that was told to stop and doesn't, and ends the process. None: another slot takes the place of its own.
+    pub stuck: Option<mpsc::UnboundedSender<String>>,
 }
 
 /// What the slots of an executor share.
@@ -70,7 +79,6 @@ pub struct Executor {
     /// Stages whose tasks can't run here, and why.
     broken: RwLock<HashMap<StageId, NoImage>>,
     outputs: RwLock<HashMap<StageId, Arc<Outputs>>>,
-    itself: Weak<Executor>,
 }
 
 /// A stage as its tasks need it.
@@ -98,30 +106,33 @@ impl Slots {
     /// Starts the slots.
     pub fn start(options: ExecutorOptions) -> std::io::Result<Self> {
         let slots = options.slots;
-        let queue = Queue::new(slots as usize);
-        let executor = Arc::new_cyclic(|itself| Executor {
+        if options.time.processor.is_some() {
+            ThreadClock::of_this_thread().map_err(|e| {
+                let why = format!(
+                    "ingle.task.cpuTimeout: this system doesn't tell threads' processor time: {e}"
+                );
+                std::io::Error::new(e.kind(), why)
+            })?;
+        }
+        let queue = Queue::new(slots as usize, options.time);
+        let executor = Arc::new(Executor {
             options,
             queue,
             stages: RwLock::default(),
             broken: RwLock::default(),
             outputs: RwLock::default(),
-            itself: itself.clone(),
         });
         let mut started = Self { executor: executor.clone(), threads: Vec::new() };
         for slot in 0..slots {
             started.threads.push(slot_thread(executor.clone(), slot as usize)?);
         }
+        std::thread::Builder::new().name("watch".into()).spawn(move || executor.watch())?;
         Ok(started)
     }
 
     /// The way to it.
     pub fn link(&self) -> Arc<dyn ExecutorLink> {
         self.executor.clone()
-    }
-
-    /// Whether a task runs.
-    pub fn runs(&self, task: TaskId) -> bool {
-        self.executor.queue.runs(task)
     }
 
     /// A stage's tasks can't run here: they fail with these words.
@@ -176,11 +187,8 @@ impl ExecutorLink for Executor {
             }
             Command::Kill(task) => match protocol::task_id(Some(task)) {
                 Ok(task) => {
-                    let runs = self.queue.kill(task);
+                    self.queue.kill(task);
                     self.options.job.interrupt();
-                    if let (true, Some(patience)) = (runs, self.options.patience) {
-                        self.replace_slot(task, patience);
-                    }
                 }
                 Err(error) => tracing::warn!(%error, "ignored"),
             },
@@ -219,23 +227,49 @@ impl ExecutorLink for Executor {
 }
 
 impl Executor {
-    /// Has another slot take the place of the one that runs a task, if that doesn't stop for so long.
-    fn replace_slot(&self, task: TaskId, patience: Duration) {
-        let Some(executor) = self.itself.upgrade() else { return };
-        let watch = move || {
-            std::thread::sleep(patience);
-            let Some(slot) = executor.queue.replace(task) else { return };
-            slot::killed(&executor, task);
-            tracing::warn!(
-                "{task} was killed and asks its host for nothing: it goes on until this process ends, and a new thread takes the place of its own; \
-                 with --conf ingle.task.interrupt=epoch tasks stop anywhere, and run slower"
-            );
-            // It ends with the executor's queue, as all do.
-            if let Err(error) = slot_thread(executor, slot) {
-                tracing::warn!("starting a thread: {error}");
+    /// Stops tasks that take too long, and gives up those that don't stop, until the queue is closed.
+    fn watch(self: Arc<Self>) {
+        let mut last = Instant::now();
+        while self.queue.wait_to_look(last) {
+            last = Instant::now();
+            let watched = self.queue.look(last);
+            if watched.stopped {
+                self.options.job.interrupt();
+            }
+            watched.given_up.iter().for_each(|given_up| self.give_up(given_up));
+        }
+    }
+
+    /// A task doesn't stop: its slot is lost.
+    fn give_up(self: &Arc<Self>, given_up: &GivenUp) {
+        let GivenUp { task, stuck, overtime, .. } = given_up;
+        let told = if overtime.is_some() { "took too long" } else { "was killed" };
+        let (why, hint) = match stuck {
+            Stuck::Silent => (
+                "asks its host for nothing".to_owned(),
+                "; with --conf ingle.task.interrupt=epoch tasks stop anywhere, and run slower",
+            ),
+            Stuck::InHost => {
+                (format!("has waited for its host for {} s", HOST_PATIENCE.as_secs()), "")
             }
         };
-        if let Err(error) = std::thread::Builder::new().name("patience".into()).spawn(watch) {
+        if let Some(stuck) = &self.options.stuck {
+            // A try that is over by its own fault counts as one; of one that nobody wants nothing need be heard.
+            if overtime.is_some() {
+                slot::given_up(self, given_up);
+            }
+            let _ = stuck.send(format!(
+                "{task} {told} and {why}, so that only its process can be ended; another executor takes its place{hint}"
+            ));
+            return;
+        }
+        slot::given_up(self, given_up);
+        tracing::warn!(
+            "{task} {told} and {why}: it goes on until this process ends, and a new thread takes the place of its own{hint}"
+        );
+        let Some(slot) = self.queue.add_slot() else { return };
+        // It ends with the executor's queue, as all do.
+        if let Err(error) = slot_thread(self.clone(), slot) {
             tracing::warn!("starting a thread: {error}");
         }
     }

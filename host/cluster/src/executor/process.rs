@@ -1,13 +1,12 @@
 //! `ingle executor`: a process of one application on a worker. It finds its driver, loads the job, and runs what it is told until the
 //! driver ends the connection.
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use ingle_blocks::{BlockStore, ShuffleDir};
-use ingle_core::ids::{ExecutorId, StageId, TaskId};
+use ingle_blocks::{BlockStore, Disk, ShuffleDir, usual_disk};
+use ingle_core::ids::{ExecutorId, StageId};
 use ingle_core::memory::MemoryPool;
 use ingle_core::size::ByteSize;
 use ingle_proto::v1;
@@ -17,8 +16,7 @@ use ingle_proto::v1::executor_report::Report;
 use ingle_sandbox::{Image, Interrupt, LogSink};
 use ingle_walls::Down;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::sync::{mpsc, oneshot};
 use tonic::Streaming;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
@@ -26,7 +24,8 @@ use tonic::transport::Channel;
 use super::fetch::Workers;
 use super::images::{self, Found, Images, NoImage};
 use super::reports::{RemoteLog, Reporter};
-use super::{ExecutorOptions, Slots, usage};
+use super::time::PATIENCE;
+use super::{ExecutorOptions, Slots, TaskTime, usage};
 use crate::access::{self, Access, AccessSpec};
 use crate::driver::{ExecutorLink, Opened, Reports};
 use crate::lifeline::{Lifeline, Worker};
@@ -39,8 +38,6 @@ type Client = DriverClient<InterceptedService<Channel, SendSecret>>;
 
 /// How long a driver is looked for that should be there.
 const FIND_DRIVER: Duration = Duration::from_secs(20);
-/// How long tasks that were told to stop may take to.
-const GRACE: Duration = Duration::from_millis(500);
 
 /// Runs until the driver, or the worker, wants it no more. The error says why it can't.
 ///
@@ -136,7 +133,7 @@ async fn serve(
     let ended = executor.obey(commands).await;
     let Executor { slots, store, .. } = executor;
     let grace = match &ended {
-        Ended::Unwanted => GRACE,
+        Ended::Unwanted => PATIENCE,
         Ended::Stuck(why) => {
             tracing::warn!("{why}");
             reporter.tell(Report::Leaving(why.clone()));
@@ -194,8 +191,25 @@ fn can_write(dir: &Path) -> Result<(), String> {
     written.map_err(|e| format!("writing {}: {e}", dir.display()))
 }
 
+/// What may be stored: what the job says, and never more than the worker does.
+fn disk(dir: &Path, worker: u64, job: Option<u64>) -> Disk {
+    let worker = if worker == 0 { usual_disk(dir) } else { worker };
+    match job {
+        Some(job) if job < worker => {
+            Disk::new(dir, job, "raise ingle.executor.disk, or use more executors")
+        }
+        _ => Disk::new(
+            dir,
+            worker,
+            "that is what this worker's --disk allows an application; use executors on more workers",
+        ),
+    }
+}
+
 struct Executor {
     slots: Slots,
+    /// Why it can't go on.
+    stuck: mpsc::UnboundedReceiver<String>,
     store: BlockStore,
     images: Images,
     driver: Client,
@@ -221,15 +235,18 @@ async fn start(
     let dir = Path::new(&config.application_dir);
     let pool = MemoryPool::new(ByteSize(config.memory));
     can_write(dir)?;
+    let disk = disk(dir, config.disk, welcome.executor_disk);
     let shuffle = ShuffleDir::create(&dir.join("shuffle")).map_err(|e| e.to_string())?;
     let store = BlockStore::with_shuffle_dir(pool.clone(), dir, shuffle)
         .map_err(|e| e.to_string())?
+        .charging(&disk)
         .compressed(compression);
     let log: Arc<dyn LogSink> =
         Arc::new(RemoteLog { to: welcome.forward_logs.then(|| reporter.clone()) });
     let reports: Arc<dyn Reports> = reporter.clone();
     let reports: Weak<dyn Reports> = Arc::downgrade(&reports);
     admitted.await.map_err(|_| "its worker is gone")?;
+    let (tell_stuck, stuck) = mpsc::unbounded_channel();
     let slots = Slots::start(ExecutorOptions {
         id: ExecutorId(config.executor),
         slots: config.slots,
@@ -248,31 +265,28 @@ async fn start(
             way.clone(),
             Handle::current(),
         ))),
-        patience: None,
+        time: TaskTime {
+            wall: welcome.task_timeout_nanos.map(Duration::from_nanos),
+            processor: welcome.task_cpu_timeout_nanos.map(Duration::from_nanos),
+        },
+        output: welcome.task_output,
+        stuck: Some(tell_stuck),
     })
     .map_err(|e| format!("starting the task slots: {e}"))?;
     reporter.watch(store.clone(), pool.clone());
     tokio::spawn(usage::tell(config.clone(), secret, way, store.clone()));
     let link = slots.link();
-    let images = Images::new(images::dir(dir), hash, pool, config.executor);
-    Ok(Executor { slots, store, images, driver: driver.clone(), link })
+    let images = Images::new(images::dir(dir), hash, pool, config.executor).charging(disk);
+    Ok(Executor { slots, stuck, store, images, driver: driver.clone(), link })
 }
 
 impl Executor {
     /// Does what it is told, in the order in which it is told.
     async fn obey(&mut self, mut commands: Streaming<v1::ExecutorCommands>) -> Ended {
-        // Killed tasks, and when each should have stopped.
-        let mut killed: VecDeque<(Instant, TaskId)> = VecDeque::new();
         loop {
-            let due = killed.front().map(|(due, _)| *due);
             let batch = tokio::select! {
                 batch = commands.message() => batch,
-                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                    match killed.pop_front() {
-                        Some((_, task)) if self.slots.runs(task) => return Ended::stuck(task),
-                        _ => continue,
-                    }
-                }
+                Some(why) = self.stuck.recv() => return Ended::Stuck(why),
             };
             let batch = match batch {
                 Ok(Some(batch)) => batch.commands,
@@ -297,14 +311,7 @@ impl Executor {
                         }
                     }
                 }
-                let kill = match &command.command {
-                    Some(Command::Kill(task)) => protocol::task_id(Some(*task)).ok(),
-                    _ => None,
-                };
                 self.link.send(command, image);
-                if let Some(task) = kill.filter(|task| self.slots.runs(*task)) {
-                    killed.push_back((Instant::now() + GRACE, task));
-                }
             }
         }
     }
@@ -324,14 +331,5 @@ impl Executor {
             }
         }
         Ok(self.images.complete(*partial)?)
-    }
-}
-
-impl Ended {
-    fn stuck(task: TaskId) -> Self {
-        Self::Stuck(format!(
-            "{task} was killed and asks its host for nothing, so that only its process can be ended; another executor takes its place. With --conf \
-             ingle.task.interrupt=epoch tasks stop anywhere, and run slower"
-        ))
     }
 }

@@ -2,30 +2,112 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use ingle_core::ids::TaskId;
 use ingle_core::scheduler::TaskLaunch;
 use parking_lot::{Condvar, Mutex};
 
-/// Set when a task is to stop; its guest ends at its next call.
-pub type Cancelled = Arc<AtomicBool>;
+use super::time::{Overtime, Stopping, Stuck, Taken, TaskTime, ThreadClock};
+
+/// What a task and those who stop it share.
+#[derive(Debug, Default)]
+pub struct Told {
+    stop: AtomicBool,
+    /// Its slot is in the host's code, which comes back by itself.
+    in_host: AtomicBool,
+    /// Why it is stopped, if that is its own fault.
+    overtime: OnceLock<Overtime>,
+}
+
+/// Tells a task to stop; its guest ends at its next call.
+pub type Cancelled = Arc<Told>;
+
+impl Told {
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Set if it was stopped for what it took.
+    pub fn overtime(&self) -> Option<&Overtime> {
+        self.overtime.get()
+    }
+
+    /// From now on the slot is in the host's code, or in the guest's.
+    pub fn enter_host(&self, in_host: bool) {
+        self.in_host.store(in_host, Ordering::Relaxed);
+    }
+
+    fn new(stopped: bool) -> Self {
+        let told = Self::default();
+        told.enter_host(true);
+        if stopped {
+            told.stop();
+        }
+        told
+    }
+}
 
 pub struct Queue {
     state: Mutex<State>,
     changed: Condvar,
+    /// Something is to be watched.
+    watch: Condvar,
+    time: TaskTime,
 }
 
 struct State {
     waiting: VecDeque<TaskLaunch>,
     /// Of the waiting ones, those that were killed.
     killed: HashSet<TaskId>,
-    /// What each slot runs, and the flag that stops it.
-    running: Vec<(Option<TaskId>, Cancelled)>,
-    /// Slots that others have taken the place of: they end with their tasks.
+    running: Vec<Slot>,
+    /// Slots that were given up, as are their tasks: they end with them.
     replaced: HashSet<usize>,
     idle: usize,
     closed: bool,
+    /// Whoever watches waits until something is to be watched.
+    unwatched: bool,
+}
+
+/// What a slot runs.
+struct Slot {
+    task: Option<TaskId>,
+    told: Cancelled,
+    began: Instant,
+    /// That of its thread, if processor time is bounded, and what it said when the task began.
+    clock: Option<ThreadClock>,
+    clock_began: Option<Duration>,
+    stopping: Option<Stopping>,
+}
+
+impl Slot {
+    fn new() -> Self {
+        Self {
+            task: None,
+            told: Cancelled::default(),
+            began: Instant::now(),
+            clock: None,
+            clock_began: None,
+            stopping: None,
+        }
+    }
+
+    fn taken(&self, now: Instant) -> Taken {
+        let clock = self.clock.as_ref().and_then(ThreadClock::read);
+        let processor = clock.zip(self.clock_began).map(|(now, then)| now.saturating_sub(then));
+        Taken { wall: now.saturating_duration_since(self.began), processor }
+    }
+
+    fn stop(&mut self, now: Instant) {
+        self.told.stop();
+        self.stopping.get_or_insert_with(|| Stopping::new(now));
+    }
 }
 
 /// What a slot does next.
@@ -38,17 +120,48 @@ pub enum Work {
     End,
 }
 
+/// A task that was told to stop and doesn't.
+#[derive(Debug)]
+pub struct GivenUp {
+    pub task: TaskId,
+    pub stuck: Stuck,
+    /// Why it was told, if that is its own fault.
+    pub overtime: Option<Overtime>,
+}
+
+/// What a look at the running tasks gave.
+#[derive(Debug, Default)]
+pub struct Watched {
+    /// Some were told to stop just now.
+    pub stopped: bool,
+    pub given_up: Vec<GivenUp>,
+}
+
+/// How often tasks that were told to stop are looked at.
+const STOPPING_PERIOD: Duration = Duration::from_millis(50);
+
 impl Queue {
-    pub fn new(slots: usize) -> Self {
+    pub fn new(slots: usize, time: TaskTime) -> Self {
         let state = State {
             waiting: VecDeque::new(),
             killed: HashSet::new(),
             replaced: HashSet::new(),
-            running: (0..slots).map(|_| (None, Cancelled::default())).collect(),
+            running: (0..slots).map(|_| Slot::new()).collect(),
             idle: 0,
             closed: false,
+            unwatched: false,
         };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
+        Self { state: Mutex::new(state), changed: Condvar::new(), watch: Condvar::new(), time }
+    }
+
+    /// Called once by each slot, before it takes anything.
+    pub fn begin(&self, slot: usize) {
+        if self.time.processor.is_some()
+            && let Some(slot) = self.state.lock().running.get_mut(slot)
+        {
+            // Without it its tasks fail, and say why.
+            slot.clock = ThreadClock::of_this_thread().ok();
+        }
     }
 
     pub fn push(&self, tasks: impl Iterator<Item = TaskLaunch>) {
@@ -62,42 +175,83 @@ impl Queue {
         }
     }
 
-    /// Stops a task, or has its slot report it as killed. One that isn't here ended already. Says whether it runs.
-    pub fn kill(&self, task: TaskId) -> bool {
+    /// Stops a task, or has its slot report it as killed. One that isn't here ended already.
+    pub fn kill(&self, task: TaskId) {
         let mut state = self.state.lock();
-        if let Some((_, flag)) = state.running.iter().find(|(running, _)| *running == Some(task)) {
-            flag.store(true, Ordering::Relaxed);
-            return true;
-        }
-        if state.waiting.iter().any(|launch| launch.task == task) {
+        if let Some(slot) = state.running.iter_mut().find(|slot| slot.task == Some(task)) {
+            slot.stop(Instant::now());
+            drop(state);
+            self.watch.notify_all();
+        } else if state.waiting.iter().any(|launch| launch.task == task) {
             state.killed.insert(task);
+        }
+    }
+
+    /// Waits until it is time for another look, when the last one was `last`. False once the queue is closed.
+    pub fn wait_to_look(&self, last: Instant) -> bool {
+        let mut state = self.state.lock();
+        while !state.closed {
+            let stopping = state.running.iter().any(|slot| slot.stopping.is_some());
+            let working = || state.running.iter().any(|slot| slot.task.is_some());
+            let bounded = self.time.period().filter(|_| working());
+            let period = stopping.then_some(STOPPING_PERIOD).into_iter().chain(bounded).min();
+            match period {
+                Some(period) if Instant::now() >= last + period => return true,
+                Some(period) => drop(self.watch.wait_until(&mut state, last + period)),
+                None => {
+                    state.unwatched = true;
+                    self.watch.wait(&mut state);
+                    state.unwatched = false;
+                }
+            }
         }
         false
     }
 
-    /// Has another slot take the place of the one that runs a task; gives its number. None if the task doesn't run.
-    pub fn replace(&self, task: TaskId) -> Option<usize> {
+    /// Looks at what runs, now: stops what took too long, and gives up what was stopped and goes on. The slot of such a task is no longer one.
+    pub fn look(&self, now: Instant) -> Watched {
+        let mut watched = Watched::default();
+        let mut state = self.state.lock();
+        let State { running, replaced, closed, .. } = &mut *state;
+        if *closed {
+            return watched;
+        }
+        for (number, slot) in running.iter_mut().enumerate() {
+            let Some(task) = slot.task.filter(|_| !replaced.contains(&number)) else { continue };
+            if slot.stopping.is_none()
+                && let Err(overtime) = self.time.judge(slot.taken(now))
+            {
+                // Before the flag: who sees that wants to know why.
+                let _ = slot.told.overtime.set(overtime);
+                slot.stop(now);
+                watched.stopped = true;
+            }
+            let in_host = slot.told.in_host.load(Ordering::Relaxed);
+            if let Some(stuck) = slot.stopping.as_mut().and_then(|s| s.look(now, in_host)) {
+                slot.stopping = None;
+                replaced.insert(number);
+                let overtime = slot.told.overtime().cloned();
+                watched.given_up.push(GivenUp { task, stuck, overtime });
+            }
+        }
+        watched
+    }
+
+    /// Another slot, for one that was given up; gives its number. None if the queue is closed.
+    pub fn add_slot(&self) -> Option<usize> {
         let mut state = self.state.lock();
         if state.closed {
             return None;
         }
-        let slot = state.running.iter().position(|(running, _)| *running == Some(task))?;
-        state.replaced.insert(slot).then(|| {
-            state.running.push((None, Cancelled::default()));
-            state.running.len() - 1
-        })
+        state.running.push(Slot::new());
+        Some(state.running.len() - 1)
     }
 
-    /// Whether a task runs.
-    pub fn runs(&self, task: TaskId) -> bool {
-        self.state.lock().running.iter().any(|(running, _)| *running == Some(task))
-    }
-
-    /// A slot's task has ended. False if another slot has taken its place, and the end was reported.
+    /// A slot's task has ended. False if it was given up, and its end was reported.
     pub fn finish(&self, slot: usize) -> bool {
         let mut state = self.state.lock();
-        if let Some((running, _)) = state.running.get_mut(slot) {
-            *running = None;
+        if let Some(running) = state.running.get_mut(slot) {
+            (running.task, running.stopping) = (None, None);
         }
         !state.replaced.contains(&slot)
     }
@@ -107,11 +261,12 @@ impl Queue {
         let mut state = self.state.lock();
         state.closed = true;
         state.waiting.clear();
-        for (_, flag) in &state.running {
-            flag.store(true, Ordering::Relaxed);
+        for slot in &state.running {
+            slot.told.stop();
         }
         drop(state);
         self.changed.notify_all();
+        self.watch.notify_all();
     }
 
     /// Lets idle slots look at what they keep.
@@ -119,24 +274,24 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits for work. The flag of a slot is its task's until the next call.
+    /// Waits for work. What is told to a slot is told to its task until the next call.
     pub fn take(&self, slot: usize) -> (Work, Cancelled) {
         let mut state = self.state.lock();
         let closed = state.closed || state.replaced.contains(&slot);
-        let flag = match state.running.get_mut(slot) {
-            Some((running, flag)) => {
-                *running = None;
+        let told = match state.running.get_mut(slot) {
+            Some(running) => {
+                (running.task, running.stopping) = (None, None);
                 // Reset, or made anew if somebody else still looks at it.
-                match Arc::get_mut(flag) {
-                    Some(unset) => *unset.get_mut() = closed,
-                    None => *flag = Arc::new(AtomicBool::new(closed)),
+                match Arc::get_mut(&mut running.told) {
+                    Some(unset) => *unset = Told::new(closed),
+                    None => running.told = Arc::new(Told::new(closed)),
                 }
-                flag.clone()
+                running.told.clone()
             }
             None => Cancelled::default(),
         };
         if closed {
-            return (Work::End, flag);
+            return (Work::End, told);
         }
         if state.waiting.is_empty() {
             state.idle += 1;
@@ -144,16 +299,23 @@ impl Queue {
             state.idle -= 1;
         }
         if state.closed {
-            return (Work::End, flag);
+            return (Work::End, told);
         }
-        let Some(launch) = state.waiting.pop_front() else { return (Work::Look, flag) };
+        let Some(launch) = state.waiting.pop_front() else { return (Work::Look, told) };
         if state.killed.remove(&launch.task) {
-            return (Work::Killed(launch.task), flag);
+            return (Work::Killed(launch.task), told);
         }
-        if let Some((running, _)) = state.running.get_mut(slot) {
-            *running = Some(launch.task);
+        if let Some(running) = state.running.get_mut(slot) {
+            running.task = Some(launch.task);
+            if self.time.is_bounded() {
+                running.began = Instant::now();
+                running.clock_began = running.clock.as_ref().and_then(ThreadClock::read);
+                if state.unwatched {
+                    self.watch.notify_one();
+                }
+            }
         }
-        (Work::Run(launch), flag)
+        (Work::Run(launch), told)
     }
 }
 
@@ -170,7 +332,7 @@ mod tests {
 
     #[test]
     fn tasks_run_in_the_order_of_their_launch() {
-        let queue = Queue::new(1);
+        let queue = Queue::new(1, TaskTime::default());
         queue.push([launch(0), launch(1)].into_iter());
         for partition in 0..2 {
             let (Work::Run(next), _) = queue.take(0) else { panic!("work") };
@@ -180,62 +342,119 @@ mod tests {
 
     #[test]
     fn a_waiting_task_that_is_killed_is_reported_and_not_run() {
-        let queue = Queue::new(1);
+        let queue = Queue::new(1, TaskTime::default());
         queue.push([launch(0), launch(1)].into_iter());
         queue.kill(launch(0).task);
         assert!(matches!(queue.take(0), (Work::Killed(task), _) if task == launch(0).task));
         assert!(matches!(queue.take(0), (Work::Run(next), _) if next == launch(1)));
     }
 
+    /// Looks as often as whoever watches does, until `until`.
+    fn look_until(queue: &Queue, start: Instant, until: u64) -> Vec<GivenUp> {
+        let looks = (0..=until).step_by(50);
+        looks.flat_map(|at| queue.look(start + Duration::from_millis(at)).given_up).collect()
+    }
+
     #[test]
     fn a_running_task_that_is_killed_sees_its_flag_and_the_next_one_does_not() {
-        let queue = Queue::new(1);
+        let queue = Queue::new(1, TaskTime::default());
         queue.push([launch(0), launch(1)].into_iter());
         let (_, first) = queue.take(0);
         queue.kill(launch(0).task);
-        assert!(first.load(Ordering::Relaxed) && queue.runs(launch(0).task));
+        assert!(first.is_stopped() && first.overtime().is_none());
         let (_, second) = queue.take(0);
-        assert!(!second.load(Ordering::Relaxed) && !queue.runs(launch(0).task));
+        assert!(!second.is_stopped());
     }
 
     #[test]
-    fn another_slot_takes_the_place_of_one_whose_task_does_not_stop() {
-        let queue = Queue::new(1);
+    fn a_task_that_does_not_stop_is_given_up_with_its_slot() {
+        let queue = Queue::new(1, TaskTime::default());
         queue.push([launch(0), launch(1)].into_iter());
-        let (Work::Run(stuck), _flag) = queue.take(0) else { panic!("work") };
-        assert!(queue.kill(stuck.task) && !queue.kill(launch(1).task));
-        assert_eq!((queue.replace(stuck.task), queue.replace(stuck.task)), (Some(1), None));
+        let (Work::Run(stuck), told) = queue.take(0) else { panic!("work") };
+        told.enter_host(false);
+        let start = Instant::now();
+        assert!(look_until(&queue, start, 2000).is_empty(), "nobody told it to stop");
+        queue.kill(stuck.task);
+        queue.kill(launch(1).task);
+        let given_up = look_until(&queue, Instant::now(), 2000);
+        let [GivenUp { task, stuck: Stuck::Silent, overtime: None }] = given_up[..] else {
+            panic!("{given_up:?}")
+        };
+        assert_eq!((task, queue.add_slot()), (stuck.task, Some(1)));
         assert!(matches!(queue.take(1), (Work::Killed(task), _) if task == launch(1).task));
         assert!(!queue.finish(0), "should it stop after all");
         assert!(matches!(queue.take(0), (Work::End, _)));
-        assert_eq!(queue.replace(stuck.task), None);
     }
 
     #[test]
-    fn no_slot_takes_the_place_of_one_whose_task_has_ended() {
-        let queue = Queue::new(1);
+    fn one_that_waits_in_its_host_is_not() {
+        let queue = Queue::new(1, TaskTime::default());
         queue.push([launch(0)].into_iter());
-        let (Work::Run(ended), _flag) = queue.take(0) else { panic!("work") };
-        assert!(queue.kill(ended.task) && queue.finish(0) && !queue.runs(ended.task));
-        assert_eq!(queue.replace(ended.task), None);
+        let (Work::Run(waits), _told) = queue.take(0) else { panic!("work") };
+        queue.kill(waits.task);
+        assert!(look_until(&queue, Instant::now(), 20_000).is_empty());
+        assert!(queue.finish(0), "its end is its own to report");
+    }
+
+    #[test]
+    fn no_slot_is_given_up_whose_task_has_ended() {
+        let queue = Queue::new(1, TaskTime::default());
+        queue.push([launch(0)].into_iter());
+        let (Work::Run(ended), told) = queue.take(0) else { panic!("work") };
+        told.enter_host(false);
+        queue.kill(ended.task);
+        assert!(queue.finish(0) && look_until(&queue, Instant::now(), 2000).is_empty());
+    }
+
+    #[test]
+    fn a_task_that_takes_too_long_is_told_to_stop_and_why() {
+        let time = TaskTime { wall: Some(Duration::from_secs(10)), processor: None };
+        let queue = Queue::new(1, time);
+        queue.begin(0);
+        queue.push([launch(0), launch(1)].into_iter());
+        let (_, told) = queue.take(0);
+        told.enter_host(false);
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(!queue.look(at(9)).stopped && !told.is_stopped());
+        assert!(queue.look(at(11)).stopped && told.is_stopped());
+        assert!(told.overtime().unwrap().to_string().contains("ingle.task.timeout"));
+        // Nobody told it twice.
+        assert!(!queue.look(at(11)).stopped);
+        let given_up = queue.look(at(12)).given_up;
+        assert!(given_up[0].overtime.as_ref() == told.overtime(), "{given_up:?}");
+        assert!(matches!(queue.take(0), (Work::End, _)));
+    }
+
+    #[test]
+    fn the_next_task_begins_with_all_of_its_time() {
+        let time = TaskTime { wall: None, processor: Some(Duration::from_millis(20)) };
+        let queue = Queue::new(1, time);
+        queue.begin(0);
+        queue.push([launch(0), launch(1)].into_iter());
+        let (_, first) = queue.take(0);
+        while !queue.look(Instant::now()).stopped {}
+        assert!(first.overtime().unwrap().to_string().contains("ingle.task.cpuTimeout"));
+        let (_, second) = queue.take(0);
+        assert!(!queue.look(Instant::now()).stopped && !second.is_stopped());
     }
 
     #[test]
     fn a_kill_that_comes_late_stops_nobody_else() {
-        let queue = Queue::new(1);
+        let queue = Queue::new(1, TaskTime::default());
         queue.push([launch(0)].into_iter());
         let (_, flag) = queue.take(0);
         queue.kill(launch(7).task);
-        assert!(!flag.load(Ordering::Relaxed));
+        assert!(!flag.is_stopped());
     }
 
     #[test]
     fn closing_ends_slots_and_stops_what_runs() {
-        let queue = Queue::new(1);
+        let queue = Queue::new(1, TaskTime::default());
         queue.push([launch(0), launch(1)].into_iter());
         let (_, flag) = queue.take(0);
         queue.close();
-        assert!(flag.load(Ordering::Relaxed));
+        assert!(flag.is_stopped());
         drop(flag);
         assert!(matches!(queue.take(0), (Work::End, _)));
     }

@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use ingle_core::ids::{StageId, TaskId};
@@ -15,9 +14,11 @@ use ingle_sandbox::host::TaskHost;
 use ingle_sandbox::{FailureKind, GuestFailure, GuestMemory, LogSink, TaskInstance};
 
 use super::guest::Guest;
+use super::hosted::Hosted;
 use super::images::NoImage;
 use super::log::SlotLog;
-use super::queue::{Cancelled, Work};
+use super::queue::{Cancelled, GivenUp, Work};
+use super::time::Overtime;
 use super::{Executor, Stage};
 use crate::driver::Made;
 use crate::protocol;
@@ -26,6 +27,7 @@ use crate::protocol;
 pub fn run(executor: &Arc<Executor>, slot: usize) {
     let log = Arc::new(SlotLog::new(executor.options.log.clone()));
     let sink: Arc<dyn LogSink> = log.clone();
+    executor.queue.begin(slot);
     let mut slot_state = Slot { executor, slot, log, sink, kept: None };
     loop {
         let (work, cancelled) = executor.queue.take(slot);
@@ -60,6 +62,11 @@ struct Ended {
 }
 
 impl Ended {
+    /// What was told to stop did, or won't: a failure if that is its own fault.
+    fn stopped(overtime: Option<&Overtime>) -> Self {
+        overtime.map_or_else(Self::killed, |overtime| Self::failed(overtime.to_string()))
+    }
+
     fn killed() -> Self {
         Self { outcome: Outcome::Killed(v1::Killed {}), made: Made::default() }
     }
@@ -96,8 +103,8 @@ impl Slot<'_> {
         });
         self.log.end();
         let failed = !matches!(ended.outcome, Outcome::Succeeded(_));
-        if failed && cancelled.load(Ordering::Relaxed) {
-            ended = Ended::killed();
+        if failed && cancelled.is_stopped() {
+            ended = Ended::stopped(cancelled.overtime());
         }
         drop(cancelled);
         add_memory(&mut metrics, &account);
@@ -127,7 +134,10 @@ impl Slot<'_> {
             Ok(guest) => guest,
             Err(message) => return Ended::failed(message),
         };
+        cancelled.enter_host(false);
+        let guest = Hosted::new(guest, cancelled.clone());
         let (host, ended) = instance.run(stage.description.entry, Box::new(guest));
+        cancelled.enter_host(true);
         // Before it is kept, and put back.
         let GuestMemory { own, own_pages } = instance.memory();
         (metrics.peak_guest, metrics.peak_own_pages) = (own, own_pages);
@@ -137,7 +147,7 @@ impl Slot<'_> {
             metrics.bytes_shuffled = guest.bytes_shuffled();
         }
         match (ended, guest) {
-            (Ok(()), Some(_)) if cancelled.load(Ordering::Relaxed) => Ended::killed(),
+            (Ok(()), Some(_)) if cancelled.is_stopped() => Ended::killed(),
             (Ok(()), Some(guest)) => match guest.finish() {
                 Ok(made) => {
                     // The stage may have been forgotten while the task committed: nobody would free its output again.
@@ -202,8 +212,9 @@ impl Slot<'_> {
 }
 
 /// The guest's host as what it is.
-fn own_guest(host: Box<dyn TaskHost>) -> Option<Box<Guest>> {
-    (host as Box<dyn Any>).downcast().ok()
+fn own_guest(host: Box<dyn TaskHost>) -> Option<Guest> {
+    let hosted: Box<Hosted> = (host as Box<dyn Any>).downcast().ok()?;
+    Some(hosted.into_guest())
 }
 
 /// What the host held for a task, and holds still.
@@ -217,8 +228,14 @@ fn add_memory(metrics: &mut v1::TaskMetrics, account: &Account) {
     metrics.held_cache = now.of(MemoryUse::Cache);
 }
 
+/// Reports the end of a task that doesn't end.
+pub fn given_up(executor: &Executor, given_up: &GivenUp) {
+    let ended = Ended::stopped(given_up.overtime.as_ref());
+    report(executor, given_up.task, v1::TaskMetrics::default(), ended);
+}
+
 /// Reports a task as killed.
-pub fn killed(executor: &Executor, task: TaskId) {
+fn killed(executor: &Executor, task: TaskId) {
     report(executor, task, v1::TaskMetrics::default(), Ended::killed());
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
+use super::{disk, rotated};
 use crate::prune;
 
 /// Applications and drivers whose logs are kept, the latest.
@@ -60,6 +61,11 @@ impl Folders {
     pub fn shuffle(&self, id: &str) -> Option<PathBuf> {
         let known = self.applications.lock().contains(id);
         known.then(|| self.root.join("apps").join(id).join("shuffle"))
+    }
+
+    /// What an application has here, in bytes.
+    pub fn size(&self, id: &str) -> u64 {
+        disk::size(&self.root.join("apps").join(id))
     }
 
     /// Applications that have something here.
@@ -117,6 +123,12 @@ impl Folders {
             prune::oldest(&self.root.join("logs"), LOGS, |dir| remove(&dir));
         }
         Ok(dir)
+    }
+
+    /// Removes logs of what ended, if they take too much, with logs of `size` each. `runs` is asked for what by its application's name and its
+    /// own, and for the application by an empty one.
+    pub fn bound_logs(&self, size: u64, runs: impl Fn(&str, &str) -> bool) {
+        rotated::bound(&self.root.join("logs"), size, runs);
     }
 
     /// Applications and drivers that have any, the latest first.

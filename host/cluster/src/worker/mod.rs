@@ -8,16 +8,19 @@
 //! | `handing`, `peers` | the connections that they are given |
 //! | `folders` | the work folder: what is kept where, and for how long |
 //! | `service` | blocks and logs for others |
-//! | `logs` | what was printed, as it grows |
+//! | `rotated`, `logs` | what was printed, kept and read as it grows |
+//! | `disk` | what applications store |
 //! | `connection` | the master: found, lost, and found again |
 
 mod compiler;
 mod connection;
+mod disk;
 pub mod folders;
 mod handing;
 pub mod logs;
 mod peers;
 pub mod processes;
+mod rotated;
 mod service;
 mod walls;
 
@@ -60,11 +63,20 @@ pub struct WorkerOptions {
     pub program: PathBuf,
     /// Walls that must stand around its processes, by their names; `all`.
     pub required_walls: Vec<String>,
+    /// What a log of one of its processes may be long; none: [`DEFAULT_LOG`].
+    pub log_size: Option<ByteSize>,
+    /// What an application may store; none: nearly all that is free.
+    pub disk: Option<ByteSize>,
     /// What jobs may have of this host's files. The work folder is never among it.
     pub offer: Offer,
     /// How long what runs may go on once the worker shall end.
     pub drain: Duration,
 }
+
+/// What a log of a process may be long.
+pub const DEFAULT_LOG: ByteSize = ByteSize(64 << 20);
+/// A shorter one isn't worth it.
+pub const LEAST_LOG: ByteSize = ByteSize(rotated::LEAST);
 
 /// Wishes of whoever started a daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +111,7 @@ pub async fn run(
         folders.clone(),
         events,
     ));
+    let watch = disk::watch(folders.clone(), processes.clone(), processes.disk());
     let service = service::Service::new(folders.clone(), processes.clone());
     let server =
         rpc::server().add_service(service.server()).serve_with_incoming(incoming(listener));
@@ -130,6 +143,7 @@ pub async fn run(
     };
     tokio::select! {
         () = connection.run() => {}
+        () = watch => {}
         () = until_end => {}
         served = server => return Err(format!("serving: {served:?}")),
     }

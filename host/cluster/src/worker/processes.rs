@@ -4,16 +4,15 @@
 //! ends, and the child with it. Meanwhile the worker hands it there what it asks for and may have.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ingle_blocks::Offer;
+use ingle_blocks::{Offer, usual_disk};
 use ingle_proto::prost::Message;
 use ingle_proto::v1;
 use ingle_proto::v1::driver_client::DriverClient;
@@ -29,6 +28,7 @@ use super::compiler::Compiler;
 use super::folders::Folders;
 use super::handing::{self, Coming, Hands, Party};
 use super::peers::Peers;
+use super::rotated::Piped;
 use super::walls::{Enclosed, Walls};
 use crate::access;
 use crate::loading::hash;
@@ -55,6 +55,16 @@ pub enum Name {
 }
 
 impl Name {
+    /// Whose logs its are among, and what they are called.
+    fn log(&self) -> (String, String) {
+        match self {
+            Self::Executor { application, executor } => {
+                (application.clone(), format!("executor-{executor}"))
+            }
+            Self::Driver { driver, .. } => (driver.clone(), "driver".to_owned()),
+        }
+    }
+
     /// Of its application, or of the driver.
     fn id(&self) -> &str {
         match self {
@@ -75,8 +85,8 @@ pub struct Ended {
 }
 
 struct Running {
-    /// Dropped or sent to: the process is killed.
-    kill: oneshot::Sender<()>,
+    /// Dropped, or sent why: the process is killed.
+    kill: oneshot::Sender<String>,
     /// What it was granted.
     room: v1::Room,
     /// Once it is started.
@@ -131,8 +141,8 @@ struct Spawned {
     socket: UnixStream,
     config: Vec<u8>,
     hands: Hands,
-    /// Where it says what goes wrong.
-    stderr: PathBuf,
+    /// What it prints: at last, where it says what goes wrong.
+    streams: [Piped; 2],
 }
 
 /// All processes of a worker.
@@ -142,6 +152,10 @@ pub struct Processes {
     master: String,
     address: String,
     folders: Arc<Folders>,
+    /// What one of their logs may be long.
+    log_size: u64,
+    /// What an application may store here.
+    disk: u64,
     walls: Arc<Walls>,
     peers: Arc<Peers>,
     compiler: Compiler,
@@ -177,6 +191,8 @@ impl Processes {
             peers: Arc::new(Peers::new(address.clone(), options.master.clone())),
             address,
             folders,
+            disk: options.disk.map_or_else(|| usual_disk(&options.work_dir), |disk| disk.0),
+            log_size: options.log_size.unwrap_or(super::DEFAULT_LOG).0,
             walls,
             compiler,
             offer: options.offer.clone(),
@@ -263,6 +279,11 @@ impl Processes {
         self.running.lock().iter().map(|(name, process)| (name.clone(), process.room)).collect()
     }
 
+    /// What an application may store here, in bytes.
+    pub fn disk(&self) -> u64 {
+        self.disk
+    }
+
     /// What is around them.
     pub fn walls(&self) -> &Walls {
         &self.walls
@@ -328,6 +349,7 @@ impl Processes {
                 worker_address: self.address.clone(),
                 application_dir: text(&dir)?,
                 required_walls: self.walls.required.clone(),
+                disk: self.disk,
                 rules: Some(self.rules()?),
             };
             let logs = self.folders.new_logs(&application)?;
@@ -444,7 +466,9 @@ impl Processes {
 
     fn spawn(self: &Arc<Self>, name: &Name, verb: &str, config: Config) -> Result<Spawned, String> {
         let (config, logs, file, party) = config;
-        let (stdout, stderr) = (logs.join(format!("{file}.out")), logs.join(format!("{file}.err")));
+        self.bound_logs();
+        let pipe = |end| Piped::new(&logs.join(format!("{file}.{end}")), self.log_size);
+        let ((stdout, out), (stderr, err)) = (pipe("out")?, pipe("err")?);
         let (socket, theirs) = std::os::unix::net::UnixStream::pair()
             .and_then(|(ours, theirs)| {
                 ours.set_nonblocking(true)?;
@@ -458,8 +482,8 @@ impl Processes {
             .env_clear()
             .envs(ingle_walls::environment())
             .stdin(theirs)
-            .stdout(append(&stdout)?)
-            .stderr(append(&stderr)?)
+            .stdout(stdout)
+            .stderr(stderr)
             .kill_on_drop(true);
         let child = command.spawn();
         let child = child.map_err(|e| format!("starting {}: {e}", self.program.display()))?;
@@ -470,18 +494,46 @@ impl Processes {
             code
         };
         let hands = Hands::new(self.peers.clone(), party, Box::new(code));
-        Ok(Spawned { child, socket, config, hands, stderr })
+        Ok(Spawned { child, socket, config, hands, streams: [out, err] })
+    }
+
+    /// Makes room for new logs, in a while.
+    fn bound_logs(self: &Arc<Self>) {
+        let this = self.clone();
+        // If the runtime ends now, so does the worker, and the next one has logs to begin.
+        drop(tokio::task::spawn_blocking(move || {
+            let runs: Vec<_> = this.running.lock().keys().map(Name::log).collect();
+            let is_log = |(of, log): &(String, String), id: &str, name: &str| {
+                of == id && (log == name || name.is_empty())
+            };
+            this.folders.bound_logs(this.log_size, |id, name| {
+                runs.iter().any(|running| is_log(running, id, name))
+            });
+        }));
     }
 
     /// Ends a process. False if there is none of that name.
     pub fn kill(&self, name: &Name) -> bool {
+        self.kill_for(name, "it was killed")
+    }
+
+    /// Ends the executors of an application. False if there are none.
+    pub fn kill_executors(&self, of: &str, why: &str) -> bool {
+        let is_of =
+            |name: &Name| matches!(name, Name::Executor { application, .. } if application == of);
+        let names: Vec<_> =
+            self.running.lock().keys().filter(|name| is_of(name)).cloned().collect();
+        names.iter().filter(|name| self.kill_for(name, why)).count() > 0
+    }
+
+    fn kill_for(&self, name: &Name, why: &str) -> bool {
         let mut running = self.running.lock();
         let Some(process) = running.get_mut(name) else { return false };
         // It stays in the list until it is gone.
         let (gone, _) = oneshot::channel();
         let kill = std::mem::replace(&mut process.kill, gone);
         // It may have ended this very moment.
-        let _ = kill.send(());
+        let _ = kill.send(why.to_owned());
         true
     }
 
@@ -509,24 +561,15 @@ fn text(path: &Path) -> Result<String, String> {
     path.to_str().map(str::to_owned).ok_or_else(|| format!("{} isn't UTF-8", path.display()))
 }
 
-fn append(path: &Path) -> Result<File, String> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|e| format!("writing {}: {e}", path.display()))
-}
-
 /// Gives a child its configuration, encloses it while it gets ready, and says so; then hands it what it asks for, until it ends or somebody wishes
 /// it to.
 async fn watch_child(
     spawned: Spawned,
     enclose: impl FnOnce(Option<u32>) -> Result<Enclosed, String> + Send + 'static,
-    killed: &mut oneshot::Receiver<()>,
+    killed: &mut oneshot::Receiver<String>,
     gently: bool,
 ) -> (bool, String) {
-    let Spawned { mut child, mut socket, config, hands, stderr } = spawned;
+    let Spawned { mut child, mut socket, config, hands, streams } = spawned;
     handing::configure(&mut socket, &config).await;
     let process = child.id();
     let (admit, admitted) = oneshot::channel();
@@ -549,25 +592,25 @@ async fn watch_child(
     };
     // It waits for that, unless it has ended.
     let _ = admit.send(());
-    enclosed.judge(end(child, served, &stderr, killed, gently).await)
+    enclosed.judge(end(child, served, streams, killed, gently).await)
 }
 
 /// Waits for a child's end, or for a wish to end it, while it is `served`.
 async fn end(
     mut child: Child,
     mut served: impl Future<Output = String> + Unpin,
-    stderr: &Path,
-    killed: &mut oneshot::Receiver<()>,
+    [out, err]: [Piped; 2],
+    killed: &mut oneshot::Receiver<String>,
     gently: bool,
 ) -> (bool, String) {
     let ended = tokio::select! {
         ended = child.wait() => ended,
-        why = &mut served => {
+        said = &mut served => {
             let _ = child.start_kill();
             let _ = child.wait().await;
-            return (false, format!("it was killed, for what it asked of its worker made no sense: {why}"));
+            return (false, format!("it was killed, for what it asked of its worker made no sense: {said}"));
         }
-        _ = killed => {
+        why = killed => {
             if gently {
                 // A driver removes what it hasn't published.
                 if let Some(pid) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
@@ -582,12 +625,15 @@ async fn end(
             }
             let _ = child.start_kill();
             let _ = child.wait().await;
-            return (false, "it was killed".into());
+            tokio::join!(out.finish(), err.finish());
+            return (false, why.unwrap_or_else(|_| "it was killed".into()));
         }
     };
+    // Whoever follows them reads on as long as it runs.
+    let (_, last) = tokio::join!(out.finish(), err.finish());
     match ended {
         Ok(status) if status.success() => (true, "it ended".into()),
-        Ok(status) => (false, format!("{}{}", how(status), last_words(stderr))),
+        Ok(status) => (false, format!("{}{}", how(status), last_words(&last))),
         Err(error) => (false, format!("waiting for it: {error}")),
     }
 }
@@ -604,18 +650,8 @@ fn how(status: ExitStatus) -> String {
 }
 
 /// Why it ended, in its own words: its last error, or else its last line.
-fn last_words(stderr: &Path) -> String {
-    use std::io::{Read, Seek, SeekFrom};
-    const TAIL: u64 = 4096;
-    let read = || -> std::io::Result<String> {
-        let mut file = File::open(stderr)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
-        let mut tail = Vec::new();
-        file.take(TAIL).read_to_end(&mut tail)?;
-        Ok(String::from_utf8_lossy(&tail).into_owned())
-    };
-    let tail = read().unwrap_or_default();
+fn last_words(tail: &[u8]) -> String {
+    let tail = String::from_utf8_lossy(tail);
     let error = tail.lines().rev().find_map(|line| line.strip_prefix("error: "));
     match error.or_else(|| tail.lines().rev().find(|line| !line.trim().is_empty())) {
         Some(line) => format!(": {}", line.trim()),

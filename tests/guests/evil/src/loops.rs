@@ -19,10 +19,27 @@ pub fn behaviour(name: &str) -> Option<Behaviour> {
         "loop-save" => save,
         "loop-save-silent" => save_silent,
         "loop-spill" => spill,
+        "shuffle-much" => shuffle_much,
+        "save-much" => save_much,
+        "print-much" => print_much,
         "fail-beside-loop" => fail_beside,
         "straggle" => straggle,
         "idle-driver" => idle_driver,
         "cancel-silent" => cancel_silent,
+        "cancel-reading" => cancel_reading,
+        "silent-task" => |ctx, _| {
+            ctx.run_tasks(0..2, |task| {
+                if task == 1 {
+                    spin()
+                }
+            })?;
+            Ok(())
+        },
+        "sleep" => |ctx, _| {
+            ctx.run_tasks(0..2, |_| std::thread::sleep(Duration::from_secs(1)))?;
+            println!("slept");
+            Ok(())
+        },
         "wait" => wait,
         "neighbour" => neighbour,
         _ => return None,
@@ -51,6 +68,16 @@ fn cancel_silent(ctx: &Context, _: &[String]) -> Result<()> {
     let counted = ctx.range(0..10, 2).map(|n| n + 1).sum()?;
     println!("counted {counted}");
     eprintln!("free after {} ms", since.elapsed().as_millis());
+    Ok(())
+}
+
+/// Cancels an action whose task waits for its input, then needs the slot.
+fn cancel_reading(ctx: &Context, args: &[String]) -> Result<()> {
+    let reading = ctx.text_file(arg(args, 0)?)?.for_each_async(|_| {})?;
+    std::thread::sleep(Duration::from_secs(1));
+    reading.cancel();
+    eprintln!("cancelled");
+    println!("counted {}", ctx.range(0..10, 2).map(|n| n + 1).sum()?);
     Ok(())
 }
 
@@ -101,6 +128,38 @@ fn spill(ctx: &Context, _: &[String]) -> Result<()> {
             std::thread::sleep(Duration::from_millis(5));
         }
     })
+}
+
+/// Records of about a KiB, so many MiB of them in all, from 4 tasks.
+fn records(ctx: &Context, mib: u64) -> Dataset<(u64, String)> {
+    let of_one = move |task| (0..mib << 8).map(move |i| (i * 7919 + task, "x".repeat(1000)));
+    ctx.range(0..4, 4).flat_map(of_one).boxed()
+}
+
+/// Shuffles so many MiB, and says how many records.
+fn shuffle_much(ctx: &Context, args: &[String]) -> Result<()> {
+    let sorted = records(ctx, number(args, 0)?).sort_by(|(key, _)| *key, true);
+    println!("{} records", sorted.map(|(_, text)| text.len() as u64 / 1000).sum()?);
+    Ok(())
+}
+
+/// Writes so many MiB to an output.
+fn save_much(ctx: &Context, args: &[String]) -> Result<()> {
+    records(ctx, number(args, 0)?).values().save_as_text_file(arg(args, 1)?)
+}
+
+/// A task prints so many lines to both streams, and the driver as many.
+fn print_much(ctx: &Context, args: &[String]) -> Result<()> {
+    let lines = number(args, 0)?;
+    let print = move |who: &str| {
+        (0..lines).for_each(|n| {
+            println!("{who} line {n:07}");
+            eprintln!("{who} bad line {n:07}");
+        })
+    };
+    ctx.run_tasks(0..1, move |_| print("task"))?;
+    print("driver");
+    Ok(())
 }
 
 /// One task fails while the other runs for ever.

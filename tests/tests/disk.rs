@@ -1,0 +1,113 @@
+//! Disks that applications may use only so much of: tasks fail, and say so, in every mode; the machine's disk stays as it was.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use ingle_tests::{Cluster, Place, Rsubmit, wait_until};
+
+const FAILED: i32 = 1;
+
+/// Shuffles 64 MiB of which each executor may store 16.
+fn too_much(job: Rsubmit) -> Rsubmit {
+    let job = job.conf("ingle.shuffle.compression", "none").conf("ingle.task.maxFailures", "1");
+    job.flag("--executor-memory=64m").args(["shuffle-much", "64"])
+}
+
+/// What the files of a folder take.
+fn size(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => size(&entry.path()),
+        Ok(metadata) => metadata.blocks() * 512,
+        Err(_) => 0,
+    });
+    sizes.sum()
+}
+
+/// The most that a folder took while a job ran.
+fn most(job: Rsubmit, folder: &Path) -> (ingle_tests::Run, u64) {
+    let (job, mut most) = (job.spawn(), 0);
+    while job.runs() {
+        most = most.max(size(folder));
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    (job.wait(), most)
+}
+
+#[test]
+fn an_executor_stores_no_more_than_it_may_in_local_mode() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("spilled")).unwrap();
+    let job = |limit: &str| {
+        let job = too_much(place.rsubmit("evil").flag("--master=local[2]"));
+        job.conf("ingle.local.dir", place.path("spilled")).conf("ingle.executor.disk", limit)
+    };
+    let (run, most) = most(job("16m"), &place.path("spilled"));
+    run.ends_with(FAILED).says(&[
+        "out of disk: ",
+        "don't fit into 16.0 MiB",
+        "raise ingle.executor.disk",
+    ]);
+    assert!((8 << 20..17 << 20).contains(&most), "{most}");
+    job("1g").run().succeeds().prints("65536 records\n");
+    assert_eq!(size(&place.path("spilled")), 0);
+}
+
+#[test]
+fn an_executor_stores_no_more_than_it_may_on_a_cluster() {
+    let place = Place::new();
+    let cluster = Cluster::new(&place, 1, 2);
+    let apps = place.kept("worker-0/apps");
+    let job = |limit: &str| too_much(cluster.rsubmit("evil")).conf("ingle.executor.disk", limit);
+    let (run, most) = most(job("16m"), &apps);
+    run.ends_with(FAILED).says(&["out of disk: ", "into 16.0 MiB", "raise ingle.executor.disk"]);
+    assert!((8 << 20..18 << 20).contains(&most), "{most}");
+    job("1g").run().succeeds().prints("65536 records\n");
+    wait_until("its files to be gone", || size(&apps) == 0);
+}
+
+#[test]
+fn a_worker_bounds_what_an_application_stores() {
+    let place = Place::new();
+    let mut cluster = Cluster::new(&place, 0, 1);
+    cluster.start_worker_with(2, &["--disk", "16m"]);
+    let run = too_much(cluster.rsubmit("evil")).conf("ingle.executor.disk", "1g").run();
+    run.ends_with(FAILED).says(&["into 16.0 MiB", "this worker's --disk allows an application"]);
+    // Others are none the worse.
+    cluster.rsubmit("evil").args(["shuffle-much", "1"]).run().succeeds();
+}
+
+#[test]
+fn what_got_past_an_executor_ends_it() {
+    let place = Place::new();
+    let mut cluster = Cluster::new(&place, 0, 1);
+    cluster.start_worker_with(1, &["--disk", "16m"]);
+    let job = cluster.rsubmit("evil").args(["wait", "never", "1"]).spawn();
+    job.wait_for("started");
+    let apps = place.kept("worker-0/apps");
+    let folder = std::fs::read_dir(&apps).unwrap().next().unwrap().unwrap().path();
+    // As one that was broken out of may.
+    std::fs::write(folder.join("smuggled"), vec![1; 20 << 20]).unwrap();
+    job.wait_for("executor 0 is gone");
+    cluster.workers[0].wait_for("more than --disk allows an application, 16.0 MiB");
+    job.signal(rustix::process::Signal::TERM);
+    job.wait();
+}
+
+#[test]
+fn a_task_writes_no_more_to_an_output_than_it_may() {
+    let place = Place::new();
+    let cluster = Cluster::new(&place, 1, 2);
+    for (number, job) in
+        [place.rsubmit_granted("evil"), cluster.rsubmit("evil")].into_iter().enumerate()
+    {
+        let out = place.path(format!("out-{number}"));
+        let job = job.conf("ingle.task.output.limit", "1m").args(["save-much", "8"]).arg(&out);
+        job.run()
+            .ends_with(FAILED)
+            .says(&["ingle.task.output.limit allows 1.0 MiB", "use more partitions"]);
+        assert!(!out.exists());
+    }
+    let job = place.rsubmit_granted("evil").conf("ingle.task.output.limit", "16m");
+    job.args(["save-much", "8"]).arg(place.path("out")).run().succeeds();
+}
