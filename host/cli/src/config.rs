@@ -51,6 +51,8 @@ pub struct Worker {
     pub work_dir: Option<PathBuf>,
     /// Names, or `all`.
     pub require_walls: Option<Vec<String>>,
+    /// FIRST-LAST.
+    pub executor_uids: Option<String>,
 }
 
 impl Config {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use ingle_cluster::{
     AccessSpec, CompileConfig, DriverConfig, ExecutorConfig, Lifeline, MasterOptions, MasterPolicy,
-    Note, Own, PagePort, Standalone, Way, Wish, WorkerOptions,
+    Note, Own, PagePort, Standalone, UserRange, Way, Wish, WorkerOptions,
 };
 use ingle_core::size::ByteSize;
 use ingle_sandbox::{Finished, Interrupt, LogSink, Stream};
@@ -81,6 +81,11 @@ pub struct WorkerArgs {
     /// Walls without which it starts no process for an application, as `ingle doctor` names them, or `all`; comma-separated.
     #[arg(long, value_name = "WALLS", env = "INGLE_WORKER_REQUIRE_WALLS", value_delimiter = ',')]
     require_walls: Vec<String>,
+    /// Users that nobody is, as 200000-200999, from which each application and each driver has one for its processes, with the group of that number:
+    /// for a worker that root starts. They reach what jobs are granted as that user, who is another one on each worker: jobs that write to folders need
+    /// workers without it. No two workers of a machine share any [default: they run as the worker's user].
+    #[arg(long, value_name = "FIRST-LAST", env = "INGLE_WORKER_EXECUTOR_UIDS")]
+    executor_uids: Option<UserRange>,
     /// How long what runs may go on after SIGTERM, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     drain: u64,
@@ -252,8 +257,14 @@ pub fn run_worker(args: &WorkerArgs) -> Done {
     };
     ingle_cluster::check_wall_names(&required_walls)
         .map_err(|why| format!("--require-walls: {why}"))?;
+    let executor_uids = match (args.executor_uids, file.executor_uids) {
+        (Some(range), _) => Some(range),
+        (None, Some(text)) => Some(text.parse().map_err(|why| format!("executor-uids: {why}"))?),
+        (None, None) => None,
+    };
     let options = WorkerOptions {
         required_walls,
+        executor_uids,
         master,
         host,
         port,
@@ -322,6 +333,7 @@ pub fn run_up(args: &UpArgs) -> Done {
                 work_dir: dir.join(format!("worker-{number}")),
                 program: program.clone(),
                 required_walls: Vec::new(),
+                executor_uids: None,
                 drain: Duration::ZERO,
             };
             running.spawn(ingle_cluster::run_worker(options, wish.clone()));
@@ -413,13 +425,15 @@ pub fn run_driver() -> Done {
         write: vec![config.spill_dir.clone().into()],
         sockets: ingle_cluster::sockets(&opened),
     };
-    let hash = ingle_cluster::component_hash(&config.component)?;
-    let component = ingle_cluster::read_component(Path::new(&config.component_path), hash)?;
     // Once the walls stand, it can make none.
     let listener = ingle_cluster::listen(&config.host, asked.driver_port)?;
     ingle_cluster::raise_walls(down, own, &opened.grants, &config.required_walls)?;
     let (worker, admitted) = lifeline.hold();
-    let job = runtime()?.block_on(ingle_cluster::load_job(&worker, hash, Interrupt::Calls))?;
+    let hash = ingle_cluster::component_hash(&config.component)?;
+    let (job, component) = runtime()?.block_on(async {
+        let job = ingle_cluster::load_job(&worker, hash, Interrupt::Calls).await?;
+        Ok::<_, String>((job, ingle_cluster::load_component(&worker, hash).await?))
+    })?;
     let standalone = ingle_cluster::StandaloneOptions {
         master: config.master,
         driver: config.driver,

@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `processes` | executors and drivers as child processes |
 //! | `compiler` | components, and their compiled code |
-//! | `walls` | what is around them |
-//! | `handing`, `peers` | the connections that they are given |
+//! | `walls`, `users` | what is around them, and whom they run as |
+//! | `handing`, `peers` | the connections and files that they are given |
 //! | `folders` | the work folder: what is kept where, and for how long |
 //! | `service` | blocks and logs for others |
 //! | `logs` | what was printed, as it grows |
@@ -19,6 +19,7 @@ pub mod logs;
 mod peers;
 pub mod processes;
 mod service;
+mod users;
 mod walls;
 
 use std::path::PathBuf;
@@ -36,6 +37,7 @@ use compiler::Compiler;
 use connection::Connection;
 use folders::Folders;
 use processes::Processes;
+pub use users::UserRange;
 use walls::Walls;
 
 /// What a worker is told.
@@ -59,6 +61,8 @@ pub struct WorkerOptions {
     pub program: PathBuf,
     /// Walls that must stand around its processes, by their names; `all`.
     pub required_walls: Vec<String>,
+    /// Users of its processes; none: its own.
+    pub executor_uids: Option<UserRange>,
     /// How long what runs may go on once the worker shall end.
     pub drain: Duration,
 }
@@ -80,6 +84,10 @@ pub async fn run(options: WorkerOptions, mut wish: watch::Receiver<Wish>) -> Res
     let port = listener.local_addr().map_err(|e| e.to_string())?.port();
     let address = rpc::join(&options.host, port);
     let folders = Arc::new(Folders::open(&options.work_dir)?);
+    if let Some(users) = &options.executor_uids {
+        users.check(&options.work_dir).map_err(|why| format!("--executor-uids {users}: {why}"))?;
+        folders.let_users_through()?;
+    }
     let walls = Arc::new(Walls::find(&options)?);
     let (components, code) = (folders.components(), folders.code());
     let compiler = Compiler::new(&options.program, components, &code, walls.clone())?;
