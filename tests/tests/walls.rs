@@ -132,18 +132,20 @@ fn each_application_and_each_driver_is_a_user_of_its_own() {
     ingle(&place, ["worker", "ingle://127.0.0.1:9", "--port=0", "--executor-uids=0-9"])
         .ends_with(2)
         .says(&["--executor-uids", "FIRST-LAST"]);
-    let refused = ["worker", "ingle://127.0.0.1:9", "--port=0", "--webui-port=none"];
-    let work_dir = place.path("refused").display().to_string();
-    let refused = refused.into_iter().chain(["--work-dir", &work_dir]);
+    let work_dir = format!("--work-dir={}", place.path("refused").display());
+    let worker = |users: &str| {
+        let users = format!("--executor-uids={users}");
+        let master = ["worker", "ingle://127.0.0.1:9", "--port=0", "--webui-port=none"];
+        let [a, b, c, d] = master;
+        ingle(&place, [a, b, c, d, &work_dir, &users]).ends_with(1)
+    };
     open(".", 0o700);
-    ingle(&place, refused.clone().chain(["--executor-uids=3000000-3000009"])).ends_with(1).says(&[
+    worker("3000000-3000009").says(&[
         "--executor-uids 3000000-3000009",
         "can't get through",
         "--work-dir",
     ]);
-    ingle(&place, refused.chain(["--executor-uids=1-4000000"]))
-        .ends_with(1)
-        .says(&["--executor-uids", "/etc/passwd"]);
+    worker("1-4000000").says(&["--executor-uids", "/etc/passwd"]);
     open(".", 0o755);
     let mut cluster = Cluster::new(&place, 0, 2);
     cluster.worker_flags = vec!["--executor-uids=3000000-3000001".into()];

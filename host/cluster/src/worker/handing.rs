@@ -270,12 +270,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_reads_no_answers_is_not_listened_to() {
+    async fn what_nobody_has_is_refused_and_others_are_answered() {
         let peers = Peers::new("127.0.0.1:1".into(), "127.0.0.1:1".into());
         let (socket, process) = std::os::unix::net::UnixStream::pair().unwrap();
         socket.set_nonblocking(true).unwrap();
         let socket = UnixStream::from_std(socket).unwrap();
-        // Answers to what nobody has come at once, and what is asked is limited by the pace alone.
         let served = tokio::spawn(serve(socket, hands(peers, "127.0.0.1:1"), admitted()));
         let ask = v1::Ask { number: 7, what: None }.encode_length_delimited_to_vec();
         for _ in 0..8 {
