@@ -20,6 +20,8 @@ pub struct Cluster<'a> {
     pub workers: Vec<Running>,
     /// What daemons said that were killed.
     past: Vec<String>,
+    /// More flags of workers that are started from now on.
+    pub worker_flags: Vec<String>,
 }
 
 /// Nothing here takes so long.
@@ -48,8 +50,16 @@ impl<'a> Cluster<'a> {
 
     fn start(place: &'a Place, net: Option<&'a Net>, workers: usize, cores: u32) -> Self {
         let (url, past) = (String::new(), Vec::new());
-        let mut cluster =
-            Self { place, net, url, port: 0, master: None, workers: Vec::new(), past };
+        let mut cluster = Self {
+            place,
+            net,
+            url,
+            port: 0,
+            master: None,
+            workers: Vec::new(),
+            past,
+            worker_flags: Vec::new(),
+        };
         cluster.start_master();
         for _ in 0..workers {
             cluster.start_worker(cores);
@@ -141,7 +151,8 @@ impl<'a> Cluster<'a> {
             "--cores",
             &cores,
         ];
-        self.daemon(number + 1, &[&args[..], flags, &["--work-dir"]].concat(), dir)
+        let more: Vec<&str> = self.worker_flags.iter().map(String::as_str).collect();
+        self.daemon(number + 1, &[&args[..], &more, flags, &["--work-dir"]].concat(), dir)
     }
 
     /// Where the master listens, host:port.

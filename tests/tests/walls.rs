@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use ingle_tests::{Cluster, Place, ingle, wait_until};
@@ -109,6 +110,82 @@ fn jobs_on_workers_reach_what_was_granted_and_nothing_else() {
     }
     cluster.rsubmit("wordcount").args(["in", "out"]).run().succeeds();
     cluster.wait_until_clean();
+}
+
+/// Whose a process is: users, and the groups beside.
+fn whose(process: u32) -> (Vec<String>, String) {
+    let status = kernel(process, "status");
+    let users = field(&status, "Uid").split_whitespace().map(str::to_owned).collect();
+    (users, field(&status, "Groups"))
+}
+
+#[test]
+fn each_application_and_each_driver_is_a_user_of_its_own() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can start a worker that gives its processes other users");
+        return;
+    }
+    let place = Place::new();
+    let open = |path: &str, mode| {
+        fs::set_permissions(place.path(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    ingle(&place, ["worker", "ingle://127.0.0.1:9", "--port=0", "--executor-uids=0-9"])
+        .ends_with(2)
+        .says(&["--executor-uids", "FIRST-LAST"]);
+    let work_dir = format!("--work-dir={}", place.path("refused").display());
+    let worker = |users: &str| {
+        let users = format!("--executor-uids={users}");
+        let master = ["worker", "ingle://127.0.0.1:9", "--port=0", "--webui-port=none"];
+        let [a, b, c, d] = master;
+        ingle(&place, [a, b, c, d, &work_dir, &users]).ends_with(1)
+    };
+    open(".", 0o700);
+    worker("3000000-3000009").says(&[
+        "--executor-uids 3000000-3000009",
+        "can't get through",
+        "--work-dir",
+    ]);
+    worker("1-4000000").says(&["--executor-uids", "/etc/passwd"]);
+    open(".", 0o755);
+    let mut cluster = Cluster::new(&place, 0, 2);
+    cluster.worker_flags = vec!["--executor-uids=3000000-3000001".into()];
+    cluster.start_worker(4);
+    let run = cluster.rsubmit("pi").flags(["--deploy-mode=cluster", "--total-executor-cores=1"]);
+    let run = run.args(["100000000000", "4"]).run().succeeds();
+    let driver = run.stdout.trim().to_owned();
+    let children = || cluster.children(0).into_iter().map(|pid| pid.as_raw_nonzero().get() as u32);
+    let all_are = |process| whose(process).0.iter().all(|user| user.starts_with("300000"));
+    wait_until("driver and executor are other users", || {
+        children().count() == 2 && children().all(all_are)
+    });
+    let users: BTreeSet<_> = children().map(|process| whose(process).0[0].clone()).collect();
+    assert_eq!(users, ["3000000", "3000001"].map(str::to_owned).into(), "one each");
+    assert!(children().all(|process| whose(process).1.is_empty()), "and no groups");
+    let own = &cluster.leftovers(0)[0];
+    let meta = fs::metadata(own).unwrap();
+    assert!(users.contains(&meta.uid().to_string()) && meta.mode() & 0o077 == 0, "{meta:?}");
+    // All users are somebody's.
+    let run = cluster.rsubmit("pi").flags(["--deploy-mode=cluster", "--driver-memory=64m"]);
+    let second = run.args(["10", "1"]).run().succeeds().stdout.trim().to_owned();
+    wait_until("a second driver fails", || {
+        let status = cluster.ask(&["explain", &second]).succeeds().stdout;
+        status.contains("--executor-uids 3000000-3000001")
+    });
+    cluster.rsubmit("pi").flags(["--kill", &driver]).run().succeeds();
+    cluster.wait_until_clean();
+
+    // Images are mapped, what they shuffle is served, and what only root may write they can't, granted or not.
+    for part in 0..3 {
+        place.write(&format!("in/{part}.txt"), &"to be or not to be\n".repeat(1000));
+    }
+    place.write("stop", "to\n");
+    cluster.rsubmit("forks").args(["200000", "6"]).run().succeeds();
+    let run = cluster.rsubmit("stopwords").args(["in", "stop", "3"]).run().succeeds();
+    assert!(run.stdout.contains("be"), "{}", run.stdout);
+    let run = cluster.rsubmit("wordcount").args(["in", "out"]).run();
+    run.ends_with(1).says(&["ermission denied"]);
+    cluster.wait_until_clean();
+    assert!(cluster.panics().is_empty());
 }
 
 #[test]

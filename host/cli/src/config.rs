@@ -57,6 +57,8 @@ pub struct Worker {
     pub grants: Option<Vec<String>>,
     /// As `NAME=PATH` or `NAME=PATH:ro`.
     pub volume: Option<Vec<String>>,
+    /// FIRST-LAST.
+    pub executor_uids: Option<String>,
 }
 
 impl Config {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use ingle_cluster::{
     AccessSpec, CompileConfig, DriverConfig, ExecutorConfig, LEAST_LOG, Lifeline, MasterOptions,
-    MasterPolicy, Note, Offer, Own, PagePort, Standalone, Way, Wish, WorkerOptions,
+    MasterPolicy, Note, Offer, Own, PagePort, Standalone, UserRange, Way, Wish, WorkerOptions,
 };
 use ingle_core::size::ByteSize;
 use ingle_sandbox::{Finished, Interrupt, LogSink, Stream};
@@ -96,6 +96,11 @@ pub struct WorkerArgs {
     /// comma-separated.
     #[arg(long, value_name = "NAME=PATH[:ro]", env = "INGLE_WORKER_VOLUME", value_delimiter = ',')]
     volume: Vec<String>,
+    /// Users that nobody is, as 200000-200999, from which each application and each driver has one for its processes, with the group of that number:
+    /// for a worker that root starts. They reach what jobs are granted as that user, who is another one on each worker: jobs that write to folders need
+    /// workers without it. No two workers of a machine share any [default: they run as the worker's user].
+    #[arg(long, value_name = "FIRST-LAST", env = "INGLE_WORKER_EXECUTOR_UIDS")]
+    executor_uids: Option<UserRange>,
     /// How long what runs may go on after SIGTERM, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     drain: u64,
@@ -286,11 +291,17 @@ pub fn run_worker(args: &WorkerArgs) -> Done {
         &or_file(&args.grants, file.grants),
         &or_file(&args.volume, file.volume),
     )?;
+    let executor_uids = match (args.executor_uids, file.executor_uids) {
+        (Some(range), _) => Some(range),
+        (None, Some(text)) => Some(text.parse().map_err(|why| format!("executor-uids: {why}"))?),
+        (None, None) => None,
+    };
     let options = WorkerOptions {
         offer,
         required_walls,
         log_size,
         disk,
+        executor_uids,
         master,
         host,
         port,
@@ -363,6 +374,7 @@ pub fn run_up(args: &UpArgs) -> Done {
                 disk: None,
                 // The master's state lies there as well.
                 offer: Offer { closed: vec![dir.clone()], ..Offer::default() },
+                executor_uids: None,
                 drain: Duration::ZERO,
             };
             running.spawn(ingle_cluster::run_worker(options, wish.clone()));
@@ -457,13 +469,15 @@ pub fn run_driver() -> Done {
         write: vec![config.spill_dir.clone().into()],
         sockets: ingle_cluster::sockets(&opened),
     };
-    let hash = ingle_cluster::component_hash(&config.component)?;
-    let component = ingle_cluster::read_component(Path::new(&config.component_path), hash)?;
     // Once the walls stand, it can make none.
     let listener = ingle_cluster::listen(&config.host, asked.driver_port)?;
     ingle_cluster::raise_walls(down, own, &opened.grants, &config.required_walls)?;
     let (worker, admitted) = lifeline.hold();
-    let job = runtime()?.block_on(ingle_cluster::load_job(&worker, hash, Interrupt::Calls))?;
+    let hash = ingle_cluster::component_hash(&config.component)?;
+    let (job, component) = runtime()?.block_on(async {
+        let job = ingle_cluster::load_job(&worker, hash, Interrupt::Calls).await?;
+        Ok::<_, String>((job, ingle_cluster::load_component(&worker, hash).await?))
+    })?;
     let standalone = ingle_cluster::StandaloneOptions {
         master: config.master,
         driver: config.driver,

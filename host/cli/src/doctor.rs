@@ -26,6 +26,7 @@ pub fn run(args: &DoctorArgs) -> Result<(), String> {
     let program = std::env::current_exe().map_err(|e| format!("finding this program: {e}"))?;
     let (_groups, mut down) = Groups::find();
     down.extend(ingle_cluster::probe_walls(&program));
+    down.push(Down::new(Wall::User, "a worker has it if it is told to"));
     print!("{}", report(&down));
     match ingle_cluster::lacking_wall(&down, &args.require) {
         Some(down) => Err(down.to_string()),
@@ -52,7 +53,7 @@ fn report(down: &[Down]) -> String {
     };
     if rustix::process::geteuid().is_root() {
         text.push_str(
-            "You are root: executors of a worker that root starts are root's processes, without its capabilities.\n",
+            "You are root: executors of a worker that root starts without --executor-uids are root's processes, without its capabilities.\n",
         );
     }
     text
@@ -71,7 +72,7 @@ mod tests {
             text.contains("MISSING  files")
                 && text.contains("no landlock for it; it needs Linux 5.19")
         );
-        assert!(text.contains("1 of 11 walls are missing."));
+        assert!(text.contains("1 of 12 walls are missing."));
         assert!(report(&[]).contains("All walls stand."));
     }
 }

@@ -46,7 +46,7 @@ pub use ingle_proto::v1::{
 };
 pub use lifeline::{Lifeline, configuration};
 pub use loading::{
-    compile as run_compiler, hash as component_hash, load as load_job, read_component,
+    compile as run_compiler, component as load_component, hash as component_hash, load as load_job,
 };
 pub use local::{Local, LocalOptions, Remote, StartError, Totals};
 pub use master::{MasterOptions, run as run_master};
@@ -57,4 +57,4 @@ pub use walls::{
     raise as raise_walls, sockets,
 };
 pub use web::PagePort;
-pub use worker::{LEAST_LOG, Wish, WorkerOptions, listen, run as run_worker};
+pub use worker::{LEAST_LOG, UserRange, Wish, WorkerOptions, listen, run as run_worker};

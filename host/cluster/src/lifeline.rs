@@ -66,6 +66,18 @@ impl Lifeline {
     /// Ends the process when the worker is gone, however it went, from now on. Gives a way to ask the worker, and what says when it has put
     /// the process where it belongs.
     pub fn hold(self) -> (Arc<Worker>, oneshot::Receiver<()>) {
+        self.hold_until(|why| {
+            // Its logs may be on a full disk.
+            let _ = writeln!(std::io::stderr(), "the worker is gone{why}");
+            std::process::exit(1);
+        })
+    }
+
+    /// As [`Lifeline::hold`]; `gone` is told why when the worker is.
+    pub fn hold_until(
+        self,
+        gone: impl FnOnce(String) + Send + 'static,
+    ) -> (Arc<Worker>, oneshot::Receiver<()>) {
         let (admit, admitted) = oneshot::channel();
         let worker = Arc::new(Worker {
             socket: self.0,
@@ -73,12 +85,7 @@ impl Lifeline {
             room: Semaphore::new(AT_ONCE),
         });
         let listens = worker.clone();
-        let watch = move || {
-            let why = listens.listen(admit);
-            // Its logs may be on a full disk.
-            let _ = writeln!(std::io::stderr(), "the worker is gone{why}");
-            std::process::exit(1);
-        };
+        let watch = move || gone(listens.listen(admit));
         if let Err(error) = std::thread::Builder::new().name("lifeline".into()).spawn(watch) {
             tracing::warn!("the end of the worker won't be noticed: {error}");
         }
@@ -119,6 +126,11 @@ impl Worker {
         let epoch_interruption = interrupt == Interrupt::Epoch;
         let code = v1::Code { component, fits, epoch_interruption };
         Ok(self.ask(v1::ask::What::Code(code)).await?.into())
+    }
+
+    /// This process's job, to be handed on.
+    pub async fn component(&self, hash: ComponentHash) -> Result<File, String> {
+        Ok(self.ask(v1::ask::What::Component(hash.as_bytes().to_vec())).await?.into())
     }
 
     async fn ask(&self, what: v1::ask::What) -> Result<OwnedFd, String> {
@@ -207,9 +219,11 @@ mod tests {
     #[tokio::test]
     async fn answers_reach_whoever_asked() {
         let (mut socket, process) = UnixStream::pair().unwrap();
-        let (worker, admitted) = Lifeline(process).hold();
-        // The process must not end with this test's socket.
-        let stays = socket.try_clone().unwrap();
+        let (gone, is_gone) = oneshot::channel();
+        let told = move |why| {
+            let _ = gone.send(why);
+        };
+        let (worker, admitted) = Lifeline(process).hold_until(told);
         let ask = |address: &str| {
             let (worker, what) = (worker.clone(), v1::ask::What::Connection(address.to_owned()));
             tokio::spawn(async move { worker.ask(what).await })
@@ -230,7 +244,8 @@ mod tests {
         let mut given = UnixStream::from(one.await.unwrap().unwrap());
         other.write_all(b"x").unwrap();
         given.read_exact(&mut [0]).unwrap();
-        std::mem::forget(stays);
+        // The test's end of the socket went with the thread.
+        assert_eq!(is_gone.await.unwrap(), "");
     }
 
     #[test]

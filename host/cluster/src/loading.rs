@@ -1,6 +1,7 @@
 //! How a process on a worker comes to its job: its worker opens it in its cache of compiled code, which nobody else reads or writes. What isn't
 //! there is compiled by a process of its own, with limits of its own, since a component may be made to break a compiler.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
@@ -44,11 +45,21 @@ pub fn hash(bytes: &[u8]) -> Result<ComponentHash, String> {
     Ok(ComponentHash::from_bytes(hash))
 }
 
+/// The job of this process, which its worker hands over as it is.
+pub async fn component(worker: &Worker, hash: ComponentHash) -> Result<Vec<u8>, String> {
+    let handed = worker.component(hash).await?;
+    let read = tokio::task::spawn_blocking(move || read_file(handed, hash));
+    read.await.map_err(|e| format!("reading the job: {e}"))?
+}
+
 /// A job's file, if it is what its name says.
 pub fn read_component(path: &Path, hash: ComponentHash) -> Result<Vec<u8>, String> {
+    read_file(File::open(path).map_err(|e| format!("reading the job: {e}"))?, hash)
+}
+
+fn read_file(file: File, hash: ComponentHash) -> Result<Vec<u8>, String> {
     use std::io::Read;
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(|e| format!("reading the job: {e}"))?;
     let read = file.take(MAX_COMPONENT_BYTES as u64 + 1).read_to_end(&mut bytes);
     read.map_err(|e| format!("reading the job: {e}"))?;
     if ComponentHash::of(&bytes) == hash {

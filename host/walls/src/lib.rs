@@ -20,7 +20,7 @@ pub use process::environment;
 /// A wall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wall {
-    /// Nothing that a parent left open, but the standard streams.
+    /// Nothing that a parent left open, but the standard streams; and no more than so many of its own.
     Descriptors,
     /// No core dumps, and no other process of the user looks into the memory.
     Dumps,
@@ -28,6 +28,8 @@ pub enum Wall {
     Privileges,
     /// No capability, though the user be root.
     Capabilities,
+    /// A user that nothing else has: neither its worker nor another application.
+    User,
     /// Landlock: only the files that were granted.
     Files,
     /// Landlock: no signals to, and no abstract sockets of, other processes.
@@ -46,10 +48,11 @@ pub enum Wall {
 
 impl Wall {
     /// All, in the order in which they are raised.
-    pub const ALL: [Wall; 11] = [
+    pub const ALL: [Wall; 12] = [
         Wall::Memory,
         Wall::Threads,
         Wall::Cores,
+        Wall::User,
         Wall::Descriptors,
         Wall::Dumps,
         Wall::Privileges,
@@ -67,6 +70,7 @@ impl Wall {
             Wall::Dumps => "dumps",
             Wall::Privileges => "privileges",
             Wall::Capabilities => "capabilities",
+            Wall::User => "user",
             Wall::Files => "files",
             Wall::Signals => "signals",
             Wall::Calls => "calls",
@@ -80,12 +84,15 @@ impl Wall {
     /// What it keeps a process from that has got out of its sandbox.
     pub fn meaning(self) -> &'static str {
         match self {
-            Wall::Descriptors => "using what the process that started it had open",
+            Wall::Descriptors => {
+                "using what the process that started it had open, or opening files without end"
+            }
             Wall::Dumps => {
                 "leaving its memory in a core dump, or showing it to others of the same user"
             }
             Wall::Privileges => "getting rights from a program with the set-user-id bit",
             Wall::Capabilities => "doing what only root may",
+            Wall::User => "being the user whom its worker and other applications' processes run as",
             Wall::Files => "opening files that its job wasn't granted",
             Wall::Signals => "signalling other processes, or talking to their abstract sockets",
             Wall::Calls => {
@@ -103,6 +110,9 @@ impl Wall {
     /// How a host gets it.
     pub fn remedy(self) -> &'static str {
         match self {
+            Wall::User => {
+                "have root start the worker, with --executor-uids FIRST-LAST: users that nobody is"
+            }
             Wall::Files => "it needs Linux 5.19 or later with landlock among its `lsm=`",
             Wall::Signals => "it needs Linux 6.12 or later with landlock among its `lsm=`",
             Wall::Calls | Wall::Network => "it needs a kernel with CONFIG_SECCOMP_FILTER",
@@ -115,9 +125,9 @@ impl Wall {
         }
     }
 
-    /// Whether it is a cgroup, which others put a process into.
-    pub fn is_group(self) -> bool {
-        matches!(self, Wall::Memory | Wall::Threads | Wall::Cores)
+    /// Whether whoever starts a process puts it behind this one; the others it raises itself.
+    pub fn is_put_around(self) -> bool {
+        matches!(self, Wall::Memory | Wall::Threads | Wall::Cores | Wall::User)
     }
 
     /// The wall of this name.
@@ -142,7 +152,8 @@ pub struct Down {
 }
 
 impl Down {
-    fn new(wall: Wall, why: impl fmt::Display) -> Self {
+    /// It doesn't stand, for this reason.
+    pub fn new(wall: Wall, why: impl fmt::Display) -> Self {
         Self { wall, why: why.to_string() }
     }
 
@@ -198,6 +209,7 @@ pub fn raise(needs: &Needs) -> Vec<Down> {
             down.push(Down::new(wall, why));
         }
     };
+    note(Wall::Descriptors, process::limit());
     note(Wall::Dumps, process::no_dumps());
     note(Wall::Privileges, process::no_new_privileges());
     note(Wall::Capabilities, process::no_capabilities());
@@ -239,6 +251,6 @@ pub fn probe(program: &Path, arguments: &[&str]) -> Vec<Down> {
         Ok(tried) => format!("the process that tried ended with {}", tried.status),
         Err(error) => format!("no process could be started to try: {error}"),
     };
-    let own = Wall::ALL.into_iter().filter(|wall| !wall.is_group());
+    let own = Wall::ALL.into_iter().filter(|wall| !wall.is_put_around());
     own.map(|wall| Down::new(wall, &why)).collect()
 }

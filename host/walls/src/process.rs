@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 /// The first descriptor after the standard streams.
@@ -17,6 +17,28 @@ pub(crate) fn close_inherited() -> Result<(), String> {
     // the process has opened nothing: what is open came from its parent, and nothing here knows of it.
     let closed = unsafe { libc::close_range(FIRST, libc::c_uint::MAX, 0) };
     if closed == 0 { Ok(()) } else { Err(io::Error::last_os_error().to_string()) }
+}
+
+/// What a process may have open: sources, outputs, spilled data, connections.
+const DESCRIPTORS: u64 = 65_536;
+
+/// Bounds what the system keeps for the process, and the cgroups don't: descriptors; memory that can't be swapped, queues of messages and pending
+/// signals, which it has no use for.
+pub(crate) fn limit() -> Result<(), String> {
+    let most = getrlimit(Resource::Nofile).maximum.map_or(DESCRIPTORS, |has| has.min(DESCRIPTORS));
+    let bounds = [
+        (Resource::Nofile, most),
+        (Resource::Memlock, 0),
+        (Resource::Msgqueue, 0),
+        (Resource::Sigpending, 64),
+    ];
+    for (resource, most) in bounds {
+        let had = getrlimit(resource).maximum;
+        let most = Some(had.map_or(most, |had| had.min(most)));
+        let bound = Rlimit { current: most, maximum: most };
+        rustix::process::setrlimit(resource, bound).map_err(|e| e.to_string())?;
+    }
+    Ok(())
 }
 
 /// No core file, and no looking into the process.

@@ -170,6 +170,10 @@ fn behind_the_walls() {
     tell("being dumpable again", call(libc::SYS_prctl, [4, 1, 0, 0, 0]));
     let core = rustix::process::getrlimit(rustix::process::Resource::Core);
     println!("tried the size of a core: {:?}", core.maximum);
+    let locked = rustix::process::getrlimit(rustix::process::Resource::Memlock);
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let bounded = files.maximum.is_some_and(|most| most <= 65_536) && locked.maximum == Some(0);
+    println!("tried the limits: {bounded}");
     println!("tried the end: ok");
 }
 
@@ -208,6 +212,7 @@ fn a_process_goes_on_using_what_it_needs_and_nothing_else() {
     assert_eq!(refused, 54, "each of them:\n{said}");
     assert_eq!(came("clone3"), libc::ENOSYS.to_string(), "as if it weren't there");
     assert_eq!(came("the size of a core"), "Some(0)");
+    assert_eq!(came("the limits"), "true");
     assert_eq!(fs::read_to_string(place.path().join("other/file")).unwrap(), "x");
 }
 

@@ -81,7 +81,7 @@ impl Compiler {
     }
 
     /// Where a component is, or is going to be.
-    pub fn path(&self, hash: ComponentHash) -> PathBuf {
+    fn path(&self, hash: ComponentHash) -> PathBuf {
         self.components.join(hash.to_string())
     }
 
@@ -167,6 +167,12 @@ impl Compiler {
         tokio::task::spawn_blocking(write).await.map_err(|e| e.to_string())??;
         self.prune();
         Ok(())
+    }
+
+    /// The job of a driver, for its process, as it was kept.
+    pub fn component(&self, id: &str, hash: ComponentHash) -> Result<File, String> {
+        self.claim(id, hash)?;
+        File::open(self.path(hash)).map_err(|e| format!("reading the job: {e}"))
     }
 
     /// The compiled job of an application or a driver, for its process: one that `fits` it. It is compiled if need be, once `fetch` has brought

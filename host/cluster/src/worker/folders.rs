@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
-use super::{disk, rotated};
+use super::{disk, rotated, users};
 use crate::prune;
 
 /// Applications and drivers whose logs are kept, the latest.
@@ -46,6 +46,12 @@ impl Folders {
             make(&dir).map_err(|e| failed(&dir, e))?;
         }
         Ok(this)
+    }
+
+    /// Lets other users through to what is theirs, which is all in folders of one user each. Components, code and logs stay this worker's.
+    pub fn let_users_through(&self) -> Result<(), String> {
+        let dirs = [self.root.clone(), self.root.join("apps"), self.root.join("spill")];
+        dirs.iter().try_for_each(|dir| users::let_through(dir))
     }
 
     /// An application's folder, made if need be.

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ingle_proto::prost::Message;
@@ -44,16 +44,18 @@ pub struct Party {
 
 /// A file that is being opened, perhaps made.
 pub type Coming = Pin<Box<dyn Future<Output = Result<File, String>> + Send>>;
-/// Brings the compiled code of a process's job.
-pub type Code = Box<dyn Fn(v1::Code) -> Coming + Send + Sync>;
+/// Opens what a process of one job wants.
+pub type Files = Box<dyn Fn(v1::ask::What) -> Coming + Send + Sync>;
+/// A driver needs its job's code, and the job for its executors.
+const FILES: usize = 2;
 
 /// What may be handed to one process.
 pub struct Hands {
     peers: Arc<Peers>,
     party: Party,
-    code: Code,
-    /// It has its code, or is getting it: a process runs one job.
-    has_code: AtomicBool,
+    files: Files,
+    /// How many of them it asked for.
+    had: AtomicUsize,
     /// Where the party was found.
     found: Mutex<Option<Addresses>>,
     /// One name is looked up at a time.
@@ -61,9 +63,9 @@ pub struct Hands {
 }
 
 impl Hands {
-    pub fn new(peers: Arc<Peers>, party: Party, code: Code) -> Self {
+    pub fn new(peers: Arc<Peers>, party: Party, files: Files) -> Self {
         let (found, looks_up) = (Mutex::default(), Arc::default());
-        Self { peers, party, code, has_code: AtomicBool::new(false), found, looks_up }
+        Self { peers, party, files, had: AtomicUsize::new(0), found, looks_up }
     }
 
     async fn hand(&self, what: Option<v1::ask::What>) -> Result<OwnedFd, String> {
@@ -72,10 +74,10 @@ impl Hands {
                 let connected = self.connect(&address).await;
                 Ok(connected.map_err(|why| format!("{address}: {why}"))?.into())
             }
-            Some(v1::ask::What::Code(_)) if self.has_code.swap(true, Ordering::Relaxed) => {
-                Err("this process has asked for its job's code before".into())
+            Some(_) if self.had.fetch_add(1, Ordering::Relaxed) >= FILES => {
+                Err("this process has asked for its job before".into())
             }
-            Some(v1::ask::What::Code(code)) => Ok((self.code)(code).await?.into()),
+            Some(file) => Ok((self.files)(file).await?.into()),
             None => Err("that is nothing that a worker has".into()),
         }
     }
@@ -204,9 +206,9 @@ mod tests {
     /// Hands of a process whose driver is there, and whose code says nothing.
     fn hands(peers: Peers, address: &str) -> Hands {
         let party = Party { address: address.to_owned(), is: "driver", stays: true };
-        let code =
-            || -> Coming { Box::pin(async { tempfile::tempfile().map_err(|e| e.to_string()) }) };
-        Hands::new(Arc::new(peers), party, Box::new(move |_| code()))
+        let file =
+            |_| -> Coming { Box::pin(async { tempfile::tempfile().map_err(|e| e.to_string()) }) };
+        Hands::new(Arc::new(peers), party, Box::new(file))
     }
 
     /// One that has been admitted.
@@ -223,11 +225,10 @@ mod tests {
         // Nobody is a master there.
         let peers = Peers::new(own_at.clone(), "127.0.0.1:1".into());
         let (socket, process) = std::os::unix::net::UnixStream::pair().unwrap();
-        let stays = socket.try_clone().unwrap();
         socket.set_nonblocking(true).unwrap();
         let socket = UnixStream::from_std(socket).unwrap();
         let served = tokio::spawn(serve(socket, hands(peers, &at), admitted()));
-        let (worker, admitted) = Lifeline::of_socket(process).hold();
+        let (worker, admitted) = Lifeline::of_socket(process).hold_until(|_| {});
         admitted.await.unwrap();
         for (listener, at) in [(driver, &at), (own, &own_at)] {
             let mut connected = worker.connect(at).await.unwrap();
@@ -239,9 +240,9 @@ mod tests {
         assert!(refused.contains("can't be asked"), "{refused}");
         let code = || worker.code(ComponentHash::of(b"job"), String::new(), Interrupt::Calls);
         code().await.unwrap();
-        assert!(code().await.unwrap_err().contains("before"), "one job, once");
+        worker.component(ComponentHash::of(b"job")).await.unwrap();
+        assert!(code().await.unwrap_err().contains("before"), "no more than it needs");
         assert!(!served.is_finished());
-        std::mem::forget(stays);
     }
 
     #[tokio::test]
@@ -269,12 +270,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_reads_no_answers_is_not_listened_to() {
+    async fn what_nobody_has_is_refused_and_others_are_answered() {
         let peers = Peers::new("127.0.0.1:1".into(), "127.0.0.1:1".into());
         let (socket, process) = std::os::unix::net::UnixStream::pair().unwrap();
         socket.set_nonblocking(true).unwrap();
         let socket = UnixStream::from_std(socket).unwrap();
-        // Answers to what nobody has come at once, and what is asked is limited by the pace alone.
         let served = tokio::spawn(serve(socket, hands(peers, "127.0.0.1:1"), admitted()));
         let ask = v1::Ask { number: 7, what: None }.encode_length_delimited_to_vec();
         for _ in 0..8 {

@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `processes` | executors and drivers as child processes |
 //! | `compiler` | components, and their compiled code |
-//! | `walls` | what is around them |
-//! | `handing`, `peers` | the connections that they are given |
+//! | `walls`, `users` | what is around them, and whom they run as |
+//! | `handing`, `peers` | the connections and files that they are given |
 //! | `folders` | the work folder: what is kept where, and for how long |
 //! | `service` | blocks and logs for others |
 //! | `rotated`, `logs` | what was printed, kept and read as it grows |
@@ -22,6 +22,7 @@ mod peers;
 pub mod processes;
 mod rotated;
 mod service;
+mod users;
 mod walls;
 
 use std::path::{Path, PathBuf};
@@ -40,6 +41,7 @@ use compiler::Compiler;
 use connection::Connection;
 use folders::Folders;
 use processes::Processes;
+pub use users::UserRange;
 use walls::Walls;
 
 /// What a worker is told.
@@ -69,6 +71,8 @@ pub struct WorkerOptions {
     pub disk: Option<ByteSize>,
     /// What jobs may have of this host's files. The work folder is never among it.
     pub offer: Offer,
+    /// Users of its processes; none: its own.
+    pub executor_uids: Option<UserRange>,
     /// How long what runs may go on once the worker shall end.
     pub drain: Duration,
 }
@@ -99,6 +103,10 @@ pub async fn run(
     let address = rpc::join(&options.host, port);
     let folders = Arc::new(Folders::open(&options.work_dir)?);
     close(&mut options.offer, &options.work_dir)?;
+    if let Some(users) = &options.executor_uids {
+        users.check(&options.work_dir).map_err(|why| format!("--executor-uids {users}: {why}"))?;
+        folders.let_users_through()?;
+    }
     let walls = Arc::new(Walls::find(&options)?);
     let (components, code) = (folders.components(), folders.code());
     let compiler = Compiler::new(&options.program, components, &code, walls.clone())?;

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use ingle_blocks::{Offer, usual_disk};
 use ingle_proto::prost::Message;
 use ingle_proto::v1;
+use ingle_proto::v1::ask::What;
 use ingle_proto::v1::driver_client::DriverClient;
 use ingle_sandbox::MAX_COMPONENT_BYTES;
 use parking_lot::Mutex;
@@ -29,6 +30,7 @@ use super::folders::Folders;
 use super::handing::{self, Coming, Hands, Party};
 use super::peers::Peers;
 use super::rotated::Piped;
+use super::users::{self, Users};
 use super::walls::{Enclosed, Walls};
 use crate::access;
 use crate::loading::hash;
@@ -108,8 +110,9 @@ pub struct Shown {
     pub used: Option<v1::ExecutorUse>,
 }
 
-/// What a process is started with: its configuration, where its logs go, their names, and whom it works for.
-type Config = (Vec<u8>, PathBuf, String, Party);
+/// What a process is started with: its configuration, where its logs go, their names, whom it works for, and
+/// which user it is.
+type Config = (Vec<u8>, PathBuf, String, Party, Option<u32>);
 
 /// What is known of an application that has processes here.
 #[derive(Clone)]
@@ -163,6 +166,7 @@ pub struct Processes {
     offer: Offer,
     /// Where this worker's page is, and its master's; empty if there is none.
     pages: Mutex<[String; 2]>,
+    users: Option<Users>,
     /// The master's number for this worker; 0 until it gave one.
     worker: Mutex<u32>,
     /// It has a master now.
@@ -197,6 +201,7 @@ impl Processes {
             compiler,
             offer: options.offer.clone(),
             pages: Mutex::default(),
+            users: options.executor_uids.map(Users::new),
             worker: Mutex::new(0),
             connected: AtomicBool::new(false),
             running: Mutex::default(),
@@ -240,8 +245,13 @@ impl Processes {
         &self.compiler
     }
 
-    /// The compiled job of an application or of a driver, for one of its processes.
-    pub async fn code(&self, id: &str, asked: &v1::Code) -> Result<File, String> {
+    /// The compiled job of an application or of a driver, for one of its processes; or the job itself.
+    async fn file(&self, id: &str, asked: What) -> Result<File, String> {
+        let asked = match asked {
+            What::Code(code) => code,
+            What::Component(component) => return self.compiler.component(id, hash(&component)?),
+            What::Connection(_) => return Err("that is no file".into()),
+        };
         let known = self.known.lock().get(id).cloned();
         let fetch = async {
             match known {
@@ -250,7 +260,7 @@ impl Processes {
                 None => Err("its job's file isn't here".into()),
             }
         };
-        self.compiler.code(id, asked, fetch).await
+        self.compiler.code(id, &asked, fetch).await
     }
 
     /// An application is over: its files go once nobody writes them.
@@ -265,8 +275,10 @@ impl Processes {
             changed.await;
         }
         let folders = self.folders.clone();
+        let removed = application.clone();
         // If the runtime ends now, so does the worker, which removes them all.
-        let _ = tokio::task::spawn_blocking(move || folders.forget(&application)).await;
+        let _ = tokio::task::spawn_blocking(move || folders.forget(&removed)).await;
+        self.free_user(&application);
     }
 
     /// Applications that have something here.
@@ -338,6 +350,7 @@ impl Processes {
             let driver = launch.driver_address.clone();
             self.known.lock().insert(application.clone(), Known { secret, driver });
             let dir = self.folders.application(&application)?;
+            let user = self.user(&application, &dir)?;
             let config = v1::ExecutorConfig {
                 application: application.clone(),
                 executor,
@@ -360,7 +373,7 @@ impl Processes {
                 stays: true,
             };
             let config = config.encode_length_delimited_to_vec();
-            Ok((config, logs, format!("executor-{executor}"), party))
+            Ok((config, logs, format!("executor-{executor}"), party, user))
         };
         let room = v1::Room { cores: launch.cores, memory: launch.memory };
         self.start(name, "executor", room, std::future::ready(()), config());
@@ -386,6 +399,8 @@ impl Processes {
             submission.access.get_or_insert_default().secrets = launch.secrets;
             let hash = hash(&launch.component)?;
             self.compiler.claim(&driver, hash)?;
+            let spill = self.folders.new_spill(&driver, attempt)?;
+            let user = self.user(&driver, &spill)?;
             let config = v1::DriverConfig {
                 driver: driver.clone(),
                 attempt,
@@ -394,15 +409,14 @@ impl Processes {
                 master: self.master.clone(),
                 host: self.host.clone(),
                 component: launch.component.clone(),
-                component_path: text(&self.compiler.path(hash))?,
-                spill_dir: text(&self.folders.new_spill(&driver, attempt)?)?,
+                spill_dir: text(&spill)?,
                 submission: Some(submission),
                 required_walls: self.walls.required.clone(),
                 rules: Some(self.rules()?),
             };
             let logs = self.folders.new_logs(&driver)?;
             let party = Party { address: self.master.clone(), is: "master", stays: false };
-            Ok((config.encode_length_delimited_to_vec(), logs, "driver".to_owned(), party))
+            Ok((config.encode_length_delimited_to_vec(), logs, "driver".to_owned(), party, user))
         };
         let room = v1::Room { cores: launch.cores, memory: launch.memory };
         self.start(name, "driver", room, prepared, config());
@@ -457,6 +471,7 @@ impl Processes {
                 && !this.runs_any_of(driver)
             {
                 this.compiler.release(driver);
+                this.free_user(driver);
             }
             this.changed.notify_waiters();
             // Without a master there is nobody to tell; it asks what runs when it is back.
@@ -465,7 +480,7 @@ impl Processes {
     }
 
     fn spawn(self: &Arc<Self>, name: &Name, verb: &str, config: Config) -> Result<Spawned, String> {
-        let (config, logs, file, party) = config;
+        let (config, logs, file, party, user) = config;
         self.bound_logs();
         let pipe = |end| Piped::new(&logs.join(format!("{file}.{end}")), self.log_size);
         let ((stdout, out), (stderr, err)) = (pipe("out")?, pipe("err")?);
@@ -485,15 +500,22 @@ impl Processes {
             .stdout(stdout)
             .stderr(stderr)
             .kill_on_drop(true);
+        if let Some(user) = user {
+            // And no other groups.
+            command.uid(user).gid(user);
+        }
         let child = command.spawn();
-        let child = child.map_err(|e| format!("starting {}: {e}", self.program.display()))?;
+        let child = child.map_err(|e| match user {
+            Some(user) => format!("starting {} as user {user}: {e}", self.program.display()),
+            None => format!("starting {}: {e}", self.program.display()),
+        })?;
         let (this, id) = (self.clone(), name.id().to_owned());
-        let code = move |asked: v1::Code| {
+        let files = move |asked: What| {
             let (this, id) = (this.clone(), id.clone());
-            let code: Coming = Box::pin(async move { this.code(&id, &asked).await });
-            code
+            let file: Coming = Box::pin(async move { this.file(&id, asked).await });
+            file
         };
-        let hands = Hands::new(self.peers.clone(), party, Box::new(code));
+        let hands = Hands::new(self.peers.clone(), party, Box::new(files));
         Ok(Spawned { child, socket, config, hands, streams: [out, err] })
     }
 
@@ -510,6 +532,20 @@ impl Processes {
                 runs.iter().any(|running| is_log(running, id, name))
             });
         }));
+    }
+
+    /// The user of an application or a driver, whose `dir` becomes theirs. None: the worker's.
+    fn user(&self, id: &str, dir: &Path) -> Result<Option<u32>, String> {
+        let Some(users) = &self.users else { return Ok(None) };
+        let user = users.of(id)?;
+        users::give(dir, user)?;
+        Ok(Some(user))
+    }
+
+    fn free_user(&self, id: &str) {
+        if let Some(users) = &self.users {
+            users.free(id);
+        }
     }
 
     /// Ends a process. False if there is none of that name.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ingle_core::size::ByteSize;
 use ingle_proto::v1;
-use ingle_walls::{Down, Group, Groups, Room};
+use ingle_walls::{Down, Group, Groups, Room, Wall};
 
 use super::WorkerOptions;
 use crate::walls;
@@ -34,6 +34,9 @@ impl Walls {
     pub fn find(options: &WorkerOptions) -> Result<Self, String> {
         let (groups, mut down) = Groups::find();
         down.extend(walls::probe(&options.program));
+        if options.executor_uids.is_none() {
+            down.push(Down::new(Wall::User, "they run as this worker's user"));
+        }
         walls::judge(&down, &options.required_walls)?;
         let required = options.required_walls.clone();
         Ok(Self { groups: Arc::new(groups), required, down, made: AtomicU64::new(0) })
