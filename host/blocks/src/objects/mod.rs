@@ -4,6 +4,7 @@
 //! with the job: never those of the machine that it runs on.
 
 mod attempt;
+mod connect;
 mod listing;
 mod location;
 mod output;
@@ -28,6 +29,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 
 pub(crate) use attempt::{ObjectFile, ObjectTarget};
+use connect::Connector;
 pub(crate) use listing::{Found, list};
 pub(crate) use location::{Location, StoreName, is_url, local};
 pub(crate) use output::ObjectOutput;
@@ -110,15 +112,14 @@ impl Objects {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let retry =
             RetryConfig { max_retries: RETRIES, retry_timeout: RETRY, ..RetryConfig::default() };
-        let client = ClientOptions::new()
-            .with_connect_timeout(CONNECT)
-            .with_read_timeout(SILENCE)
-            .with_timeout_disabled();
         match name {
             StoreName::Http(origin) => {
-                let client = client.with_allow_http(origin.starts_with("http://"));
+                let plain = origin.starts_with("http://");
                 let store = HttpBuilder::new().with_url(origin).with_retry(retry);
-                let store = store.with_client_options(client).build()?;
+                // The builder looks at it as well.
+                let client = ClientOptions::new().with_allow_http(plain);
+                let store = store.with_client_options(client);
+                let store = store.with_http_connector(Connector { plain }).build()?;
                 Ok(Store { objects: Arc::new(store), uploads: None, begun: None })
             }
             StoreName::S3(bucket) => {
@@ -137,7 +138,8 @@ impl Objects {
                     .with_bucket_name(bucket)
                     .with_region(region.unwrap_or_else(|| "us-east-1".into()))
                     .with_retry(retry)
-                    .with_client_options(client.with_allow_http(is_plain))
+                    .with_client_options(ClientOptions::new().with_allow_http(is_plain))
+                    .with_http_connector(Connector { plain: is_plain })
                     .with_virtual_hosted_style_request(!path_style);
                 if let Some(endpoint) = endpoint {
                     builder = builder.with_endpoint(endpoint);
@@ -154,7 +156,7 @@ impl Objects {
                 }
                 let store = Arc::new(builder.build()?);
                 // Nobody can't sign.
-                let begun = has_keys.then(|| Uploads::new(store.clone()).ok()).flatten();
+                let begun = has_keys.then(|| Uploads::new(store.clone(), is_plain).ok()).flatten();
                 let begun = begun.map(Arc::new);
                 Ok(Store { objects: store.clone(), uploads: Some(store), begun })
             }

@@ -389,3 +389,33 @@ fn uploads_are_completed_and_given_up_by_the_names_that_they_have() {
     std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&*bytes), &mut text).unwrap();
     assert_eq!(text, "compressed");
 }
+
+/// A server that gives every request the same answer; its address, and what it was asked for.
+fn server(answer: String) -> (String, Arc<AtomicU64>) {
+    use std::io::Write;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, asked) = (listener.local_addr().unwrap(), Arc::new(AtomicU64::new(0)));
+    let count = asked.clone();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            count.fetch_add(1, Ordering::Relaxed);
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    (address.to_string(), asked)
+}
+
+#[test]
+fn a_web_server_does_not_send_the_host_elsewhere() {
+    let (inside, asked) = server("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi".into());
+    let location = format!("Location: http://{inside}/secret");
+    let (evil, _) =
+        server(format!("HTTP/1.1 302 Found\r\n{location}\r\nContent-Length: 0\r\n\r\n"));
+    let url = format!("http://{evil}/data");
+    let grants = Arc::new(Grants::new(&[url.clone().into()], &[]).unwrap());
+    let text = Source::open(&grants, &url, Framing::Lines, 1, 1).err().unwrap().to_string();
+    let host = format!("add --allow-read=http://{inside}");
+    assert!(text.contains("sends to another host") && text.contains(&host), "{text}");
+    assert_eq!(asked.load(Ordering::Relaxed), 0, "it was asked for nothing");
+}

@@ -10,7 +10,7 @@ use object_store::signer::{SignedUrlOptions, Signer};
 use reqwest::{Client, Method};
 use serde::Deserialize;
 
-use super::{CONNECT, SILENCE};
+use super::connect;
 
 /// How long a signed request is good for.
 const VALID: Duration = Duration::from_secs(60);
@@ -44,9 +44,8 @@ fn failed(error: reqwest::Error) -> object_store::Error {
 }
 
 impl Uploads {
-    pub fn new(s3: Arc<AmazonS3>) -> reqwest::Result<Self> {
-        let client = Client::builder().connect_timeout(CONNECT).read_timeout(SILENCE).build()?;
-        Ok(Self { s3, client })
+    pub fn new(s3: Arc<AmazonS3>, plain: bool) -> reqwest::Result<Self> {
+        Ok(Self { s3, client: connect::client(plain)? })
     }
 
     /// Uploads of `KEY/NAME…`, neither completed nor given up, as their keys and names. If there are many, not all.

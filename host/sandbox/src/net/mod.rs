@@ -400,6 +400,7 @@ mod tests {
         // A worker elsewhere, of which this process doesn't know.
         own(&["10.0.0.0/8:7078"], "10.0.0.9:7078");
         own(&["0.0.0.0/0"], "5.5.5.5:7079");
+        own(&["0.0.0.0/0"], "[::ffff:5.5.5.5]:7079");
         assert_eq!(
             check(&["0.0.0.0/0"], "6.6.6.6:7079"),
             Ok(()),
