@@ -3,6 +3,7 @@
 //! Each slot is a plain thread that calls its guest synchronously. What slots share is in [`Executor`]; commands come in by
 //! [`ExecutorLink`], in any thread, and ends of tasks go out by [`Reports`].
 
+mod ahead;
 mod fetch;
 mod guest;
 mod images;

@@ -82,6 +82,8 @@ fn place(
 
 #[cfg(test)]
 mod tests {
+    use ingle_core::memory::MemoryPool;
+    use ingle_core::size::ByteSize;
     use ingle_proto::v1::map_outputs::Maker;
     use tokio::runtime::Runtime;
 
@@ -105,7 +107,12 @@ mod tests {
     fn what_changes_is_told_of_what_was_before() {
         let runtime = Runtime::new().unwrap();
         let secret = Secret::random().unwrap().sender().unwrap();
-        let ways = Arc::new(Workers::new("app".into(), secret, runtime.handle().clone()));
+        let ways = Arc::new(Workers::new(
+            "app".into(),
+            secret,
+            runtime.handle().clone(),
+            MemoryPool::new(ByteSize(1 << 20)),
+        ));
         let told = |message: &v1::MapOutputs, before: Option<&Outputs>| {
             Outputs::told(message, before, "w1:1", Some(&ways))
         };

@@ -244,6 +244,7 @@ async fn start(
             config.application.clone(),
             secret.clone(),
             Handle::current(),
+            pool.clone(),
         ))),
         patience: None,
     })

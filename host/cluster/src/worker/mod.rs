@@ -10,6 +10,7 @@
 //! | `logs` | what was printed, as it grows |
 //! | `connection` | the master: found, lost, and found again |
 
+pub(crate) mod blocks;
 mod compiler;
 mod connection;
 pub mod folders;
