@@ -28,7 +28,7 @@ use ingle_proto::prost::Message;
 use ingle_proto::v1;
 use ingle_proto::v1::executor_command::Command;
 use ingle_sandbox::{Capabilities, Image, Job, LogSink};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::driver::{ExecutorLink, Opened, Reports};
 use crate::protocol;
@@ -71,6 +71,8 @@ pub struct Executor {
     /// Stages whose tasks can't run here, and why.
     broken: RwLock<HashMap<StageId, NoImage>>,
     outputs: RwLock<HashMap<StageId, Arc<Outputs>>>,
+    /// Sources of which more is to come.
+    partial: Mutex<HashMap<u32, v1::SourceDescription>>,
     itself: Weak<Executor>,
 }
 
@@ -106,6 +108,7 @@ impl Slots {
             stages: RwLock::default(),
             broken: RwLock::default(),
             outputs: RwLock::default(),
+            partial: Mutex::default(),
             itself: itself.clone(),
         });
         let mut started = Self { executor: executor.clone(), threads: Vec::new() };
@@ -160,7 +163,7 @@ impl ExecutorLink for Executor {
         match command {
             Command::Describe(mut description) => {
                 let id = StageId(description.stage);
-                let payload = Arc::new(std::mem::take(&mut description.payload));
+                let payload = Arc::new(std::mem::take(&mut description.payload).into());
                 let stage = Arc::new(Stage { description, payload, image });
                 self.stages.write().insert(id, stage);
             }
@@ -276,6 +279,12 @@ impl Executor {
     }
 
     fn open_source(&self, message: v1::SourceDescription) {
+        let before = self.partial.lock().remove(&message.source);
+        let message = protocol::joined(before, message);
+        if message.more {
+            self.partial.lock().insert(message.source, message);
+            return;
+        }
         let (id, opened) = (SourceId(message.source), &self.options.opened);
         message.published.iter().for_each(|path| opened.grants().publish(path.as_ref()));
         let inserted = protocol::source(message)
