@@ -13,6 +13,8 @@ use crate::objects::{self, Found, is_url};
 
 /// More names than this in one walk, and the user should say more precisely what is meant.
 pub(crate) const MAX_ENTRIES: usize = 1_000_000;
+/// And what the names of the files among them may have together.
+const MAX_NAMES: usize = 256 << 20;
 /// Deeper than any sane tree, and than what a path may name.
 const MAX_DEPTH: usize = 64;
 const FLAG: &str = "--allow-read";
@@ -34,7 +36,7 @@ pub(crate) fn list(grants: &Grants, path: &str) -> Result<Files> {
         let metadata = found.dir.metadata(&found.path).map_err(found.failed("reading"))?;
         Ok((found, metadata))
     });
-    let mut walk = Walk { files: Files::new(), entries: 0 };
+    let mut walk = Walk { files: Files::new(), entries: 0, names: 0 };
     match plain {
         Ok((found, metadata)) if metadata.is_dir() => {
             let dir = found.dir.open_dir(&found.path).map_err(found.failed("opening"))?;
@@ -81,12 +83,20 @@ fn glob(grants: &Grants, full: &Path, walk: &mut Walk) -> Result<()> {
 struct Walk {
     files: Files,
     entries: usize,
+    names: usize,
 }
 
 impl Walk {
     fn add(&mut self, path: PathBuf, metadata: &Metadata) -> Result<()> {
         if !metadata.is_file() {
             return Err(Error::bad(&path, "is neither a file nor a folder"));
+        }
+        self.names += path.as_os_str().len();
+        if self.names > MAX_NAMES {
+            return Err(Error::bad(
+                &path,
+                "is one of so many that their names have more than 256 MiB: say more precisely what to read",
+            ));
         }
         self.files.insert(path, Found { len: metadata.len(), tag: None });
         Ok(())

@@ -133,10 +133,38 @@ impl RemoteBlock {
             return Some(&self.stored);
         }
         buffer.clear();
+        if buffer.capacity() < self.raw_len as usize {
+            // No longer than it is charged for, and nothing in it need be copied.
+            *buffer = Vec::with_capacity(self.raw_len as usize);
+        }
         buffer.resize(self.raw_len as usize, 0);
         let codec = Compression::from_number(self.codec)?;
         codec.decompress(&self.stored, buffer).then_some(buffer)
     }
+}
+
+/// What is known of a block before it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The map task that made it.
+    pub map: u32,
+    /// Its length as it is stored.
+    pub stored_len: u32,
+    /// As in [`RemoteBlock`].
+    pub raw_len: u32,
+    /// As there.
+    pub codec: u32,
+    /// As there.
+    pub crc: u32,
+}
+
+/// Blocks at an output's beginning, and what they have, as stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Had {
+    /// How many.
+    pub blocks: u32,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// An application's shuffle output on one worker. Clones share it.
@@ -249,46 +277,6 @@ impl ShuffleDir {
         opened.map_err(|why| {
             tracing::warn!("{missing} ({why})");
             missing
-        })
-    }
-
-    /// The stored blocks of some partitions of some outputs, each a map task and its attempt, in this order. Ends with the first
-    /// error.
-    pub fn serve<'a>(
-        &'a self,
-        stage: StageId,
-        partitions: Range<u32>,
-        outputs: &'a [(u32, u32)],
-    ) -> impl Iterator<Item = Result<RemoteBlock>> + 'a {
-        let mut outputs = outputs.iter();
-        let mut open: Option<(MapFile, u32)> = None;
-        let mut failed = false;
-        std::iter::from_fn(move || {
-            while !failed {
-                let Some((file, attempt)) = &mut open else {
-                    let &(map, attempt) = outputs.next()?;
-                    match self.open(stage, map, attempt, partitions.clone()) {
-                        Ok(file) => open = Some((file, attempt)),
-                        Err(error) => {
-                            failed = true;
-                            return Some(Err(error));
-                        }
-                    }
-                    continue;
-                };
-                match file.next() {
-                    Ok(Some(block)) => return Some(Ok(block)),
-                    Ok(None) => open = None,
-                    Err(error) => {
-                        tracing::warn!("reading {}: {error}", file.path().display());
-                        let (map, attempt) = (file.map(), *attempt);
-                        failed = true;
-                        let missing = Error::MissingOutput { stage, map, attempt, whole: false };
-                        return Some(Err(missing));
-                    }
-                }
-            }
-            None
         })
     }
 
@@ -429,6 +417,7 @@ fn entry(partition: u32, offset: u64, span: u32) -> [u8; ENTRY as usize] {
 }
 
 /// Partitions next to each other of a file that is read.
+#[derive(Debug)]
 pub(crate) struct MapFile {
     file: File,
     path: PathBuf,
@@ -532,20 +521,49 @@ impl MapFile {
         if is_sound { Ok(span) } else { Err(damaged("index")) }
     }
 
-    /// The next block, as it is stored.
-    pub fn next(&mut self) -> io::Result<Option<RemoteBlock>> {
-        let Some([_, stored, raw_len, crc]) = self.next_span()? else { return Ok(None) };
-        let stored = stored as usize;
-        if self.ahead.len() < stored {
-            let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
-            // What is ahead is read again: it is less than a block.
-            let mut buffer = vec![0; stored.max(READ_TOGETHER).min(left)];
+    /// Leaves out blocks that whoever reads has.
+    pub fn pass(&mut self, had: Had) -> io::Result<()> {
+        if had.blocks > self.spans_left || had.bytes > self.end - self.at {
+            return Err(damaged("index"));
+        }
+        self.spans_left -= had.blocks;
+        self.spans_at += u64::from(had.blocks) * SPAN;
+        self.at += had.bytes;
+        Ok(())
+    }
+
+    /// What is known of the next block; none after the last. Then it is taken, in one piece or several.
+    pub fn head(&mut self) -> io::Result<Option<Head>> {
+        let span = self.next_span()?;
+        let (map, codec) = (self.map, self.codec);
+        Ok(span.map(|[_, stored_len, raw_len, crc]| Head { map, stored_len, raw_len, codec, crc }))
+    }
+
+    /// How many bytes must be read to take so many, and how many had better be, with what follows; none if they are there.
+    pub fn lacks(&self, length: usize) -> (usize, usize) {
+        if self.ahead.len() >= length {
+            return (0, 0);
+        }
+        let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
+        (length, length.max(READ_TOGETHER).min(left))
+    }
+
+    /// Takes the next bytes. If they aren't there, so many are read.
+    pub fn take(&mut self, length: usize, together: usize) -> io::Result<Bytes> {
+        if self.ahead.len() < length {
+            // What is ahead is read again: it is less than what is taken.
+            self.ahead = Bytes::new();
+            let mut buffer = vec![0; together.max(length)];
             self.file.read_exact_at(&mut buffer, self.at)?;
             self.ahead = buffer.into();
         }
-        self.at += stored as u64;
-        let stored = self.ahead.split_to(stored);
-        Ok(Some(RemoteBlock { map: self.map, stored, raw_len, codec: self.codec, crc }))
+        self.at += length as u64;
+        Ok(self.ahead.split_to(length))
+    }
+
+    /// The most that its part of the index takes.
+    pub fn index_bytes(&self) -> usize {
+        SPANS.min(self.spans_left as usize).max(self.spans.as_slice().len()) * 2 * SPAN as usize
     }
 
     pub fn path(&self) -> &Path {

@@ -1,5 +1,6 @@
 //! Reading partitions of a shuffle, from files here and from other workers, in the order of the map tasks.
 
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,7 +10,7 @@ use ingle_core::memory::{Account, MemoryUse, Reservation};
 
 use crate::error::{Error, Result};
 use crate::packer::Shared;
-use crate::shuffle_dir::{MapFile, RemoteBlock, ShuffleDir};
+use crate::shuffle_dir::{Head, MapFile, RemoteBlock, ShuffleDir};
 
 /// The output of one map task, and where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +48,19 @@ pub trait Fetch: Send + Sync {
 /// Blocks on their way.
 pub trait RemoteBlocks: Send {
     /// The next one, in the order of the outputs that were asked for; none at the end.
-    fn next(&mut self) -> Result<Option<RemoteBlock>>;
+    fn next(&mut self) -> Result<Option<Fetched>>;
 }
+
+/// A block that came, and what is charged for it until its reader charges it.
+pub struct Fetched {
+    /// The block.
+    pub block: RemoteBlock,
+    /// None if nobody charged it yet.
+    pub charge: Option<Reservation>,
+}
+
+/// What a stream costs, beside its part of the lists of outputs.
+const STREAM: usize = 2 << 10;
 
 /// The blocks of one partition, or of several next to each other.
 pub struct ShuffleReader {
@@ -67,12 +79,17 @@ pub struct ShuffleReader {
     /// The block that was handed out last, and what it was decompressed into.
     block: Option<RemoteBlock>,
     buffer: Vec<u8>,
+    /// What the file's index and what was read ahead of it take.
+    index: usize,
+    ahead: usize,
+    /// As much as it takes at most: the first `base` bytes for itself and its lists.
     charge: Reservation,
+    base: usize,
 }
 
 struct Remote {
     stream: Box<dyn RemoteBlocks>,
-    peeked: Option<RemoteBlock>,
+    peeked: Option<Fetched>,
 }
 
 impl ShuffleReader {
@@ -92,8 +109,8 @@ impl ShuffleReader {
         })?;
         // And for the lists of what is asked of others.
         let listed = if fetch.is_some() { size_of_val(read) } else { 0 };
-        let charge = (size_of::<Self>() + listed) as u64;
-        let charge = shared.pool.reserve(MemoryUse::Input, charge)?;
+        let mut base = size_of::<Self>() + listed;
+        let mut charge = shared.pool.reserve(MemoryUse::Input, base as u64)?;
         let mut by_worker: Vec<Vec<(u32, u32)>> = Vec::new();
         for output in read {
             if let Place::At(worker) = output.place {
@@ -101,6 +118,9 @@ impl ShuffleReader {
                 by_worker[worker].push((output.map, output.attempt));
             }
         }
+        let streams = by_worker.iter().filter(|outputs| !outputs.is_empty()).count() * STREAM;
+        charge.grow(streams as u64)?;
+        base += streams;
         let mut remote = Vec::new();
         for (worker, outputs) in by_worker.into_iter().enumerate() {
             remote.push(match (outputs.first(), fetch) {
@@ -126,7 +146,10 @@ impl ShuffleReader {
             remote,
             block: None,
             buffer: Vec::new(),
+            index: 0,
+            ahead: 0,
             charge,
+            base,
         })
     }
 
@@ -152,11 +175,9 @@ impl ShuffleReader {
             tracing::warn!("a block of it is damaged: {damaged}");
             return Err(damaged);
         }
-        let held = block.stored.len() + if block.raw_len > 0 { block.raw_len as usize } else { 0 };
-        let charged = self.charge.bytes();
-        if held as u64 > charged {
-            self.charge.grow(held as u64 - charged)?;
-        }
+        // One of a file is a part of what was read ahead.
+        let stored = if self.file.is_some() { 0 } else { block.stored.len() };
+        self.charge_all(stored + self.decompressed(block.raw_len))?;
         self.shared.read.fetch_add(block.len() as u64, Ordering::Relaxed);
         let block = self.block.insert(block);
         match block.open(&mut self.buffer) {
@@ -165,8 +186,26 @@ impl ShuffleReader {
         }
     }
 
+    /// What blocks are decompressed into, when it has been made long enough for one.
+    fn decompressed(&self, raw_len: u32) -> usize {
+        self.buffer.capacity().max(raw_len as usize)
+    }
+
+    /// Charges what it holds, with so much more.
+    fn charge_all(&mut self, more: usize) -> Result<()> {
+        let held = (self.base + self.index + self.ahead + more) as u64;
+        let charged = self.charge.bytes();
+        if held > charged {
+            self.charge.grow(held - charged)?;
+        }
+        Ok(())
+    }
+
     fn missing(&self, map: u32) -> Error {
-        let attempt = self.outputs.iter().find(|o| o.map == map).map_or(0, |o| o.attempt);
+        // That is where it is, but for what a test makes.
+        let found = self.outputs.get(map as usize).filter(|output| output.map == map);
+        let found = found.or_else(|| self.outputs.iter().find(|output| output.map == map));
+        let attempt = found.map_or(0, |output| output.attempt);
         Error::MissingOutput { stage: self.stage, map, attempt, whole: false }
     }
 
@@ -174,26 +213,23 @@ impl ShuffleReader {
     /// `next` is the one after it.
     fn stored(&mut self) -> Result<Option<RemoteBlock>> {
         if let Some(mut file) = self.file.take() {
-            return match file.next() {
-                Ok(None) => Ok(None),
-                Ok(block) => {
-                    self.file = Some(file);
-                    Ok(block)
-                }
-                Err(error) => {
-                    tracing::warn!("reading {}: {error}", file.path().display());
-                    Err(self.missing(file.map()))
-                }
-            };
+            let read = self.read(&mut file);
+            if let Ok(Some(_)) = &read {
+                self.file = Some(file);
+            }
+            return read;
         }
+        (self.index, self.ahead) = (0, 0);
         let Some(&MapOutput { map, attempt, place }) = self.outputs.get(self.next) else {
             return Ok(None);
         };
         match place {
             Place::Here => {
                 self.next += 1;
-                self.file =
-                    Some(self.dir.open(self.stage, map, attempt, self.partitions.clone())?);
+                let file = self.dir.open(self.stage, map, attempt, self.partitions.clone())?;
+                self.index = file.index_bytes();
+                self.charge_all(0)?;
+                self.file = Some(file);
                 Ok(None)
             }
             Place::At(worker) => {
@@ -208,8 +244,9 @@ impl ShuffleReader {
                 if remote.peeked.is_none() {
                     remote.peeked = remote.stream.next()?;
                 }
-                match remote.peeked.take_if(|block| block.map == map) {
-                    Some(block) => Ok(Some(block)),
+                match remote.peeked.take_if(|fetched| fetched.block.map == map) {
+                    // Charged again right away, by its reader.
+                    Some(Fetched { block, charge: _ }) => Ok(Some(block)),
                     None => {
                         self.next += 1;
                         Ok(None)
@@ -217,5 +254,29 @@ impl ShuffleReader {
                 }
             }
         }
+    }
+
+    /// The next block of a file, with what follows if there is memory for that.
+    fn read(&mut self, file: &mut MapFile) -> Result<Option<RemoteBlock>> {
+        let damaged = |this: &Self, file: &MapFile, error: io::Error| {
+            tracing::warn!("reading {}: {error}", file.path().display());
+            this.missing(file.map())
+        };
+        let head = file.head().map_err(|error| damaged(self, file, error))?;
+        let Some(Head { map, stored_len, raw_len, codec, crc }) = head else { return Ok(None) };
+        let length = stored_len as usize;
+        let (least, mut together) = file.lacks(length);
+        if together > 0 {
+            self.ahead = together;
+            let decompressed = self.decompressed(raw_len);
+            let held = (self.base + self.index + together + decompressed) as u64;
+            let more = held.saturating_sub(self.charge.bytes());
+            if !self.charge.try_grow(more) {
+                (self.ahead, together) = (least, least);
+                self.charge_all(decompressed)?;
+            }
+        }
+        let stored = file.take(length, together).map_err(|error| damaged(self, file, error))?;
+        Ok(Some(RemoteBlock { map, stored, raw_len, codec, crc }))
     }
 }

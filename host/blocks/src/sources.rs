@@ -130,9 +130,23 @@ impl Source {
         self.splits.len() as u32
     }
 
+    /// How many files it has.
+    pub fn files(&self) -> usize {
+        self.files.len()
+    }
+
     /// Bytes on disk, before decompression.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Bytes of memory that its lists take, about.
+    pub fn listed_bytes(&self) -> u64 {
+        let file = |file: &SourceFile| {
+            file.path.as_os_str().len() + file.tag.as_ref().map_or(0, String::len)
+        };
+        let files = self.files.iter().map(file).sum::<usize>() + size_of_val(&*self.files);
+        (files + size_of_val(&*self.splits)) as u64
     }
 
     /// Opens a split.

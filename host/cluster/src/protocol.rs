@@ -87,7 +87,57 @@ pub fn source_message(
         split_start: parts.splits.iter().map(|split| split.1).collect(),
         split_end: parts.splits.iter().map(|split| split.2).collect(),
         published: published.iter().map(text).collect(),
+        more: false,
     }
+}
+
+/// A source as messages of about so many bytes.
+pub fn cut(whole: v1::SourceDescription, bytes: usize) -> Vec<v1::SourceDescription> {
+    // Numbers are shorter, mostly.
+    const FILE: usize = 24;
+    const SPLIT: usize = 25;
+    let (source, framing) = (whole.source, whole.framing);
+    let part = || v1::SourceDescription { source, framing, more: true, ..Default::default() };
+    let mut parts = Vec::new();
+    let mut now = v1::SourceDescription { published: whole.published, ..part() };
+    let mut taken: usize = now.published.iter().map(String::len).sum();
+    let mut room = |now: &mut v1::SourceDescription, more: usize| {
+        if taken > 0 && taken + more > bytes {
+            parts.push(std::mem::replace(now, part()));
+            taken = 0;
+        }
+        taken += more;
+    };
+    for file in whole.files {
+        let tag = file.tag.as_ref().map_or(0, String::len);
+        room(&mut now, FILE + file.path.len() + tag);
+        now.files.push(file);
+    }
+    let splits = whole.split_file.into_iter().zip(whole.split_start).zip(whole.split_end);
+    for ((file, start), end) in splits {
+        room(&mut now, SPLIT);
+        now.split_file.push(file);
+        now.split_start.push(start);
+        now.split_end.push(end);
+    }
+    now.more = false;
+    parts.push(now);
+    parts
+}
+
+/// A source's next part behind those before.
+pub fn joined(
+    before: Option<v1::SourceDescription>,
+    next: v1::SourceDescription,
+) -> v1::SourceDescription {
+    let Some(mut all) = before else { return next };
+    all.files.extend(next.files);
+    all.split_file.extend(next.split_file);
+    all.split_start.extend(next.split_start);
+    all.split_end.extend(next.split_end);
+    all.published.extend(next.published);
+    all.more = next.more;
+    all
 }
 
 /// A source from the driver.
@@ -242,6 +292,33 @@ mod tests {
             panic!("a launch")
         };
         assert_eq!(task_launch(&got.tasks[0]).unwrap(), launch);
+    }
+
+    #[test]
+    fn a_source_of_any_length_travels_in_parts_that_fit() {
+        use ingle_proto::prost::Message;
+
+        let file = |at: usize| {
+            let tag = (at % 3 == 0).then(|| "t".repeat(at % 50));
+            v1::source_description::File { path: "p".repeat(at % 90), length: u64::MAX, tag }
+        };
+        let whole = v1::SourceDescription {
+            source: 7,
+            framing: v1::source_description::Framing::WholeFiles.into(),
+            files: (0..1000).map(file).collect(),
+            split_file: (0..3000).collect(),
+            split_start: (0..3000).map(|at| u64::MAX - at).collect(),
+            split_end: vec![u64::MAX; 3000],
+            published: vec!["/published".into()],
+            more: false,
+        };
+        for bytes in [0, 1000, 10_000, 1 << 30] {
+            let parts = cut(whole.clone(), bytes);
+            assert!(parts.iter().all(|part| part.encoded_len() <= bytes.max(200) + 100));
+            assert_eq!(parts.len() == 1, bytes == 1 << 30);
+            let joined = parts.into_iter().fold(None, |all, part| Some(joined(all, part)));
+            assert_eq!(joined.unwrap(), whole, "{bytes}");
+        }
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub const PROTOCOL: u32 = 3;
 pub const MAX_MESSAGE: usize = 64 << 20;
 /// Bulk data comes in pieces of at most so many bytes.
 pub const PIECE: usize = 1 << 20;
+/// Outputs whose blocks are asked for at once.
+pub const MAX_OUTPUTS: usize = 1024;
 /// A peer that says nothing for so long is asked whether it is there,
 const KEEPALIVE: Duration = Duration::from_secs(5);
 /// and given up after so long without an answer.
@@ -31,8 +33,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// HTTP/2's windows: what a stream, and all streams of a connection together, may have on their way.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
-/// Streams of one connection at a time.
-const MAX_STREAMS: u32 = 4096;
+/// Streams of one connection at a time: more than an executor reads ahead, and few enough that what each may have on its way stays little.
+const MAX_STREAMS: u32 = 256;
 
 const SECRET: &str = "ingle-secret";
 

@@ -194,6 +194,14 @@ impl Reservation {
         }
     }
 
+    /// Takes `bytes` out of it, at most what is charged: they are credited by themselves.
+    pub fn split(&mut self, bytes: u64) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        let (pool, account) = (self.pool.clone(), self.account.clone());
+        Self { pool, what: self.what, bytes, account }
+    }
+
     /// Credits `less` bytes, at most what is charged.
     pub fn shrink(&mut self, less: u64) {
         let less = less.min(self.bytes);
@@ -283,6 +291,22 @@ mod tests {
         drop((early, hoard));
         assert_eq!((task.now().total(), task.most(), task.spilled()), (0, most, 7));
         assert_eq!((other.now().total(), other.spilled()), (40, 0));
+    }
+
+    #[test]
+    fn what_is_split_off_is_charged_once_and_credited_by_itself() {
+        let pool = MemoryPool::new(ByteSize(100));
+        let task = Arc::new(Account::default());
+        let mut whole = pool.reserve(MemoryUse::Input, 60).unwrap();
+        whole.count_on(&task);
+        let part = whole.split(20);
+        let all = |pool: &MemoryPool| (pool.usage().total(), task.now().total());
+        assert_eq!((whole.bytes(), part.bytes(), all(&pool)), (40, 20, (60, 60)));
+        drop(whole);
+        assert_eq!(all(&pool), (20, 20));
+        let mut part = part;
+        assert_eq!((part.split(30).bytes(), part.bytes()), (20, 0), "no more than there is");
+        assert_eq!(all(&pool), (0, 0));
     }
 
     #[test]

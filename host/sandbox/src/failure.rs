@@ -40,6 +40,8 @@ pub const TASK_HINT: &str = "raise --executor-memory, or use more partitions";
 const MAX_FRAMES: usize = 16;
 /// A message longer than this is cut: a guest chooses its length.
 const MAX_MESSAGE_BYTES: usize = 16 << 10;
+/// And a function's name, of which generics make long ones.
+const MAX_NAME_BYTES: usize = 1 << 10;
 
 impl fmt::Display for GuestFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,11 +81,7 @@ impl GuestFailure {
         } else {
             other_words(&error.root_cause().to_string())
         };
-        if message.len() > MAX_MESSAGE_BYTES {
-            let cut = message.floor_char_boundary(MAX_MESSAGE_BYTES);
-            message.truncate(cut);
-            message.push_str(" …");
-        }
+        cut(&mut message, MAX_MESSAGE_BYTES);
         let backtrace = match kind {
             FailureKind::Failed => {
                 error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default()
@@ -92,6 +90,20 @@ impl GuestFailure {
         };
         Self { kind, message, backtrace }
     }
+}
+
+/// Cuts a text that a guest chose.
+fn cut(text: &mut String, most: usize) {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most));
+        text.push_str(" …");
+    }
+}
+
+/// What a guest's `main` says of its failure, as long as such words may be.
+pub fn said(mut text: String) -> String {
+    cut(&mut text, MAX_MESSAGE_BYTES);
+    text
 }
 
 fn trap_words(trap: Trap) -> String {
@@ -146,7 +158,8 @@ fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
     };
     let names = backtrace.frames().iter().filter_map(|frame| {
         let name = frame.symbols().first().and_then(|s| s.name()).or(frame.func_name())?;
-        let name = wasmtime_demangle(name);
+        let mut name = wasmtime_demangle(name);
+        cut(&mut name, MAX_NAME_BYTES);
         (!noise(&name)).then_some(name)
     });
     names.take(MAX_FRAMES).collect()
@@ -171,6 +184,9 @@ mod tests {
     fn a_message_of_any_length_is_cut_at_a_character() {
         let failure = GuestFailure::of(&Stop::Failed("é".repeat(MAX_MESSAGE_BYTES)).into());
         assert!(failure.message.len() <= MAX_MESSAGE_BYTES + 4);
+        let of_main = said("é".repeat(MAX_MESSAGE_BYTES));
+        assert!(of_main.len() <= MAX_MESSAGE_BYTES + 4 && of_main.ends_with("é …"));
+        assert_eq!(said("short".into()), "short");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use wasmtime::{Config, Engine, Store, UpdateDeadline};
 use crate::cache::{self, CodeCache};
 use crate::component::{self, ComponentError, ComponentHash, Exports, FileKind};
 use crate::dirtied::Sampler;
-use crate::failure::{FailureKind, GuestFailure, TASK_HINT};
+use crate::failure::{self, FailureKind, GuestFailure, TASK_HINT};
 use crate::host::{DriverHost, Stop, TaskHost};
 use crate::image::Image;
 use crate::limits::{Charge, Limiter};
@@ -269,7 +269,7 @@ impl Job {
         })();
         match ended {
             Ok((Ok(()),)) => Ok(Finished::Ok),
-            Ok((Err(text),)) => Ok(Finished::Failed(text)),
+            Ok((Err(text),)) => Ok(Finished::Failed(failure::said(text))),
             Err(error) => match GuestFailure::of(&error) {
                 GuestFailure { kind: FailureKind::Exit(code), .. } => Ok(Finished::Exit(code)),
                 mut failure => {

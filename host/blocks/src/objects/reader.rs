@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use object_store::{GetOptions, GetRange, GetResult, ObjectStore};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
@@ -97,11 +97,30 @@ async fn get_range(
         }
         Err((broken, _)) => return Err(broken),
     };
-    let bytes = result.bytes().await.map_err(|error| Broken::Away(causes(&error)))?;
-    match bytes.len() as u64 == length {
-        true => Ok(bytes),
-        false => Err(Broken::Away("the store sent another part than was asked for".into())),
+    exactly(result.into_stream(), length).await
+}
+
+/// So many bytes; of an answer that is longer no more is taken.
+async fn exactly(
+    mut pieces: impl tokio_stream::Stream<Item = object_store::Result<Bytes>> + Unpin,
+    length: u64,
+) -> Result<Bytes, Broken> {
+    let another = || Broken::Away("the store sent another part than was asked for".into());
+    let length = usize::try_from(length).map_err(|_| another())?;
+    let mut bytes = BytesMut::new();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|error| Broken::Away(causes(&error)))?;
+        if piece.len() > length - bytes.len() {
+            return Err(another());
+        }
+        // Mostly it comes in one.
+        if piece.len() == length {
+            return Ok(piece);
+        }
+        bytes.reserve(length - bytes.len());
+        bytes.extend_from_slice(&piece);
     }
+    if bytes.len() == length { Ok(bytes.freeze()) } else { Err(another()) }
 }
 
 /// Asks for an object, which must be as it was listed. Told with what goes wrong is whether its server knows ranges.
@@ -234,5 +253,29 @@ impl Stream {
             true => Ok(()),
             false => Err(Broken::Away("the store sent less than there is".into())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_answer_that_is_longer_than_asked_for_no_more_is_taken() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let answer = |pieces: &[usize], length| {
+            let mut taken = 0;
+            let pieces = pieces.iter().map(|bytes| {
+                taken += bytes;
+                Ok(Bytes::from(vec![7; *bytes]))
+            });
+            let came = runtime.block_on(exactly(tokio_stream::iter(pieces), length));
+            (came.ok().map(|bytes| bytes.len()), taken)
+        };
+        assert_eq!(answer(&[10], 10), (Some(10), 10));
+        assert_eq!(answer(&[4, 0, 6], 10), (Some(10), 10));
+        assert_eq!(answer(&[4, 5], 10), (None, 9));
+        assert_eq!(answer(&[4, 7, 1 << 20, 1 << 20], 10), (None, 11));
+        assert_eq!(answer(&[], 0), (Some(0), 0));
     }
 }

@@ -12,8 +12,8 @@ use tempfile::TempDir;
 
 use super::drain_shuffle;
 use crate::{
-    BlockStore, Compression, Error, Fetch, MapOutput, Place, RemoteBlock, RemoteBlocks, Result,
-    ShuffleDir,
+    BlockStore, Compression, Error, Fetch, Fetched, Had, Head, MapOutput, Place, RemoteBlock,
+    RemoteBlocks, Result, Served, ShuffleDir,
 };
 
 const STAGE: StageId = StageId(3);
@@ -77,10 +77,14 @@ struct Others(Vec<ShuffleDir>);
 struct Stream(std::vec::IntoIter<Result<RemoteBlock>>);
 
 impl RemoteBlocks for Stream {
-    fn next(&mut self) -> Result<Option<RemoteBlock>> {
-        self.0.next().transpose()
+    fn next(&mut self) -> Result<Option<Fetched>> {
+        Ok(self.0.next().transpose()?.map(|block| Fetched { block, charge: None }))
     }
 }
+
+/// What is asked for at a time, and how much of it comes in a piece.
+const ASKED: u64 = 1000;
+const PIECE: usize = 300;
 
 impl Fetch for Others {
     fn fetch(
@@ -90,8 +94,52 @@ impl Fetch for Others {
         partitions: Range<u32>,
         outputs: Vec<(u32, u32)>,
     ) -> Box<dyn RemoteBlocks> {
-        let blocks: Vec<_> = self.0[worker].serve(stage, partitions, &outputs).collect();
+        let mut blocks = Vec::new();
+        let error = fetch_all(&self.0[worker], stage, partitions, outputs, &mut blocks).err();
+        let blocks: Vec<_> = blocks.into_iter().map(Ok).chain(error.map(Err)).collect();
         Box::new(Stream(blocks.into_iter()))
+    }
+}
+
+/// Asks again and again, as an executor does.
+fn fetch_all(
+    dir: &ShuffleDir,
+    stage: StageId,
+    partitions: Range<u32>,
+    mut outputs: Vec<(u32, u32)>,
+    blocks: &mut Vec<RemoteBlock>,
+) -> Result<()> {
+    let mut had = Had::default();
+    loop {
+        let mut serving = dir.serve(stage, partitions.clone(), outputs.clone(), had, ASKED);
+        let mut begun: Option<(Head, Vec<u8>)> = None;
+        let (mut came, before) = (0, blocks.len());
+        while let Some(served) = serving.next(PIECE)? {
+            let Served::Piece(head, piece) = served else {
+                assert!(blocks.len() > before, "one comes anyway");
+                assert!(serving.next(PIECE)?.is_none(), "that was the end");
+                break;
+            };
+            assert!(piece.len() <= PIECE);
+            let (head, mut bytes) = begun.take().unwrap_or((head, Vec::new()));
+            bytes.extend_from_slice(&piece);
+            if bytes.len() < head.stored_len as usize {
+                begun = Some((head, bytes));
+                continue;
+            }
+            came += bytes.len() as u64;
+            assert!(came <= ASKED || blocks.len() == before, "{came} bytes");
+            let of = outputs.iter().position(|(map, _)| *map == head.map).unwrap();
+            outputs.drain(..of);
+            had = if of > 0 { Had::default() } else { had };
+            had = Had { blocks: had.blocks + 1, bytes: had.bytes + bytes.len() as u64 };
+            let Head { map, raw_len, codec, crc, .. } = head;
+            blocks.push(RemoteBlock { map, stored: bytes.into(), raw_len, codec, crc });
+        }
+        assert!(begun.is_none(), "a block broke off");
+        if came == 0 || blocks.len() == before {
+            return Ok(());
+        }
     }
 }
 
@@ -306,4 +354,28 @@ fn many_small_blocks_are_read_span_by_span() {
     }
     assert_eq!(read, 20_000);
     assert_eq!(worker.pool.usage().total(), 0);
+}
+
+#[test]
+fn what_a_reader_reads_ahead_is_charged_and_less_of_it_read_if_memory_is_short() {
+    let worker = Worker::new(Compression::None);
+    let blocks: Vec<_> = (0..100).map(|i| (0, block(i, 10_000))).collect();
+    worker.commit(0, 0, &blocks);
+    let read = |expected: Range<u64>| {
+        let outputs = [here(0, 0)];
+        let mut reader = worker.store.open_shuffle(STAGE, outputs.into(), None, 0..1, None)?;
+        for (_, block) in &blocks {
+            let read = reader.next_block()?;
+            assert_eq!(read, Some(&block[..]));
+        }
+        let charged = worker.pool.usage().of(MemoryUse::Input);
+        assert!(expected.contains(&charged), "{charged}");
+        reader.next_block().map(|end| assert!(end.is_none()))
+    };
+    read(1_000_000..1_010_000).unwrap();
+    let short = worker.pool.reserve(MemoryUse::Guest, (4 << 20) - 50_000).unwrap();
+    read(13_000..50_000).unwrap();
+    drop(short);
+    let _shorter = worker.pool.reserve(MemoryUse::Guest, (4 << 20) - 8_000).unwrap();
+    assert!(matches!(read(0..1), Err(Error::Memory(_))));
 }

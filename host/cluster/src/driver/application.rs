@@ -311,8 +311,11 @@ impl Application {
 
     /// Frees a cached dataset's partitions wherever they are. Unknown caches trap.
     pub fn drop_cache(&self, cache: CacheId) -> Result<(), Stop> {
-        if !self.opened.drop_cache(cache) {
-            return Err(Stop::Misuse(format!("{cache}, which was never made")));
+        match self.opened.drop_cache(cache) {
+            None => return Err(Stop::Misuse(format!("{cache}, which was never made"))),
+            // Executors were told, and need be told once only.
+            Some(false) => return Ok(()),
+            Some(true) => {}
         }
         let core = self.core.lock();
         for executor in core.executors.values() {

@@ -11,8 +11,12 @@ use ingle_core::memory::{MemoryPool, MemoryUse, OutOfMemory, Reservation};
 use ingle_sandbox::Image;
 use parking_lot::{Mutex, RwLock};
 
-/// What a listed file or a split costs the host, about.
-const LISTED: u64 = 256;
+/// What a split costs the host beside its place in a list: its task's, mostly.
+const SPLIT: u64 = 128;
+/// What a source costs beside its lists.
+const SOURCE: u64 = 256;
+/// Folders that an application publishes. Its executors are told of all of them.
+const MAX_PUBLISHED: usize = 10_000;
 /// Outputs that are written at the same time; each holds descriptors.
 const MAX_OUTPUTS: usize = 256;
 /// Images that the driver holds at the same time; each is an open file.
@@ -100,7 +104,8 @@ impl Opened {
         let source = Source::open(&self.grants, path, framing, min_splits, parallelism)
             .map_err(|e| e.to_string())?;
         let charge = self.charge_source(&source).map_err(|e| {
-            format!("{path} has {} splits: {e}; raise --driver-memory", source.splits())
+            let (files, splits) = (source.files(), source.splits());
+            format!("{path} has {files} files and {splits} splits: {e}; raise --driver-memory")
         })?;
         let mut sources = self.sources.write();
         let id = sources.last_key_value().map_or(0, |(last, _)| last + 1);
@@ -116,7 +121,8 @@ impl Opened {
     }
 
     fn charge_source(&self, source: &Source) -> Result<Reservation, OutOfMemory> {
-        self.pool.reserve(MemoryUse::Input, LISTED * (1 + u64::from(source.splits())))
+        let splits = SPLIT * u64::from(source.splits());
+        self.pool.reserve(MemoryUse::Input, SOURCE + source.listed_bytes() + splits)
     }
 
     pub fn source(&self, id: SourceId) -> Option<Source> {
@@ -130,6 +136,11 @@ impl Opened {
             }
             if outputs.open.len() >= MAX_OUTPUTS {
                 return Err(format!("{MAX_OUTPUTS} outputs are open, and no more may be at once"));
+            }
+            if self.grants.published().len() >= MAX_PUBLISHED {
+                return Err(format!(
+                    "{MAX_PUBLISHED} outputs were published, and no more may be by one application"
+                ));
             }
             Ok(())
         };
@@ -230,12 +241,11 @@ impl Opened {
         self.caches.read().get(&id.0).map(|(level, _)| *level)
     }
 
-    /// Nothing more is kept of a cached dataset. False if there is none.
-    pub fn drop_cache(&self, id: CacheId) -> bool {
+    /// Nothing more is kept of a cached dataset. Whether that is news; none if there is no such dataset.
+    pub fn drop_cache(&self, id: CacheId) -> Option<bool> {
         let mut caches = self.caches.write();
-        let Some((_, dropped)) = caches.get_mut(&id.0) else { return false };
-        *dropped = true;
-        true
+        let (_, dropped) = caches.get_mut(&id.0)?;
+        Some(!std::mem::replace(dropped, true))
     }
 
     pub fn is_dropped(&self, id: CacheId) -> bool {

@@ -1,6 +1,6 @@
 //! What a driver offers its executors over the network: `proto/ingle/v1/driver.proto`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use bytes::Bytes;
 use ingle_blocks::{BlockStore, ResultBuffer};
 use ingle_core::ids::{ExecutorId, ImageId, TaskId, WorkerId};
 use ingle_core::memory::MemoryUse;
+use ingle_proto::prost::Message;
 use ingle_proto::v1;
 use ingle_proto::v1::driver_server::DriverServer;
 use ingle_proto::v1::executor_report::Report;
@@ -27,8 +28,9 @@ use crate::rpc::{self, Secret};
 
 /// How long an executor may be early: before the master has said that it comes.
 const EARLY: Duration = Duration::from_secs(5);
-/// Commands in one message.
+/// Commands in one message, and their bytes: a single one may have more.
 const BATCH: usize = 256;
+const BATCH_BYTES: usize = 4 << 20;
 /// What a change to an accumulator costs beside its bytes.
 const UPDATE: u64 = 64;
 /// Results of one executor that are on their way in parts.
@@ -431,6 +433,7 @@ fn batches(
     let (send, messages) = mpsc::channel(2);
     tokio::spawn(async move {
         let mut message = v1::ExecutorCommands { welcome: Some(welcome), commands: Vec::new() };
+        let (mut came, mut waiting) = (Vec::new(), VecDeque::new());
         loop {
             if send.send(Ok(std::mem::take(&mut message))).await.is_err() {
                 break;
@@ -438,15 +441,30 @@ fn batches(
             tokio::select! {
                 // Only its end is ever heard of.
                 _ = ended.changed() => break,
-                count = commands.recv_many(&mut message.commands, BATCH) => {
+                count = commands.recv_many(&mut came, BATCH), if waiting.is_empty() => {
                     if count == 0 {
                         break;
                     }
                 }
+                // What waits is next in any case.
+                () = std::future::ready(()), if !waiting.is_empty() => {}
             }
+            waiting.extend(came.drain(..));
+            message.commands = batch(&mut waiting);
         }
     });
     Box::pin(ReceiverStream::new(messages))
+}
+
+/// The next commands that go in one message.
+fn batch(waiting: &mut VecDeque<v1::ExecutorCommand>) -> Vec<v1::ExecutorCommand> {
+    let mut bytes = 0;
+    let fits = waiting.iter().take_while(|command| {
+        bytes += command.encoded_len();
+        bytes <= BATCH_BYTES
+    });
+    let count = fits.count().clamp(1, BATCH).min(waiting.len());
+    waiting.drain(..count).collect()
 }
 
 #[cfg(test)]
@@ -494,5 +512,26 @@ mod tests {
         assert_eq!(hub.slots(), 4);
         assert!(!hub.granted(ExecutorId(1), grant), "it is over, and doesn't come again");
         assert_eq!(hub.slots(), 4);
+    }
+
+    #[test]
+    fn commands_go_together_as_long_as_a_message_has_room_for_them() {
+        let describe = |bytes: usize| {
+            let payload = Bytes::from(vec![0; bytes]);
+            let stage = v1::StageDescription { payload, ..Default::default() };
+            protocol::command(v1::executor_command::Command::Describe(stage))
+        };
+        let sizes = [10, 3 << 20, 2 << 20, 48 << 20, 48 << 20, 20, 30];
+        let mut waiting: VecDeque<_> = sizes.into_iter().map(describe).collect();
+        let mut batches = Vec::new();
+        while !waiting.is_empty() {
+            let batch = batch(&mut waiting);
+            assert!(batch.iter().map(Message::encoded_len).sum::<usize>() < rpc::MAX_MESSAGE);
+            batches.push(batch.len());
+        }
+        assert_eq!(batches, [2, 1, 1, 1, 2]);
+        let mut many: VecDeque<_> = (0..BATCH + 3).map(|_| describe(1)).collect();
+        assert_eq!((batch(&mut many).len(), batch(&mut many).len()), (BATCH, 3));
+        assert!(batch(&mut many).is_empty());
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use ingle_core::ids::{CacheId, ImageId, OutputId, SourceId, StageId, WorkerId};
 use ingle_core::memory::{MemoryPool, MemoryUse, Reservation};
 use ingle_core::scheduler;
+use ingle_core::size::ByteSize;
 use ingle_proto::v1;
 use ingle_sandbox::Image;
 use ingle_sandbox::host::{CachedInput, Input, Output, StageSpec, Stop};
@@ -17,6 +18,10 @@ const MAX_OPERATORS: usize = 1024;
 const MAX_INPUTS: usize = 65_536;
 /// Partitions that a stage's output is shuffled into: each of its tasks' files has 16 bytes for each of them.
 const MAX_PARTITIONS: u32 = 1_000_000;
+/// Bytes of an operator's text.
+const MAX_OPERATOR: usize = 1024;
+/// What tasks may read as their stage's payload: it travels in one message.
+const MAX_PAYLOAD: usize = 48 << 20;
 /// What an input costs the host.
 const INPUT: usize = 64;
 /// What a stage costs the host beside its texts and payload, about.
@@ -72,6 +77,10 @@ pub fn define(
 ) -> Result<(Stage, scheduler::StageSpec), Problem> {
     let StageSpec { name, mut operators, tasks, inputs, output, entry, payload, image } = spec;
     operators.truncate(MAX_OPERATORS);
+    for operator in &mut operators {
+        operator.truncate(operator.floor_char_boundary(MAX_OPERATOR));
+        operator.shrink_to_fit();
+    }
     let texts: usize = operators.iter().map(|o| o.len() + size_of::<String>()).sum();
     if inputs.len() > MAX_INPUTS {
         return Err(Problem::Refused(format!(
@@ -84,6 +93,13 @@ pub fn define(
     {
         return Err(Problem::Refused(format!(
             "{name} shuffles into {partitions} partitions, and can't into more than {MAX_PARTITIONS}"
+        )));
+    }
+    if payload.len() > MAX_PAYLOAD {
+        return Err(Problem::Refused(format!(
+            "{name} has {} for its tasks to read, and at most {} travel: capture the rest in its closures, or read it from files",
+            ByteSize(payload.len() as u64),
+            ByteSize(MAX_PAYLOAD as u64)
         )));
     }
     // The executor has a copy, too.
@@ -152,7 +168,7 @@ pub fn define(
         inputs: messages,
         output: Some(v1::StageOutput { output: Some(message) }),
         entry,
-        payload,
+        payload: payload.into(),
         image,
         manifest: None,
     };

@@ -1,30 +1,31 @@
-//! Shuffle blocks from other workers: a stream for each worker, read ahead as far as a few blocks.
+//! Shuffle blocks from other workers: for each reader and worker a stream, which asks for a few blocks at a time and takes them at once. What
+//! it asks for is charged before: a reader that reads nothing costs what there was room for, and no worker waits for it.
 
-use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use ingle_blocks::{Error, Fetch, MAX_BLOCK, RemoteBlock, RemoteBlocks};
+use ingle_blocks::{Error, Fetch, Fetched, Had, MAX_BLOCK, RemoteBlock, RemoteBlocks};
 use ingle_core::ids::{StageId, WorkerId};
+use ingle_core::memory::{MemoryPool, OutOfMemory};
 use ingle_proto::v1;
 use ingle_proto::v1::worker_client::WorkerClient;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::Instant;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
-use crate::rpc::{self, Backoff, SendSecret, Way};
+use super::ahead::{Ahead, Room};
+use crate::rpc::{self, Backoff, MAX_OUTPUTS, SendSecret, Way};
 
 type Client = WorkerClient<InterceptedService<Channel, SendSecret>>;
 
-/// Blocks that wait for their reader, of one stream, and their bytes: one block may be longer.
-const AHEAD: usize = 64;
-const AHEAD_BYTES: u32 = 1 << 20;
 /// How often a worker that can't be reached is tried again, and how long it takes from try to try, at first.
 const RETRIES: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -37,6 +38,7 @@ pub struct Workers {
     secret: SendSecret,
     way: Way,
     runtime: Handle,
+    ahead: Ahead,
     peers: Mutex<HashMap<WorkerId, Peer>>,
 }
 
@@ -48,8 +50,15 @@ struct Peer {
 }
 
 impl Workers {
-    pub fn new(application: String, secret: SendSecret, way: Way, runtime: Handle) -> Self {
-        Self { application, secret, way, runtime, peers: Mutex::default() }
+    pub fn new(
+        application: String,
+        secret: SendSecret,
+        way: Way,
+        runtime: Handle,
+        pool: MemoryPool,
+    ) -> Self {
+        let ahead = Ahead::new(pool);
+        Self { application, secret, way, runtime, ahead, peers: Mutex::default() }
     }
 
     /// A worker is lost: what is read from it breaks off now, and what would be isn't begun.
@@ -105,50 +114,86 @@ impl Fetch for Fetcher {
         partitions: Range<u32>,
         outputs: Vec<(u32, u32)>,
     ) -> Box<dyn RemoteBlocks> {
-        let (send, blocks) = mpsc::channel(AHEAD);
+        // No more than there was room for.
+        let (send, blocks) = mpsc::unbounded_channel();
         let (client, lost) = match self.workers.get(worker) {
             Some((id, address)) => self.ways.way(*id, address),
             None => (Err("a worker that nobody named".to_owned()), watch::channel(false).1),
         };
-        let request = v1::FetchBlocksRequest {
-            application: self.ways.application.clone(),
-            stage: stage.0,
-            partition: partitions.start,
-            partitions: partitions.end.saturating_sub(partitions.start),
-            map: outputs.iter().map(|(map, _)| *map).collect(),
-            attempt: outputs.iter().map(|(_, attempt)| *attempt).collect(),
+        let (ways, shared) = (self.ways.clone(), Arc::<Shared>::default());
+        let (at, had, heard) = (0, Had::default(), Instant::now());
+        let stream = Stream {
+            ways,
+            stage,
+            partitions,
+            outputs,
+            at,
+            had,
+            heard,
+            send,
+            shared: shared.clone(),
         };
-        let room = Arc::new(Semaphore::new(AHEAD_BYTES as usize));
-        let heard = Instant::now();
-        let stream = Stream { stage, request, at: 0, handed: 0, heard, send, room };
         self.ways.runtime.spawn(stream.run(client, lost));
-        Box::new(Blocks(blocks))
+        Box::new(Blocks { blocks, shared })
     }
 }
 
-/// A block, and its part of the bytes that may wait.
-type Waiting = (RemoteBlock, OwnedSemaphorePermit);
+/// What both ends of a stream know.
+#[derive(Default)]
+struct Shared {
+    /// Whether the reader waits.
+    wanted: AtomicBool,
+    /// The bytes of blocks that wait for it.
+    queued: AtomicU64,
+    changed: Notify,
+}
+
+/// A block that waits, with what it takes.
+struct Waiting {
+    block: Fetched,
+    _permit: Option<Arc<OwnedSemaphorePermit>>,
+}
 
 /// The reading end. Dropped, it ends the stream.
-struct Blocks(mpsc::Receiver<Result<Waiting, Error>>);
+struct Blocks {
+    blocks: mpsc::UnboundedReceiver<Result<Waiting, Error>>,
+    shared: Arc<Shared>,
+}
 
 impl RemoteBlocks for Blocks {
-    fn next(&mut self) -> Result<Option<RemoteBlock>, Error> {
-        Ok(self.0.blocking_recv().transpose()?.map(|(block, _)| block))
+    fn next(&mut self) -> Result<Option<Fetched>, Error> {
+        let next = match self.blocks.try_recv() {
+            Err(TryRecvError::Empty) => {
+                self.shared.wanted.store(true, Ordering::Release);
+                self.shared.changed.notify_one();
+                let next = self.blocks.blocking_recv();
+                self.shared.wanted.store(false, Ordering::Release);
+                next
+            }
+            next => next.ok(),
+        };
+        let Some(Waiting { block, _permit }) = next.transpose()? else { return Ok(None) };
+        let bytes = block.block.stored.len() as u64;
+        self.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
+        self.shared.changed.notify_one();
+        Ok(Some(block))
     }
 }
 
 /// The writing end.
 struct Stream {
+    ways: Arc<Workers>,
     stage: StageId,
-    request: v1::FetchBlocksRequest,
-    /// The output that the last block was of, by its place in the request, and how many blocks of it were handed on.
+    partitions: Range<u32>,
+    /// Map tasks and their attempts.
+    outputs: Vec<(u32, u32)>,
+    /// The output that the last block was of, by its place there, and what was handed on of it.
     at: usize,
-    handed: usize,
-    /// When the worker last sent anything, or its reader took that.
+    had: Had,
+    /// When the worker last sent anything.
     heard: Instant,
-    send: mpsc::Sender<Result<Waiting, Error>>,
-    room: Arc<Semaphore>,
+    send: mpsc::UnboundedSender<Result<Waiting, Error>>,
+    shared: Arc<Shared>,
 }
 
 /// Why a stream broke off.
@@ -159,6 +204,8 @@ enum Broken {
     Missing(usize),
     /// A block of it isn't what was written: perhaps only on its way.
     Damaged(usize),
+    /// There is no memory for what its reader waits for.
+    Memory(OutOfMemory),
     /// Nobody reads.
     Unwanted,
 }
@@ -179,13 +226,16 @@ impl Stream {
                 (self.at, true)
             }
             Broken::Missing(at) | Broken::Damaged(at) => (at, false),
+            Broken::Memory(error) => {
+                let _ = self.send.send(Err(error.into()));
+                return;
+            }
             Broken::Unwanted => return,
         };
-        let (map, attempt) = (self.request.map.get(at), self.request.attempt.get(at));
-        let (map, attempt) = (map.copied().unwrap_or(0), attempt.copied().unwrap_or(0));
+        let (map, attempt) = self.outputs.get(at).copied().unwrap_or_default();
         let error = Error::MissingOutput { stage: self.stage, map, attempt, whole };
         // Nobody reads any more, perhaps.
-        let _ = self.send.send(Err(error)).await;
+        let _ = self.send.send(Err(error));
     }
 
     /// Reads all, and tries again for a while when that breaks off.
@@ -212,23 +262,79 @@ impl Stream {
         }
     }
 
-    /// Reads on from the output where it broke off, and leaves out what was handed on of it before.
+    /// Reads on from where it is.
     async fn read(&mut self, mut client: Client) -> Result<(), Broken> {
+        while self.at < self.outputs.len() {
+            let room = self.room().await?;
+            // Not before there is room: a silence that is the reader's isn't the worker's.
+            self.heard = Instant::now();
+            let send = self.send.clone();
+            tokio::select! {
+                asked = self.ask(&mut client, room) => asked?,
+                () = send.closed() => return Err(Broken::Unwanted),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until there is room to read ahead, or the reader waits.
+    async fn room(&self) -> Result<Room, Broken> {
+        let ahead = &self.ways.ahead;
+        loop {
+            if self.shared.queued.load(Ordering::Relaxed) <= ahead.batch() / 2
+                && let Some(room) = ahead.free()
+            {
+                return Ok(room);
+            }
+            if self.shared.wanted.load(Ordering::Acquire) {
+                return ahead.needed().await.map_err(Broken::Memory);
+            }
+            self.changed().await?;
+        }
+    }
+
+    async fn changed(&self) -> Result<(), Broken> {
+        tokio::select! {
+            () = self.shared.changed.notified() => Ok(()),
+            () = self.send.closed() => Err(Broken::Unwanted),
+        }
+    }
+
+    /// Asks for as many blocks as there is room for, and hands them on.
+    async fn ask(&mut self, client: &mut Client, mut room: Room) -> Result<(), Broken> {
         let away = |status: tonic::Status| Broken::Away(rpc::words(&status));
-        let mut skip = std::mem::take(&mut self.handed);
-        let mut request = self.request.clone();
-        request.map.drain(..self.at);
-        request.attempt.drain(..self.at);
+        let asked = &self.outputs[self.at..];
+        let asked = &asked[..asked.len().min(MAX_OUTPUTS)];
+        let end = self.at + asked.len();
+        let request = v1::FetchBlocksRequest {
+            application: self.ways.application.clone(),
+            stage: self.stage.0,
+            partition: self.partitions.start,
+            partitions: self.partitions.end.saturating_sub(self.partitions.start),
+            map: asked.iter().map(|(map, _)| *map).collect(),
+            attempt: asked.iter().map(|(_, attempt)| *attempt).collect(),
+            had: self.had.blocks,
+            had_bytes: self.had.bytes,
+            bytes: u32::try_from(room.charge.bytes()).unwrap_or(u32::MAX),
+        };
         let mut parts = client.fetch_blocks(request).await.map_err(away)?.into_inner();
         let mut begun: Option<(v1::BlockPart, BytesMut)> = None;
+        let mut came = 0;
         while let Some(part) = parts.message().await.map_err(away)? {
             self.heard = Instant::now();
-            let place = self.request.map.iter().skip(self.at).position(|map| *map == part.map);
+            if part.more {
+                return match begun {
+                    None if came > 0 => Ok(()),
+                    _ => Err(Broken::Away("it broke off in the middle of a block".into())),
+                };
+            }
+            let asked = self.outputs[self.at..end].iter();
+            let place = asked.map(|(map, _)| map).position(|map| *map == part.map);
             let Some(place) = place.map(|ahead| self.at + ahead) else {
                 return Err(Broken::Away("it sent what wasn't asked for".into()));
             };
             if place != self.at {
-                (self.at, self.handed, skip) = (place, 0, 0);
+                (self.at, self.had) = (place, Had::default());
             }
             if part.missing {
                 return Err(Broken::Missing(place));
@@ -245,51 +351,81 @@ impl Stream {
                     return Err(Broken::Damaged(place));
                 }
                 None => {
-                    let bytes = BytesMut::from(part.data.clone());
+                    let length = u64::from(part.stored_length);
+                    let lacks = length.saturating_sub(room.charge.bytes());
+                    if lacks > 0 {
+                        if came > 0 {
+                            return Err(Broken::Away("it sent more than was asked for".into()));
+                        }
+                        // The reader may never want it, and it isn't little.
+                        if !self.shared.wanted.load(Ordering::Acquire) {
+                            drop((parts, room));
+                            return self.wait_for_reader().await;
+                        }
+                        room.grow(lacks).await.map_err(Broken::Memory)?;
+                    }
+                    // No longer than it is, and what is said of that is charged.
+                    let mut bytes = BytesMut::with_capacity(length as usize);
+                    bytes.extend_from_slice(&part.data);
                     (part, bytes)
                 }
             };
-            match bytes.len().cmp(&(head.stored_length as usize)) {
-                Ordering::Less => begun = Some((head, bytes)),
-                Ordering::Equal if skip > 0 => {
-                    skip -= 1;
-                    self.handed += 1;
-                }
-                Ordering::Equal => {
-                    let block = RemoteBlock {
-                        map: head.map,
-                        stored: bytes.freeze(),
-                        raw_len: head.raw_length,
-                        codec: head.codec,
-                        crc: head.crc,
-                    };
-                    if !block.is_sound() {
-                        return Err(Broken::Damaged(place));
-                    }
-                    let bytes = head.stored_length.min(AHEAD_BYTES);
-                    let room = self.room.clone().acquire_many_owned(bytes);
-                    let room = tokio::select! {
-                        room = room => room.map_err(|_| Broken::Unwanted)?,
-                        () = self.send.closed() => return Err(Broken::Unwanted),
-                    };
-                    self.send.send(Ok((block, room))).await.map_err(|_| Broken::Unwanted)?;
-                    self.heard = Instant::now();
-                    self.handed += 1;
-                }
-                Ordering::Greater => {
-                    return Err(Broken::Away("it sent more of a block than it has".into()));
-                }
+            let length = head.stored_length as usize;
+            if bytes.len() > length {
+                return Err(Broken::Away("it sent more of a block than it has".into()));
             }
+            if bytes.len() < length {
+                begun = Some((head, bytes));
+                continue;
+            }
+            came += 1;
+            self.hand_on(head, bytes, &mut room)?;
         }
-        match begun {
-            None => Ok(()),
-            Some(_) => Err(Broken::Away("it ended in the middle of a block".into())),
+        if begun.is_some() {
+            return Err(Broken::Away("it ended in the middle of a block".into()));
         }
+        (self.at, self.had) = (end, Had::default());
+        Ok(())
+    }
+
+    /// A block that is too large to be read ahead comes when its reader waits.
+    async fn wait_for_reader(&self) -> Result<(), Broken> {
+        while !self.shared.wanted.load(Ordering::Acquire) {
+            self.changed().await?;
+        }
+        Ok(())
+    }
+
+    fn hand_on(
+        &mut self,
+        head: v1::BlockPart,
+        bytes: BytesMut,
+        room: &mut Room,
+    ) -> Result<(), Broken> {
+        let block = RemoteBlock {
+            map: head.map,
+            stored: bytes.freeze(),
+            raw_len: head.raw_length,
+            codec: head.codec,
+            crc: head.crc,
+        };
+        if !block.is_sound() {
+            return Err(Broken::Damaged(self.at));
+        }
+        let length = u64::from(head.stored_length);
+        let charge = Some(room.charge.split(length));
+        self.shared.queued.fetch_add(length, Ordering::Relaxed);
+        let block = Waiting { block: Fetched { block, charge }, _permit: room.permit.clone() };
+        self.send.send(Ok(block)).map_err(|_| Broken::Unwanted)?;
+        self.had.blocks += 1;
+        self.had.bytes += length;
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
     use std::pin::Pin;
 
     use tokio_stream::Stream as Streamed;
@@ -297,24 +433,33 @@ mod tests {
     use tonic::{Request, Response, Status};
     use v1::worker_server::{Worker, WorkerServer};
 
+    use ingle_blocks::{BlockStore, ShuffleDir};
+    use ingle_core::memory::MemoryUse;
+    use ingle_core::size::ByteSize;
+
     use super::*;
-    use crate::rpc::Secret;
+    use crate::rpc::{PIECE, Secret};
+    use crate::worker::blocks::Blocks as Serving;
 
     type Streams<T> = Pin<Box<dyn Streamed<Item = Result<T, Status>> + Send>>;
 
-    /// A worker that is asked, and never answers.
-    struct Silent(mpsc::UnboundedSender<()>);
+    /// A worker that is asked, and answers what lies in a folder, or nothing ever.
+    struct Asked(mpsc::UnboundedSender<()>, Option<PathBuf>, Arc<Serving>);
 
     #[tonic::async_trait]
-    impl Worker for Silent {
+    impl Worker for Asked {
         type FetchBlocksStream = Streams<v1::BlockPart>;
         type ReadLogStream = Streams<v1::LogPart>;
 
         async fn fetch_blocks(
             &self,
-            _: Request<v1::FetchBlocksRequest>,
+            request: Request<v1::FetchBlocksRequest>,
         ) -> Result<Response<Self::FetchBlocksStream>, Status> {
             self.0.send(()).unwrap();
+            if let Some(dir) = &self.1 {
+                let parts = self.2.serve(dir.clone(), request.into_inner()).await?;
+                return Ok(Response::new(Box::pin(parts)));
+            }
             Ok(Response::new(Box::pin(tokio_stream::pending())))
         }
 
@@ -333,23 +478,112 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_is_read_from_a_worker_breaks_off_when_that_is_lost() {
+    struct World {
+        runtime: tokio::runtime::Runtime,
+        asked: mpsc::UnboundedReceiver<()>,
+        pool: MemoryPool,
+        fetcher: Fetcher,
+    }
+
+    /// An executor, and two workers that are one.
+    fn world(dir: Option<PathBuf>) -> World {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        let (said, mut asked) = mpsc::unbounded_channel();
+        let (said, asked) = mpsc::unbounded_channel();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let server = rpc::server().add_service(WorkerServer::new(Silent(said)));
+        let worker = WorkerServer::new(Asked(said, dir, Arc::default()));
+        let server = rpc::server().add_service(worker);
         runtime.spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
 
         let secret = Secret::random().unwrap().sender().unwrap();
+        let (handle, pool) = (runtime.handle().clone(), MemoryPool::new(ByteSize(64 << 20)));
         let ways =
-            Arc::new(Workers::new("app".into(), secret, Way::default(), runtime.handle().clone()));
+            Arc::new(Workers::new("app".into(), secret, Way::default(), handle, pool.clone()));
         let workers = [3, 4].map(|id| (WorkerId(id), address.clone()));
-        let fetcher = Fetcher { ways: ways.clone(), workers: workers.into() };
+        World { runtime, asked, pool, fetcher: Fetcher { ways, workers: workers.into() } }
+    }
+
+    /// A worker's folder with two outputs: of blocks of so many bytes, each of other ones.
+    fn shuffled(lengths: &[usize]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = ShuffleDir::create(&folder.path().join("shuffle")).unwrap();
+        let pool = MemoryPool::new(ByteSize(64 << 20));
+        let store = BlockStore::with_shuffle_dir(pool, folder.path(), dir).unwrap();
+        for map in 0..2 {
+            let mut output = store.task_output(StageId(1), map, 0, 1);
+            for (at, length) in lengths.iter().enumerate() {
+                output.write(0, &vec![at as u8; *length]).unwrap();
+            }
+            output.commit().unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn readers_that_read_nothing_cost_what_there_is_room_for_and_keep_nobody_waiting() {
+        let folder = shuffled(&[PIECE; 12]);
+        let World { runtime: _runtime, mut asked, pool, fetcher } =
+            world(Some(folder.path().join("shuffle")));
+        let fetch = || fetcher.fetch(0, StageId(1), 0..1, vec![(0, 0), (1, 0)]);
+        // An eighth of the pool is read ahead, a piece for each of eight.
+        let mut unread: Vec<_> = (0..8).map(|_| fetch()).collect();
+        (0..8).for_each(|_| asked.blocking_recv().unwrap());
+        unread.extend((0..200).map(|_| fetch()));
+        let mut reader = fetch();
+        for at in 0..24 {
+            let next = reader.next().unwrap().unwrap();
+            assert_eq!((next.block.map, next.block.stored[0]), (at / 12, at as u8 % 12));
+            let charged = pool.usage().of(MemoryUse::Input);
+            assert!(charged <= (8 + 3) << 20, "{charged} bytes are held");
+        }
+        assert!(reader.next().unwrap().is_none());
+        let mut requests = 0;
+        while asked.try_recv().is_ok() {
+            requests += 1;
+        }
+        assert!(requests < 100, "who doesn't read asks no more: {requests}");
+        // Once one ends, there is room for others.
+        drop(unread);
+        drop(reader);
+        let mut reader = fetch();
+        while reader.next().unwrap().is_some() {}
+        drop(reader);
+    }
+
+    #[test]
+    fn blocks_of_any_size_come_once_each_in_their_order() {
+        let lengths = [10, 3 << 20, 5, 70_000, 20, 2 << 20, 30, 1];
+        let folder = shuffled(&lengths);
+        let World { runtime: _runtime, asked: _asked, pool, fetcher } =
+            world(Some(folder.path().join("shuffle")));
+        for others in [0, (64 << 20) - (4 << 20)] {
+            let _others = pool.reserve(MemoryUse::Guest, others).unwrap();
+            let mut reader = fetcher.fetch(0, StageId(1), 0..1, vec![(0, 0), (1, 0)]);
+            for map in 0..2 {
+                for (at, length) in lengths.iter().enumerate() {
+                    let Fetched { block, charge } = reader.next().unwrap().unwrap();
+                    assert_eq!((block.map, block.stored.len()), (map, *length));
+                    assert_eq!(block.stored[0], at as u8);
+                    assert_eq!(charge.map(|charge| charge.bytes()), Some(*length as u64));
+                }
+            }
+            assert!(reader.next().unwrap().is_none());
+        }
+        // What doesn't fit is refused when it is wanted, with what there is.
+        let _others = pool.reserve(MemoryUse::Guest, (64 << 20) - (1 << 20)).unwrap();
+        let mut reader = fetcher.fetch(0, StageId(1), 0..1, vec![(0, 0)]);
+        assert_eq!(reader.next().unwrap().unwrap().block.stored.len(), 10);
+        let refused = reader.next().err().unwrap();
+        assert!(matches!(refused, Error::Memory(_)), "{refused}");
+    }
+
+    #[test]
+    fn what_is_read_from_a_worker_breaks_off_when_that_is_lost() {
+        let World { runtime: _runtime, mut asked, pool: _, fetcher } = world(None);
+        let ways = fetcher.ways.clone();
         let fetch = |worker| fetcher.fetch(worker, StageId(1), 0..1, vec![(5, 2), (6, 0)]);
         let is_lost = |mut blocks: Box<dyn RemoteBlocks>| {
-            let missed = blocks.next().unwrap_err();
+            let missed = blocks.next().err().unwrap();
             let is = matches!(
                 missed,
                 Error::MissingOutput { stage: StageId(1), map: 5, attempt: 2, whole: true }

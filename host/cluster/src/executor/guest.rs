@@ -25,6 +25,8 @@ use crate::driver::{Made, Updates};
 
 /// Changes to accumulators that one task may make.
 const MAX_UPDATES: usize = 1 << 20;
+/// And their bytes: they travel with the task's end, in one message.
+const MAX_UPDATE_BYTES: usize = 32 << 20;
 /// What a change costs beside its bytes.
 const UPDATE: u64 = 96;
 /// Partitions of cached datasets that one task may write: each holds a buffer until the task ends.
@@ -48,6 +50,7 @@ pub struct Guest {
     runs: Option<RunSet>,
     caches: BTreeMap<(u32, u32), CacheWriter>,
     updates: Updates,
+    update_bytes: usize,
     account: Arc<Account>,
     /// None as long as it opened no source.
     bytes_read: Option<Arc<AtomicU64>>,
@@ -100,6 +103,7 @@ impl Guest {
             runs: None,
             caches: BTreeMap::new(),
             updates: Updates::default(),
+            update_bytes: 0,
             account: account.clone(),
             bytes_read: None,
             bytes_shuffled: 0,
@@ -391,6 +395,13 @@ impl TaskHost for Guest {
         if self.updates.list.len() >= MAX_UPDATES {
             return Err(Stop::Misuse(format!(
                 "more than {MAX_UPDATES} changes to accumulators by one task"
+            )));
+        }
+        self.update_bytes += update.len();
+        if self.update_bytes > MAX_UPDATE_BYTES {
+            return Err(Stop::Host(format!(
+                "its changes to accumulators have more than {}, the most that one task may send: use more partitions, or results instead",
+                ByteSize(MAX_UPDATE_BYTES as u64)
             )));
         }
         let charge = self.updates.charge.get_or_insert_with(|| {

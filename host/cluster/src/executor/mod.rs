@@ -3,6 +3,7 @@
 //! Each slot is a plain thread that calls its guest synchronously. What slots share is in [`Executor`]; commands come in by
 //! [`ExecutorLink`], in any thread, and ends of tasks go out by [`Reports`].
 
+mod ahead;
 mod fetch;
 mod guest;
 mod hosted;
@@ -29,7 +30,7 @@ use ingle_proto::prost::Message;
 use ingle_proto::v1;
 use ingle_proto::v1::executor_command::Command;
 use ingle_sandbox::{Capabilities, Image, Job, LogSink};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 
 use crate::driver::{ExecutorLink, Opened, Reports};
@@ -79,6 +80,8 @@ pub struct Executor {
     /// Stages whose tasks can't run here, and why.
     broken: RwLock<HashMap<StageId, NoImage>>,
     outputs: RwLock<HashMap<StageId, Arc<Outputs>>>,
+    /// Sources of which more is to come.
+    partial: Mutex<HashMap<u32, v1::SourceDescription>>,
 }
 
 /// A stage as its tasks need it.
@@ -121,6 +124,7 @@ impl Slots {
             stages: RwLock::default(),
             broken: RwLock::default(),
             outputs: RwLock::default(),
+            partial: Mutex::default(),
         });
         let mut started = Self { executor: executor.clone(), threads: Vec::new() };
         for slot in 0..slots {
@@ -170,7 +174,7 @@ impl ExecutorLink for Executor {
         match command {
             Command::Describe(mut description) => {
                 let id = StageId(description.stage);
-                let payload = Arc::new(std::mem::take(&mut description.payload));
+                let payload = Arc::new(std::mem::take(&mut description.payload).into());
                 let stage = Arc::new(Stage { description, payload, image });
                 self.stages.write().insert(id, stage);
             }
@@ -309,6 +313,12 @@ impl Executor {
     }
 
     fn open_source(&self, message: v1::SourceDescription) {
+        let before = self.partial.lock().remove(&message.source);
+        let message = protocol::joined(before, message);
+        if message.more {
+            self.partial.lock().insert(message.source, message);
+            return;
+        }
         let (id, opened) = (SourceId(message.source), &self.options.opened);
         message.published.iter().for_each(|path| opened.grants().publish(path.as_ref()));
         let inserted = protocol::source(message)

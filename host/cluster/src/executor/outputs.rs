@@ -82,6 +82,8 @@ fn place(
 
 #[cfg(test)]
 mod tests {
+    use ingle_core::memory::MemoryPool;
+    use ingle_core::size::ByteSize;
     use ingle_proto::v1::map_outputs::Maker;
     use tokio::runtime::Runtime;
 
@@ -110,6 +112,7 @@ mod tests {
             secret,
             crate::rpc::Way::default(),
             runtime.handle().clone(),
+            MemoryPool::new(ByteSize(1 << 20)),
         ));
         let told = |message: &v1::MapOutputs, before: Option<&Outputs>| {
             Outputs::told(message, before, "w1:1", Some(&ways))

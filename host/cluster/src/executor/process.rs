@@ -264,6 +264,7 @@ async fn start(
             secret.clone(),
             way.clone(),
             Handle::current(),
+            pool.clone(),
         ))),
         time: TaskTime {
             wall: welcome.task_timeout_nanos.map(Duration::from_nanos),

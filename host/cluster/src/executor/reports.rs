@@ -12,7 +12,8 @@ use ingle_proto::v1;
 use ingle_proto::v1::executor_report::Report;
 use ingle_sandbox::{LogSink, Stream};
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -20,19 +21,27 @@ use crate::driver::{Made, Reports};
 use crate::protocol;
 use crate::rpc::PIECE;
 
-/// Reports that wait to be sent; whoever has more to say waits.
+/// Reports that wait to be sent, and their bytes; whoever has more to say waits.
 const WAITING: usize = 1024;
+const WAITING_BYTES: usize = 16 << 20;
 /// Reports in one message, and their bytes, about.
 const BATCH: usize = 512;
 const BATCH_BYTES: usize = 4 << 20;
 /// Results up to this go with the report of their task's end.
 const INLINE: usize = 256 << 10;
+/// What a change to an accumulator has beside its value.
+const UPDATE: usize = 16;
 /// How often the driver hears what the executor takes, if tasks don't end more often.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Gathers reports and sends them in batches.
+/// A report that waits, and its part of the room for such.
+type Waiting = (Report, Option<OwnedSemaphorePermit>);
+
 pub struct Reporter {
-    queue: mpsc::Sender<Report>,
+    queue: mpsc::Sender<Waiting>,
+    room: Arc<Semaphore>,
+    runtime: Handle,
     /// Held back while the executor starts: nobody waits then.
     watched: Mutex<Option<(BlockStore, MemoryPool)>>,
     dropped_lines: AtomicU64,
@@ -43,11 +52,16 @@ impl Reporter {
     pub fn new() -> (Arc<Self>, ReceiverStream<v1::ExecutorReports>) {
         let (queue, mut reports) = mpsc::channel(WAITING);
         let (send, messages) = mpsc::channel(2);
-        let reporter =
-            Arc::new(Self { queue, watched: Mutex::default(), dropped_lines: AtomicU64::new(0) });
+        let reporter = Arc::new(Self {
+            queue,
+            room: Arc::new(Semaphore::new(WAITING_BYTES)),
+            runtime: Handle::current(),
+            watched: Mutex::default(),
+            dropped_lines: AtomicU64::new(0),
+        });
         let this = Arc::downgrade(&reporter);
         tokio::spawn(async move {
-            let (mut batch, mut told) = (Vec::new(), None);
+            let (mut batch, mut told): (Vec<Waiting>, _) = (Vec::new(), None);
             let mut tick = tokio::time::interval(EVERY);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
@@ -58,23 +72,25 @@ impl Reporter {
                     },
                     _ = tick.tick() => None,
                 };
-                let mut bytes = first.as_ref().map_or(0, size);
+                let mut bytes = first.as_ref().map_or(0, |(first, _)| size(first));
                 batch.extend(first);
                 while batch.len() < BATCH
                     && bytes < BATCH_BYTES
                     && let Ok(next) = reports.try_recv()
                 {
-                    bytes += size(&next);
+                    bytes += size(&next.0);
                     batch.push(next);
                 }
                 let Some(reporter) = this.upgrade() else { break };
-                let message = reporter.message(std::mem::take(&mut batch));
+                let (reports, room): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+                let message = reporter.message(reports);
                 drop(reporter);
                 let is_news = !message.reports.is_empty() || message.used != told;
                 told = message.used;
                 if is_news && send.send(message).await.is_err() {
                     break;
                 }
+                drop(room);
             }
         });
         (reporter, ReceiverStream::new(messages))
@@ -104,7 +120,7 @@ impl Reporter {
     /// Sends a report, from a thread of the runtime.
     pub fn tell(&self, report: Report) {
         // Only at the start and the end, when nothing waits.
-        let _ = self.queue.try_send(report);
+        let _ = self.queue.try_send((report, None));
     }
 
     /// Waits until all has been taken by the stream.
@@ -118,15 +134,21 @@ impl Reporter {
 
     /// Sends a report from a slot, which waits if the driver is slow.
     fn wait(&self, report: Report) {
+        // One that is longer than all of it has all of it for itself.
+        let bytes = size(&report).min(WAITING_BYTES) as u32;
+        let room = self.runtime.block_on(self.room.clone().acquire_many_owned(bytes));
         // Without a driver the process ends soon.
-        let _ = self.queue.blocking_send(report);
+        let _ = self.queue.blocking_send((report, room.ok()));
     }
 }
 
 fn size(report: &Report) -> usize {
     match report {
         Report::Part(part) => part.data.len(),
-        Report::Ended(end) => end.result.as_ref().map_or(0, Vec::len),
+        Report::Ended(end) => {
+            let updates = end.updates.iter().map(|update| update.value.len() + UPDATE);
+            end.result.as_ref().map_or(0, Vec::len) + updates.sum::<usize>()
+        }
         Report::Log(lines) => lines.text.len(),
         _ => 0,
     }
@@ -181,10 +203,62 @@ impl LogSink for RemoteLog {
         if let Some(reporter) = &self.to {
             let lines = v1::LogLines { stderr: stream == Stream::Stderr, text: bytes.to_vec() };
             // A task needn't wait for a terminal far away.
-            if reporter.queue.try_send(Report::Log(lines)).is_err() {
+            if reporter.queue.try_send((Report::Log(lines), None)).is_err() {
                 reporter.dropped_lines.fetch_add(1, Ordering::Relaxed);
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use tokio_stream::StreamExt;
+
+    use super::*;
+
+    #[test]
+    fn what_waits_for_a_slow_driver_is_bounded_by_its_bytes() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let (reporter, mut messages) = runtime.block_on(async { Reporter::new() });
+        let told = Arc::new(AtomicUsize::new(0));
+        const PARTS: usize = 100;
+        let slot = std::thread::spawn({
+            let (reporter, told) = (reporter.clone(), told.clone());
+            move || {
+                for at in 0..PARTS {
+                    let data = Bytes::from(vec![at as u8; PIECE]);
+                    reporter.wait(Report::Part(v1::ResultPart { task: None, data }));
+                    told.fetch_add(1, Ordering::Release);
+                }
+                // One that is longer than the room there is.
+                let data = Bytes::from(vec![0; WAITING_BYTES + 1]);
+                reporter.wait(Report::Part(v1::ResultPart { task: None, data }));
+            }
+        });
+        // Two messages wait for the driver and one for these, of 4 MiB each or a little more.
+        let most = (WAITING_BYTES + 3 * (BATCH_BYTES + PIECE)) / PIECE;
+        let mut came = 0;
+        while told.load(Ordering::Acquire) < WAITING_BYTES / PIECE {
+            std::thread::yield_now();
+        }
+        // Time for more of them, if nothing held them.
+        std::thread::sleep(Duration::from_millis(100));
+        runtime.block_on(async {
+            while came <= PARTS {
+                let waiting = told.load(Ordering::Acquire).saturating_sub(came);
+                assert!(waiting <= most, "{waiting} wait");
+                let message = messages.next().await.unwrap();
+                for report in message.reports {
+                    let Some(Report::Part(part)) = report.report else { panic!("a part") };
+                    assert!(came == PARTS || part.data.iter().all(|byte| *byte == came as u8));
+                    came += 1;
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+        slot.join().unwrap();
     }
 }

@@ -12,6 +12,7 @@
 //! | `disk` | what applications store |
 //! | `connection` | the master: found, lost, and found again |
 
+pub(crate) mod blocks;
 mod compiler;
 mod connection;
 mod disk;

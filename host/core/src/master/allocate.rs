@@ -148,7 +148,8 @@ impl Master {
         };
         let executor = ExecutorId(app.next_executor);
         app.next_executor += 1;
-        app.executors.insert(executor, Executor { worker: at, cores, registered: false });
+        let since = self.now;
+        app.executors.insert(executor, Executor { worker: at, cores, registered: false, since });
         app.workers.insert(at);
         worker.executors.insert((id, executor));
         worker.take(Room { cores, memory: app.spec.executor_memory });

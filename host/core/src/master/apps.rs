@@ -8,7 +8,7 @@ use super::event::{
 };
 use super::explain::AppState;
 use super::ids::AppId;
-use super::{App, Master, Peer, Process, clean, has_control};
+use super::{App, Executor, Master, Peer, Process, clean, has_control};
 use crate::ids::WorkerId;
 
 impl App {
@@ -23,6 +23,8 @@ impl App {
             excluded: BTreeSet::new(),
             failures: 0,
             last_failure: String::new(),
+            ends: 0,
+            counted: Duration::ZERO,
             not_before: Duration::ZERO,
             told: String::new(),
             workers: BTreeSet::new(),
@@ -200,16 +202,17 @@ impl Master {
     }
 
     pub(super) fn executor_registered(&mut self, (app, executor): ExecutorName) {
+        let now = self.now;
         if let Some(app) = self.apps.get_mut(&app)
             && let Some(executor) = app.executors.get_mut(&executor)
         {
-            executor.registered = true;
+            (executor.registered, executor.since) = (true, now);
             app.failures = 0;
         }
     }
 
-    /// An executor isn't its application's any more: its process `ended`, or is told to. Gives whether it had found its driver.
-    fn free_executor(&mut self, name: ExecutorName, ended: bool) -> Option<(WorkerId, bool)> {
+    /// An executor isn't its application's any more: its process `ended`, or is told to.
+    fn free_executor(&mut self, name: ExecutorName, ended: bool) -> Option<Executor> {
         let app = self.apps.get_mut(&name.0)?;
         let executor = app.executors.remove(&name.1)?;
         let room = app.room(&executor);
@@ -220,7 +223,7 @@ impl Master {
                 false => worker.is_ending(Process::Executor(name), room),
             }
         }
-        Some((executor.worker, executor.registered))
+        Some(executor)
     }
 
     pub(super) fn executor_ended(
@@ -240,14 +243,19 @@ impl Master {
         if found.is_none_or(|e| e.worker != at) {
             return;
         }
-        let Some((_, registered)) = self.free_executor(name, true) else { return };
+        let Some(executor_of) = self.free_executor(name, true) else { return };
         let lost = AppNews::Lost { executor, reason: reason.to_owned() };
         self.tell_app(id, lost, actions);
         self.persist_app(id, actions);
         let (max, now) = (self.policy.max_executor_failures, self.now);
         let Some(app) = self.apps.get_mut(&id) else { return };
         // That its worker went is no sign of what the application is like.
-        if registered || worker_lost {
+        if worker_lost {
+            return;
+        }
+        if executor_of.registered {
+            let since = executor_of.since;
+            self.ended_at_work(id, since, reason);
             return;
         }
         app.failures += 1;
@@ -267,9 +275,33 @@ impl Master {
         self.look_at(not_before);
     }
 
+    /// An executor ended that had worked since then. The first is replaced at once; if such ones end soon again and again, each waits longer
+    /// than the one before.
+    fn ended_at_work(&mut self, id: AppId, since: Duration, reason: &str) {
+        let (now, steady) = (self.now, self.policy.steady);
+        let Some(app) = self.apps.get_mut(&id) else { return };
+        if now.saturating_sub(since) >= steady {
+            app.ends = 0;
+        } else if app.ends > 0 && since < app.counted {
+            // Of those that end together one counts.
+            return;
+        }
+        app.ends += 1;
+        app.counted = now;
+        reason.clone_into(&mut app.last_failure);
+        let waits = app.ends - 1;
+        if waits > 0 {
+            let not_before = now + self.backoff(waits);
+            if let Some(app) = self.apps.get_mut(&id) {
+                app.not_before = not_before;
+            }
+            self.look_at(not_before);
+        }
+    }
+
     /// An application needs an executor no more.
     pub(super) fn release(&mut self, name: ExecutorName, actions: &mut Vec<Action>) {
-        if let Some((worker, _)) = self.free_executor(name, false) {
+        if let Some(Executor { worker, .. }) = self.free_executor(name, false) {
             self.tell_worker(worker, WorkerOrder::KillExecutor(name), actions);
             self.persist_app(name.0, actions);
         }
@@ -290,7 +322,8 @@ impl Master {
         let executors: Vec<_> = app.executors.keys().copied().collect();
         let (workers, connection) = (app.workers.clone(), app.connection);
         for executor in executors {
-            if let Some((worker, _)) = self.free_executor((id, executor), false) {
+            let freed = self.free_executor((id, executor), false);
+            if let Some(Executor { worker, .. }) = freed {
                 let kill = WorkerOrder::KillExecutor((id, executor));
                 self.tell_worker(worker, kill, actions);
             }

@@ -9,9 +9,12 @@ use super::explain::AppState;
 use super::ids::DriverId;
 use super::{Driver, Master, Process, clean, has_control};
 use crate::ids::WorkerId;
+use crate::size::ByteSize;
 
 /// A submission larger than this is none.
 const MAX_SUBMISSION: usize = 32 << 20;
+/// And all of those that aren't over together: they are held, and stored.
+const MAX_SUBMISSIONS: usize = 1 << 30;
 
 impl Driver {
     pub(super) fn new(spec: DriverSpec) -> Self {
@@ -48,6 +51,12 @@ impl Master {
             Some("a name must not have control characters".into())
         } else if self.drivers.len() >= self.policy.max_apps {
             Some(format!("there are {} drivers, and no more can be", self.policy.max_apps))
+        } else if self.submissions() + spec.submission.len() > MAX_SUBMISSIONS {
+            Some(format!(
+                "the drivers that there are have {} of arguments, environment, files and settings, and no more than {} can be: wait until one is over",
+                ByteSize(self.submissions() as u64),
+                ByteSize(MAX_SUBMISSIONS as u64)
+            ))
         } else {
             let hint = "; give less with --driver-cores and --driver-memory";
             self.never_fits("a driver", spec.cores, spec.memory).map(|why| why + hint)
@@ -61,6 +70,11 @@ impl Master {
         self.drivers.insert(id, Driver::new(spec));
         self.persist_driver(id, actions);
         actions.push(Action::Reply(request, Ok(Reply::Driver(id))));
+    }
+
+    /// Bytes of all submissions.
+    fn submissions(&self) -> usize {
+        self.drivers.values().map(|driver| driver.spec.submission.len()).sum()
     }
 
     pub(super) fn persist_driver(&self, id: DriverId, actions: &mut Vec<Action>) {

@@ -411,6 +411,8 @@ pub struct Policy {
     pub app_lease: Duration,
     /// How often in a row executors of an application may end without having found their driver.
     pub max_executor_failures: u32,
+    /// An executor that worked for so long didn't end soon: its successor doesn't wait.
+    pub steady: Duration,
     /// The first wait before an executor or a driver that failed is started again; it doubles.
     pub backoff: Duration,
     /// The longest of these waits.
@@ -437,6 +439,7 @@ impl Default for Policy {
             worker_lease: Duration::from_secs(15),
             app_lease: Duration::from_secs(10),
             max_executor_failures: 10,
+            steady: Duration::from_secs(60),
             backoff: Duration::from_millis(100),
             max_backoff: Duration::from_secs(30),
             max_workers: 20_000,

@@ -140,6 +140,9 @@ struct App {
     /// Executors in a row that never found their driver.
     failures: u32,
     last_failure: String,
+    /// Executors in a row that had found their driver and ended soon, and when the last of them was counted.
+    ends: u32,
+    counted: Duration,
     /// No new executors before.
     not_before: Duration,
     /// What it was told last that it waits for.
@@ -164,6 +167,8 @@ struct Executor {
     cores: u32,
     /// It found its driver.
     registered: bool,
+    /// Since when it has, or runs.
+    since: Duration,
 }
 
 #[derive(Debug)]
@@ -234,7 +239,7 @@ impl Master {
                     app.workers.extend(workers);
                     for (executor, worker, cores) in executors {
                         // Those of lost connections are looked at when their worker is back.
-                        let executor_of = Executor { worker, cores, registered: true };
+                        let executor_of = Executor { worker, cores, registered: true, since: now };
                         app.executors.insert(executor, executor_of);
                         app.workers.insert(worker);
                     }

@@ -10,6 +10,9 @@ use ingle_sandbox::host::Output;
 use super::{Core, Executor, Told};
 use crate::protocol;
 
+/// What of a source goes in one message, about.
+const PART: usize = 4 << 20;
+
 impl Core {
     /// Makes sure that an executor knows all that it must of a stage whose tasks it is given, and where their inputs are now.
     pub(super) fn describe(&mut self, executor: ExecutorId, id: StageId) {
@@ -35,7 +38,8 @@ impl Core {
                     if let Some(source) = self.opened.source(SourceId(id)) {
                         let published = self.opened.grants().published();
                         let source = protocol::source_message(SourceId(id), &source, &published);
-                        send(Command::Source(source));
+                        let parts = protocol::cut(source, PART);
+                        parts.into_iter().for_each(|part| send(Command::Source(part)));
                     }
                 }
                 Input::Cached(id) if to.link.is_elsewhere() && to.told.insert(Told::Cache(id)) => {

@@ -138,6 +138,42 @@ fn numbers_that_were_never_given_out_trap() {
 }
 
 #[test]
+fn executors_are_told_once_that_a_cached_dataset_is_dropped() {
+    let (application, told) = application();
+    let cache = application.opened().new_cache(ingle_blocks::StorageLevel::DiskOnly).unwrap();
+    told.0.lock().clear();
+    for _ in 0..1000 {
+        application.drop_cache(cache).unwrap();
+    }
+    assert_eq!(told.0.lock().len(), 1);
+}
+
+#[test]
+fn what_cannot_travel_to_an_executor_is_refused_and_long_texts_are_cut() {
+    let (application, _) = application();
+    let spec = |bytes: usize| StageSpec {
+        name: "heavy".into(),
+        operators: vec!["o".repeat(5000), "é".repeat(5000)],
+        tasks: 1,
+        inputs: Vec::new(),
+        output: Output::Results,
+        entry: 0,
+        payload: vec![0; bytes],
+        image: None,
+    };
+    let refusal = application.define_stage(spec((48 << 20) + 1)).unwrap().unwrap_err();
+    assert!(
+        refusal
+            .starts_with("heavy has 48.0 MiB for its tasks to read, and at most 48.0 MiB travel"),
+        "{refusal}"
+    );
+    let stage = application.define_stage(spec(1000)).unwrap().unwrap();
+    let core = application.core.lock();
+    let lengths: Vec<_> = core.stages[&stage].operators.iter().map(String::len).collect();
+    assert_eq!(lengths, [1024, 1024]);
+}
+
+#[test]
 fn a_stage_that_shuffles_into_too_many_partitions_is_refused() {
     let (application, _) = application();
     let spec = StageSpec {

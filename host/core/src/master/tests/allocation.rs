@@ -110,6 +110,49 @@ fn an_executor_that_ends_is_replaced_and_one_that_never_works_ends_its_applicati
 }
 
 #[test]
+fn executors_that_work_and_end_soon_again_and_again_are_started_ever_later() {
+    let mut env = Env::new();
+    let (worker, _) = env.worker("a", 2, 8);
+    let one = AppSpec { executor_cores: Some(1), num_executors: Some(2), ..spec() };
+    let (app, _) = env.app(one);
+    let name = |number| (app, ExecutorId(number));
+    let end = |env: &mut Env, number| {
+        let executor = name(number);
+        env.tell(Event::ExecutorEnded { worker, executor, reason: "stuck".into() });
+    };
+    (0..2).for_each(|number| env.tell(Event::ExecutorRegistered { executor: name(number) }));
+    env.pass_with(worker, 1);
+    // Two that end together are one end, and the first.
+    for number in 0..2 {
+        end(&mut env, number);
+        assert_eq!(env.launched().len(), 1, "at once");
+    }
+    let mut waits = Vec::new();
+    let mut next = 2;
+    for _ in 0..12 {
+        let ends = next;
+        env.tell(Event::ExecutorRegistered { executor: name(ends) });
+        end(&mut env, ends);
+        next += if next == 2 { 2 } else { 1 };
+        let mut waited = 0;
+        while env.master.apps[&app].executors.len() < 2 {
+            assert!(waited < 40, "it comes in the end");
+            env.tell(Event::Heartbeat { worker });
+            env.pass(1);
+            waited += 1;
+        }
+        waits.push(waited);
+    }
+    assert!(waits[0] <= 1 && waits[11] >= 25 && waits.is_sorted(), "{waits:?}");
+    assert_ne!(env.master.app(app).unwrap().state, AppState::Failed);
+    // One that worked for long is replaced at once.
+    env.tell(Event::ExecutorRegistered { executor: name(next) });
+    env.pass_with(worker, 61);
+    end(&mut env, next);
+    assert_eq!(env.launched().len(), 1);
+}
+
+#[test]
 fn what_is_told_to_end_takes_room_until_it_has() {
     let mut env = Env::new();
     let (worker, connection) = env.worker("a", 2, 8);

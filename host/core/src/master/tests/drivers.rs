@@ -182,3 +182,28 @@ fn an_application_that_is_back_hears_what_it_still_has_and_what_it_waits_for() {
         env.tell(Event::ConnectionLost { connection });
     }
 }
+
+#[test]
+fn submissions_are_bounded_together() {
+    let mut env = Env::new();
+    env.worker("a", 1, 8);
+    let submit = |env: &mut Env, bytes: usize| {
+        let spec = DriverSpec { submission: vec![0; bytes], ..driver_spec(1, false) };
+        env.tell(Event::SubmitDriver { request: RequestId(1), spec, wall: 0 });
+    };
+    for number in 0..32 {
+        let spec = DriverSpec { submission: vec![0; 32 << 20], ..driver_spec(1, false) };
+        env.master.drivers.insert(DriverId::new(9, number), Driver::new(spec));
+    }
+    submit(&mut env, 1);
+    let refusal = env.refusal();
+    assert!(
+        refusal.starts_with("the drivers that there are have 1.0 GiB of arguments"),
+        "{refusal}"
+    );
+    // One that waits for a worker.
+    env.master.drivers.remove(&DriverId::new(9, 31));
+    submit(&mut env, 1);
+    let taken = |action: &Action| matches!(action, Action::Reply(_, Ok(Reply::Driver(_))));
+    assert!(env.actions.iter().any(taken));
+}
