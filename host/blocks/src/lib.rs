@@ -9,6 +9,8 @@ mod cache;
 mod error;
 mod evict;
 mod folder_output;
+#[doc(hidden)]
+pub mod fuzzing;
 mod grants;
 mod input;
 mod listing;

@@ -150,7 +150,8 @@ fn net_grant(text: &str) -> Result<NetGrant, Failure> {
     Ok(NetGrant { host: host.to_owned(), port, addresses })
 }
 
-fn split_host(text: &str) -> Result<(&str, Option<u16>), &'static str> {
+/// A host, and the port that stands behind it.
+pub fn split_host(text: &str) -> Result<(&str, Option<u16>), &'static str> {
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (host, rest) = rest.split_once(']').ok_or("there is no `]`")?;
         match rest {

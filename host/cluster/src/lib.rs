@@ -18,6 +18,8 @@
 mod access;
 mod driver;
 mod executor;
+#[doc(hidden)]
+pub mod fuzzing;
 mod incoming;
 mod loading;
 mod local;

@@ -4,6 +4,7 @@
 //! with the job: never those of the machine that it runs on.
 
 mod attempt;
+pub(crate) mod fuzzing;
 mod listing;
 mod location;
 mod output;

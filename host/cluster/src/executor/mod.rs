@@ -4,6 +4,7 @@
 //! [`ExecutorLink`], in any thread, and ends of tasks go out by [`Reports`].
 
 mod fetch;
+pub mod fuzzing;
 mod guest;
 mod images;
 mod log;
