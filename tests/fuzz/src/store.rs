@@ -61,7 +61,7 @@ impl<'a> Task<'a> {
 
     /// A block that says what it is by its bytes.
     fn block(&mut self, input: &mut Input<'_>) -> Vec<u8> {
-        let length = (input.number() as usize * 97) % (96 << 10);
+        let length = (input.number() as usize % 1_000_003 * 97) % (96 << 10);
         let byte = input.byte();
         self.buffer.clear();
         self.buffer.resize(length, byte);

@@ -118,7 +118,7 @@ fn taken(input: &mut Input<'_>) {
         memory.resize(memory.len() + PAGE * input.below(80), 0);
         let mut own = Vec::new();
         for _ in 0..input.below(8) {
-            let at = input.number() as usize * PAGE + 3;
+            let at = input.number() as usize % (1 << 20) * PAGE + 3;
             if let Some(byte) = memory.get_mut(at) {
                 *byte = round;
             }

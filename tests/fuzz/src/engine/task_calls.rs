@@ -103,7 +103,7 @@ pub fn run(data: &[u8]) {
 
 fn call(input: &mut Input<'_>, guest: &mut Guest) -> Result<(), Stop> {
     let block = |input: &mut Input<'_>| {
-        let length = (input.number() as usize * 251) % (128 << 10);
+        let length = (input.number() as usize % 1_000_003 * 251) % (128 << 10);
         vec![input.byte(); length]
     };
     match input.byte() % 20 {
