@@ -1,6 +1,7 @@
 //! `cargo xtask VERB`: what there is to do with this repository.
 
 mod demo;
+mod fuzz;
 mod guests;
 mod lint;
 mod place;
@@ -19,6 +20,7 @@ usage: cargo xtask VERB [ARGS]
     test [ARGS]     runs every test; ARGS go to `cargo test`
     lint            formatting, clippy, and cargo-deny where it is installed
     bench [ARGS]    measures against native twins, with `--peer spark` beside Spark too; ARGS go to `ingle-bench`
+    fuzz [NAME]     has libFuzzer try a target of tests/fuzz for a minute, `--seconds N` for longer; says which there are
     guests          builds every job in examples/ and tests/guests/ to target/guests/NAME.wasm
 ";
 
@@ -42,6 +44,7 @@ fn run(verb: Option<&str>, rest: &[String]) -> Result<()> {
         (Some("test"), args) => test(&place, args),
         (Some("lint"), []) => lint::lint(&place),
         (Some("bench"), args) => bench(&place, args),
+        (Some("fuzz"), args) => fuzz::fuzz(&place, args),
         (Some("guests"), []) => guests::build_all(&place),
         (None | Some("help" | "--help" | "-h"), _) => {
             print!("{USAGE}");

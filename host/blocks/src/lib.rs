@@ -10,6 +10,8 @@ mod disk;
 mod error;
 mod evict;
 mod folder_output;
+#[doc(hidden)]
+pub mod fuzzing;
 mod grants;
 mod input;
 mod listing;

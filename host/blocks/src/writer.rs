@@ -31,7 +31,17 @@ impl Writer {
 
 /// The name that an output's attempts go by: what was begun for another one never meets them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Token(String);
+
+/// Who can write an output can write its marker, too.
+impl TryFrom<String> for Token {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("no token")
+    }
+}
 
 impl Token {
     fn random() -> io::Result<Self> {

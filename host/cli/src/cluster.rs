@@ -47,7 +47,7 @@ pub struct Asked {
 }
 
 /// What the scheduler decides by.
-fn policy(settings: &Settings) -> Result<Policy, Failure> {
+pub fn policy(settings: &Settings) -> Result<Policy, Failure> {
     let speculation = settings.switch(settings::SPECULATION, false)?;
     let (quantile, multiplier) =
         (settings.number(settings::QUANTILE, 0.0)?, settings.number(settings::MULTIPLIER, 1.0)?);

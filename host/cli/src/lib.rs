@@ -7,6 +7,8 @@ mod console;
 pub mod daemons;
 pub mod doctor;
 mod exit;
+#[doc(hidden)]
+pub mod fuzzing;
 mod job_file;
 mod machine;
 mod master;

@@ -19,6 +19,8 @@
 mod access;
 mod driver;
 mod executor;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handing;
 mod incoming;
 mod lifeline;

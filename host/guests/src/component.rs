@@ -1,12 +1,14 @@
 //! Core modules into components.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
+use anyhow::ensure;
 use thiserror::Error;
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
-use wasmparser::{Encoding, Parser, Payload, Validator};
+use wasmparser::{Parser, Payload, Validator};
 use wit_component::ComponentEncoder;
 
 /// Why bytes can't become a component.
@@ -34,24 +36,51 @@ pub fn componentize(bytes: &[u8]) -> Result<Cow<'_, [u8]>, ComponentError> {
     }
     // The encoder trusts its input, so the input is made trustworthy first.
     Validator::new().validate_all(bytes).map_err(|e| ComponentError::NotWasm(e.to_string()))?;
-    if !has_contract(bytes)? {
+    let contracts = contracts(bytes)?;
+    if contracts.is_empty() {
         return Err(ComponentError::NoContract);
+    }
+    for contract in contracts {
+        check(contract).map_err(|e| ComponentError::Encode(format!("{e:#}")))?;
     }
     encode(bytes).map(Cow::Owned).map_err(|e| ComponentError::Encode(format!("{e:#}")))
 }
 
-/// Whether wit-bindgen left a description of the interfaces.
-fn has_contract(bytes: &[u8]) -> Result<bool, ComponentError> {
+/// What wit-bindgen left to describe the interfaces.
+fn contracts(bytes: &[u8]) -> Result<Vec<&[u8]>, ComponentError> {
+    let mut contracts = Vec::new();
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(|e| ComponentError::NotWasm(e.to_string()))? {
-            Payload::Version { encoding: Encoding::Component, .. } => return Ok(true),
             Payload::CustomSection(section) if section.name().starts_with("component-type") => {
-                return Ok(true);
+                contracts.push(section.data());
             }
             _ => {}
         }
     }
-    Ok(false)
+    Ok(contracts)
+}
+
+/// The encoder walks from each package to those that it needs, and never ends where they lead in a circle: it runs out of stack, which ends
+/// the process.
+fn check(contract: &[u8]) -> anyhow::Result<()> {
+    ensure!(Parser::is_component(contract), "its contract is of a form that is no longer used");
+    let decoded = wit_component::decode(contract)?;
+    let resolve = decoded.resolve();
+    let mut left: Vec<_> = resolve.packages.iter().map(|(id, _)| id).collect();
+    let mut sound = BTreeSet::new();
+    // Those that need only such ones as are known to be sound, time and again.
+    while !left.is_empty() {
+        let before = left.len();
+        left.retain(|id| {
+            let is_sound = resolve.package_direct_deps(*id).all(|dep| sound.contains(&dep));
+            if is_sound {
+                sound.insert(*id);
+            }
+            !is_sound
+        });
+        ensure!(left.len() < before, "packages of its contract need each other in a circle");
+    }
+    Ok(())
 }
 
 fn encode(module: &[u8]) -> anyhow::Result<Vec<u8>> {
@@ -102,5 +131,14 @@ mod tests {
         bytes.extend(name);
         bytes.extend([1, 2]);
         assert!(matches!(componentize(&bytes), Err(ComponentError::Encode(_))));
+    }
+
+    #[test]
+    fn a_contract_that_leads_in_a_circle_is_refused() {
+        let job = include_bytes!("../../../tests/fuzz/corpus/module/packages-in-a-circle");
+        let refused = componentize(job).expect_err("it can't be a component");
+        assert!(refused.to_string().contains("in a circle"), "{refused}");
+        let sound = include_bytes!("../../../tests/fuzz/corpus/module/all");
+        assert!(componentize(sound).is_ok());
     }
 }

@@ -47,6 +47,9 @@ pub struct Before {
 /// A picture in more parts than this is taken as a whole again: each part is a mapping, in each task.
 const MAX_PARTS: usize = 256;
 
+/// No memory is longer: those of 64 bits are off.
+const MEMORY_END: u64 = 4 << 30;
+
 /// Bytes of a picture that travel, and are named, together: all of its pieces but the last have so many.
 pub const PIECE: usize = 256 << 10;
 
@@ -192,7 +195,10 @@ impl Image {
     ) -> Result<Self, CaptureError> {
         let invalid = || CaptureError::Kernel(rustix::io::Errno::INVAL);
         let size = usize::try_from(length).map_err(|_| invalid())?;
-        if !base.is_multiple_of(PAGE as u64) || size.div_ceil(PIECE) != pieces.len() {
+        // Whoever lays it, or asks where it ends, must find it to be whole pages of a 32-bit memory.
+        let is_in_memory = base.checked_add(length).is_some_and(|end| end <= MEMORY_END);
+        let is_aligned = base.is_multiple_of(PAGE as u64) && size.is_multiple_of(PAGE);
+        if !is_in_memory || !is_aligned || size.div_ceil(PIECE) != pieces.len() {
             return Err(invalid());
         }
         let mut all = Parts::default();

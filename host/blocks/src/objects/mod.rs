@@ -5,6 +5,7 @@
 
 mod attempt;
 mod connect;
+pub(crate) mod fuzzing;
 mod listing;
 mod location;
 mod output;

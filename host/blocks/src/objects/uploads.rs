@@ -26,7 +26,7 @@ pub(super) struct Uploads {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+pub(super) struct Answer {
     #[serde(rename = "Upload", default)]
     uploads: Vec<Upload>,
 }
@@ -36,6 +36,12 @@ struct Answer {
 struct Upload {
     key: String,
     upload_id: String,
+}
+
+impl Answer {
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.uploads.iter().map(|upload| upload.key.as_str())
+    }
 }
 
 fn failed(error: reqwest::Error) -> object_store::Error {
@@ -71,7 +77,7 @@ impl Uploads {
     }
 }
 
-fn parse(answer: &[u8]) -> Result<Answer, quick_xml::DeError> {
+pub(super) fn parse(answer: &[u8]) -> Result<Answer, quick_xml::DeError> {
     quick_xml::de::from_reader(answer)
 }
 

@@ -387,6 +387,11 @@ impl Application {
         }
     }
 
+    /// Whether a call of [`Application::next`] would wait.
+    pub fn waits(&self, job: JobId) -> bool {
+        self.core.lock().jobs.get(&job).is_some_and(|queue| queue.over.is_none())
+    }
+
     /// Feeds the scheduler an event and carries out what it asks for.
     fn handle(&self, mut core: MutexGuard<'_, Core>, event: Event) {
         let mut actions = std::mem::take(&mut core.actions);

@@ -201,7 +201,8 @@ impl Hub {
         self.gone(executor, &format!("on {} ({}): {reason}", grant.worker, grant.worker_address));
     }
 
-    fn take(
+    /// Carries out what an executor reports. `partial` has its results that came in part. The error is why it is given up.
+    pub fn take(
         &self,
         executor: ExecutorId,
         grant: &Grant,

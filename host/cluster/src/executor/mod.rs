@@ -5,6 +5,7 @@
 
 mod ahead;
 mod fetch;
+pub mod fuzzing;
 mod guest;
 mod hosted;
 mod images;

@@ -12,8 +12,9 @@
 
 mod components;
 pub mod convert;
+pub mod fuzzing;
 pub mod logs;
-mod service;
+pub mod service;
 pub mod shell;
 mod store;
 mod transfers;

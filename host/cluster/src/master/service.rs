@@ -40,12 +40,13 @@ pub struct Service {
 }
 
 /// An application or a driver by its name.
-enum Named {
+pub enum Named {
     App(AppId),
     Driver(DriverId),
 }
 
-fn named(id: &str) -> Result<Named, Status> {
+/// What an id names.
+pub fn named(id: &str) -> Result<Named, Status> {
     if let Ok(id) = id.parse() {
         return Ok(Named::App(id));
     }

@@ -14,6 +14,7 @@
 //! | `master`, `worker` | what each shows, and where |
 
 mod answer;
+pub mod fuzzing;
 mod guard;
 mod html;
 mod logs;

@@ -8,6 +8,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
@@ -30,12 +31,6 @@ const BUSY: &[u8] =
 /// Goes on for ever.
 pub async fn serve(listener: TcpListener, router: Router) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_buf_size(BUFFER)
-        .max_headers(HEADERS)
-        .keep_alive(false);
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(PAUSE).await;
@@ -45,14 +40,28 @@ pub async fn serve(listener: TcpListener, router: Router) {
             turn_away(stream);
             continue;
         };
-        let service = TowerToHyperService::new(router.clone());
-        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let connection = connection(stream, router.clone());
         tokio::spawn(async move {
             let _place = place;
-            // How it ends is its own affair.
-            let _ = tokio::time::timeout(WHOLE, connection).await;
+            connection.await;
         });
     }
+}
+
+/// One request, and its answer.
+pub async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(BUFFER)
+        .max_headers(HEADERS)
+        .keep_alive(false);
+    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    // How it ends is its own affair.
+    let _ = tokio::time::timeout(WHOLE, connection).await;
 }
 
 /// Says why if it can at once, and waits for nothing.

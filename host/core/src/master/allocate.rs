@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use super::event::{Action, AppNews, Room, WorkerOrder};
 use super::ids::{AppId, DriverId};
-use super::{App, Executor, Master};
+use super::{App, Executor, Master, Process};
 use crate::ids::{ExecutorId, WorkerId};
 
 impl Master {
@@ -36,8 +36,7 @@ impl Master {
             return;
         };
         let this = (id, driver.restarts);
-        worker.drivers.insert(this);
-        worker.take(driver.room());
+        worker.begins(Process::Driver(this), driver.room());
         driver.worker = Some(at);
         let spec = driver.spec.clone();
         self.persist_driver(id, actions);
@@ -151,8 +150,8 @@ impl Master {
         let since = self.now;
         app.executors.insert(executor, Executor { worker: at, cores, registered: false, since });
         app.workers.insert(at);
-        worker.executors.insert((id, executor));
-        worker.take(Room { cores, memory: app.spec.executor_memory });
+        let room = Room { cores, memory: app.spec.executor_memory };
+        worker.begins(Process::Executor((id, executor)), room);
         let order = WorkerOrder::LaunchExecutor {
             executor: (id, executor),
             cores,

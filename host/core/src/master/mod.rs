@@ -105,6 +105,16 @@ impl Worker {
         self.memory_used -= room.memory;
     }
 
+    /// It is told to start something. What it said that it has by that name, it made up: no name was given before.
+    fn begins(&mut self, process: Process, room: Room) {
+        self.has_ended(process);
+        match process {
+            Process::Executor(name) => self.executors.insert(name),
+            Process::Driver(driver) => self.drivers.insert(driver),
+        };
+        self.take(room);
+    }
+
     /// Something that it ran is told to end; its room is taken already.
     fn is_ending(&mut self, process: Process, room: Room) {
         self.ending.insert(process, room);

@@ -57,6 +57,22 @@ fn a_worker_that_comes_back_keeps_what_it_runs_and_loses_what_it_should_not() {
 }
 
 #[test]
+fn a_worker_that_says_what_it_will_be_told_to_start_gets_it_and_its_room_is_counted_once() {
+    let mut env = Env::new();
+    let (app, _) = env.app(AppSpec { num_executors: Some(1), ..spec() });
+    let made_up = (app, ExecutorId(0));
+    let mut hello = env.hello("liar", 2, 8);
+    hello.executors = vec![(made_up, room(1))];
+    let (worker, _) = env.worker_says(hello);
+    assert_eq!(env.launched(), [(worker, 1)], "the books agree, too");
+    env.tell(Event::ExecutorEnded { worker, executor: made_up, reason: "it ended".into() });
+    env.tell(Event::AppEnded { app, failure: None });
+    env.killed(worker);
+    let status = env.master.worker(worker).unwrap();
+    assert_eq!((status.cores_used, status.memory_used), (0, 0));
+}
+
+#[test]
 fn two_workers_at_one_address_are_not_let_in_and_a_new_process_replaces_a_dead_one() {
     let mut env = Env::new();
     let (first, connection) = env.worker("a", 1, 8);
