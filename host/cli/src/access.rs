@@ -26,7 +26,7 @@ pub fn spec(options: &Options, settings: &Settings) -> Result<AccessSpec, Failur
         s3: s3(options, settings, |name| std::env::var(name).ok())?,
         net: net(&options.allow_net)?,
         cluster: Vec::new(),
-        clock: None,
+        clock: settings.clock()?,
     })
 }
 

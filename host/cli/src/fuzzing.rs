@@ -6,8 +6,8 @@ use std::path::Path;
 use ingle_sandbox::NetGrant;
 
 use crate::config::Config;
-use crate::settings::{self, Settings};
 use crate::master;
+use crate::settings::{self, Settings};
 
 /// Reads a properties file, and all that its settings may mean.
 pub fn properties(file: &Path) {

@@ -49,6 +49,7 @@ pub const EXECUTOR_DISK: &str = "ingle.executor.disk";
 pub const TASK_OUTPUT: &str = "ingle.task.output.limit";
 pub const REUSE: &str = "ingle.task.reuse";
 pub const INTERRUPT: &str = "ingle.task.interrupt";
+pub const CLOCK: &str = "ingle.clock.resolution";
 pub const S3_ENDPOINT: &str = "ingle.s3.endpoint";
 pub const S3_REGION: &str = "ingle.s3.region";
 pub const S3_ACCESS_KEY: &str = "ingle.s3.access.key";
@@ -133,6 +134,10 @@ const KNOWN: &[(&str, &str)] = &[
         "what a task may write to an output, before compression, as 10g [default: no bound]",
     ),
     (DRIVER_TIMEOUT, "how long a driver, and so its job, may take [default: no bound]"),
+    (
+        CLOCK,
+        "in which steps a job's clocks tick, as 1ms, so that it can't time its neighbours as well [default: as fine as the host's]",
+    ),
     (
         INTERRUPT,
         "where a task that is killed stops: calls (when it next asks its host for something; on a cluster its executor is replaced if it doesn't) or epoch (anywhere; its code runs slower) [default: calls]",
@@ -256,6 +261,16 @@ impl Settings {
             Some(other) => {
                 Err(Failure::usage(format!("{INTERRUPT} is `{other}`; it is calls or epoch")))
             }
+        }
+    }
+
+    /// In which steps a job's clocks tick.
+    pub fn clock(&self) -> Result<Option<Duration>, Failure> {
+        match self.time(CLOCK)? {
+            Some(step) if step > Duration::from_secs(1) => {
+                Err(Failure::usage(format!("{CLOCK} is {step:?}; at most a second may be")))
+            }
+            step => Ok(step),
         }
     }
 

@@ -104,10 +104,11 @@ pub fn raise(
 
 #[cfg(test)]
 mod tests {
+    use ingle_blocks::Offer;
     use ingle_sandbox::NetGrant;
 
     use super::*;
-    use crate::access::AccessSpec;
+    use crate::access::{AccessSpec, AllowedNet};
 
     #[test]
     fn a_process_with_another_thread_is_not_alone() {
@@ -122,10 +123,9 @@ mod tests {
     #[test]
     fn a_job_has_the_sockets_that_it_was_granted() {
         let place = tempfile::tempdir().unwrap();
-        let of = |net: &[Option<u16>], read: &[&str]| {
-            let net = net.iter().map(|port| NetGrant {
-                host: "x".into(),
-                port: *port,
+        let of = |net: &[&str], read: &[&str]| {
+            let net = net.iter().map(|text| AllowedNet {
+                grant: NetGrant::parse(text).unwrap(),
                 addresses: Vec::new(),
             });
             let spec = AccessSpec {
@@ -134,13 +134,13 @@ mod tests {
                 working_dir: "/".into(),
                 ..AccessSpec::default()
             };
-            sockets(&spec.open(place.path()).unwrap())
+            sockets(&spec.open(place.path(), &Offer::default()).unwrap())
         };
         assert_eq!(of(&[], &["/"]), Sockets::Handed);
-        assert_eq!(of(&[Some(443), Some(80)], &["/"]), Sockets::Own(Some(vec![443, 80, 53])));
-        assert_eq!(of(&[Some(443), None], &[]), Sockets::Own(None));
+        assert_eq!(of(&["x:443", "y:80"], &["/"]), Sockets::Own(Some(vec![80, 443, 53])));
+        assert_eq!(of(&["x:443", "y"], &[]), Sockets::Own(None));
         assert_eq!(of(&[], &["s3://bucket/x"]), Sockets::Own(None));
-        assert_eq!(of(&[Some(443)], &["https://example.com/x"]), Sockets::Own(None));
+        assert_eq!(of(&["x:443"], &["https://example.com/x"]), Sockets::Own(None));
     }
 
     #[test]

@@ -13,6 +13,14 @@ attacks! {
     "endless-task" Driver: "tasks that print, sleep or wait for ever",
         "the kill of a task closes its streams; else its executor is replaced",
         ["print" => "counted 55", "sleep" => "counted 55", "poll" => "counted 55"], Replaced;
+    "endless" Task: "a task that never ends, in a job whose tasks have a second",
+        "`ingle.task.timeout`, then the executor is replaced",
+        ["silent" => "longer than ingle.task.timeout allows"],
+        Replaced, flags "--conf=ingle.task.timeout=1s";
+    "endless" Task: "the same, bounded in processor time, with epochs",
+        "`ingle.task.cpuTimeout`",
+        ["memory" => "more than ingle.task.cpuTimeout allows"],
+        GoesOn, flags "--conf=ingle.task.cpuTimeout=1s" "--conf=ingle.task.interrupt=epoch";
     "endless-task" Driver: "tasks that never call their host, with epochs",
         "wasmtime's epochs (`ingle.task.interrupt=epoch`)",
         ["silent" => "counted 55", "memory" => "counted 55"],

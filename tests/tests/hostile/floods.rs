@@ -18,6 +18,12 @@ attacks! {
     "run-flood" Task: "makes temporary lists, and opens readers, without end",
         "65,536 lists and 131,072 readers for each task",
         ["runs" => "65536 runs, not more", "readers" => "more than 131072 open readers"];
+    "run-flood" Task: "writes temporary blocks without end",
+        "a disk budget for each executor, and each application on a worker",
+        ["blocks" => "out of disk"], GoesOn, flags "--conf=ingle.executor.disk=64m";
+    "result-flood" Task: "emits results without end",
+        "the same disk budget, once they don't fit into memory",
+        ["many" => "raise"], GoesOn, flags "--conf=ingle.executor.disk=64m";
     "random-flood" Task: "wants 2 GiB of random bytes at once",
         "1 MiB for each call of `wasi:random`",
         ["it" => "exceeds limit 1048576"];

@@ -73,6 +73,9 @@ attacks! {
     "bad-text" Task: "text that is no UTF-8",
         "the component model's canonical ABI",
         ["cut" => "utf-8", "surrogate" => "utf-8", "overlong" => "utf-8", "ff" => "utf-8"];
+    "fine-clock" Task: "times its neighbours by a fine clock",
+        "`ingle.clock.resolution`, for who wishes it",
+        ["it" => "sees no less than a millisecond"], GoesOn, flags "--conf=ingle.clock.resolution=1ms";
     "environment" Task: "looks for variables of who runs it",
         "no variable without `--allow-env`",
         ["it" => "sees no variable"];
