@@ -20,6 +20,8 @@ pub struct Cluster<'a> {
     pub workers: Vec<Running>,
     /// What daemons said that were killed.
     past: Vec<String>,
+    /// All workers that ever were: each leads a group of its own.
+    groups: Vec<Pid>,
     /// More flags of workers that are started from now on.
     pub worker_flags: Vec<String>,
 }
@@ -58,6 +60,7 @@ impl<'a> Cluster<'a> {
             master: None,
             workers: Vec::new(),
             past,
+            groups: Vec::new(),
             worker_flags: Vec::new(),
         };
         cluster.start_master();
@@ -125,6 +128,7 @@ impl<'a> Cluster<'a> {
     pub fn start_worker_with(&mut self, cores: u32, flags: &[&str]) {
         let worker = self.worker(self.workers.len(), cores, flags);
         worker.wait_for("registered as worker-");
+        self.groups.push(worker.pid());
         self.workers.push(worker);
     }
 
@@ -133,6 +137,7 @@ impl<'a> Cluster<'a> {
         self.workers[worker].signal(Signal::KILL);
         self.past.push(self.workers.remove(worker).wait().stderr);
         let new = self.worker(worker, cores, &[]);
+        self.groups.push(new.pid());
         self.workers.insert(worker, new);
     }
 
@@ -234,15 +239,14 @@ impl<'a> Cluster<'a> {
         kill_process(child, Signal::KILL).expect("it runs");
     }
 
-    /// All processes that any worker of this cluster started, also one that is gone: they log to its folder.
+    /// All processes that any worker of this cluster started, also one that is gone: they are of its group.
     pub fn processes(&self) -> Vec<Pid> {
         let all = fs::read_dir("/proc").into_iter().flatten().flatten();
-        let logs_here = |pid: &Pid| {
-            let log = fs::read_link(format!("/proc/{}/fd/2", pid.as_raw_nonzero()));
-            log.is_ok_and(|log| log.starts_with(self.place.kept("")))
-        };
         let pids = all.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
-        pids.filter(logs_here).collect()
+        let is_ours = |pid: &Pid| {
+            !self.groups.contains(pid) && group(*pid).is_some_and(|of| self.groups.contains(&of))
+        };
+        pids.filter(is_ours).collect()
     }
 
     /// Those of them that run a verb of `ingle`: `executor` or `driver`.
@@ -284,6 +288,15 @@ impl<'a> Cluster<'a> {
         let dir = self.place.kept(format!("worker-{worker}/apps"));
         fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
     }
+}
+
+/// The process group of a process that hasn't ended.
+fn group(pid: Pid) -> Option<Pid> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    // Behind the name, which may be anything: its state, its parent, its group.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let runs = fields.next()? != "Z";
+    fields.nth(1)?.parse().ok().and_then(Pid::from_raw).filter(|_| runs)
 }
 
 impl Drop for Cluster<'_> {

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Sender};
@@ -119,6 +120,8 @@ impl Running {
         if let Some(host) = host {
             command = host.wrap(&command);
         }
+        // With whatever it starts.
+        command.process_group(0);
         Self::start(command, TIMEOUT)
     }
 

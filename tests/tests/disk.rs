@@ -48,7 +48,7 @@ fn an_executor_stores_no_more_than_it_may_in_local_mode() {
         "don't fit into 16.0 MiB",
         "raise ingle.executor.disk",
     ]);
-    assert!((8 << 20..17 << 20).contains(&most), "{most}");
+    assert!(most < 17 << 20, "{most}");
     job("1g").run().succeeds().prints("65536 records\n");
     assert_eq!(size(&place.path("spilled")), 0);
 }
@@ -61,7 +61,7 @@ fn an_executor_stores_no_more_than_it_may_on_a_cluster() {
     let job = |limit: &str| too_much(cluster.rsubmit("evil")).conf("ingle.executor.disk", limit);
     let (run, most) = most(job("16m"), &apps);
     run.ends_with(FAILED).says(&["out of disk: ", "into 16.0 MiB", "raise ingle.executor.disk"]);
-    assert!((8 << 20..18 << 20).contains(&most), "{most}");
+    assert!(most < 18 << 20, "{most}");
     job("1g").run().succeeds().prints("65536 records\n");
     wait_until("its files to be gone", || size(&apps) == 0);
 }

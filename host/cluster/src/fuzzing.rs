@@ -1,5 +1,7 @@
 //! For fuzz targets only: where others' messages and guests' calls come in.
 
+pub use ingle_proto::prost::Message;
+
 pub use crate::driver::{
     Application, Driver, ExecutorLink, Grant, Hub, Made, Opened, Parallelism, Reports,
 };

@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use ingle_blocks::{BlockStore, MapOutput, Place, ShuffleDir};
+use ingle_blocks::{BlockStore, Had, MapOutput, Place, Served, ShuffleDir};
 use ingle_core::ids::StageId;
 use ingle_core::memory::MemoryPool;
 use ingle_core::size::ByteSize;
@@ -32,12 +32,12 @@ pub fn run(data: &[u8]) {
         return;
     }
     let mut served = 0;
-    for block in dir.serve(StageId(1), partitions.clone(), &[(2, 3), (2, 4)]) {
-        let Ok(block) = block else { break };
-        assert_eq!(block.map, 2);
-        served += block.stored.len();
+    let outputs = vec![(2, 3), (2, 4)];
+    let mut serving = dir.serve(StageId(1), partitions.clone(), outputs, Had::default(), 1 << 20);
+    while let Ok(Some(Served::Piece(head, bytes))) = serving.next(64 << 10) {
+        assert_eq!(head.map, 2);
+        served += bytes.len();
         assert!(served <= file.len(), "more than the file has");
-        let _ = block.is_sound();
     }
     let pool = MemoryPool::new(ByteSize(MEMORY));
     let store = BlockStore::with_shuffle_dir(pool.clone(), root.path(), dir);

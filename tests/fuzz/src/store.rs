@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ingle_blocks::{
-    BlockReader, BlockStore, CacheWriter, Compression, Error, Fetch, MapOutput, Place, RemoteBlock,
-    RemoteBlocks, ResultBuffer, StorageLevel, TaskOutput,
+    BlockReader, BlockStore, CacheWriter, Compression, Error, Fetch, Fetched, MapOutput, Place,
+    RemoteBlock, RemoteBlocks, ResultBuffer, StorageLevel, TaskOutput,
 };
 use ingle_core::ids::{CacheId, StageId};
 use ingle_core::memory::MemoryPool;
@@ -269,7 +269,7 @@ impl Fetch for Peer {
 struct Sent(std::vec::IntoIter<RemoteBlock>);
 
 impl RemoteBlocks for Sent {
-    fn next(&mut self) -> ingle_blocks::Result<Option<RemoteBlock>> {
-        Ok(self.0.next())
+    fn next(&mut self) -> ingle_blocks::Result<Option<Fetched>> {
+        Ok(self.0.next().map(|block| Fetched { block, charge: None }))
     }
 }

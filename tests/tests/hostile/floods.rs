@@ -13,8 +13,8 @@ attacks! {
         "256 MiB for each call of the host",
         ["block" => "too much data is being copied"], GoesOn, flags "--executor-memory=600m";
     "accumulator-flood" Task: "changes accumulators a million times, and by a megabyte each",
-        "1,048,576 changes for each task, and the executor's memory budget",
-        ["count" => "more than 1048576 changes", "bytes" => "raise --executor-memory"];
+        "1,048,576 changes and 32 MiB for each task",
+        ["count" => "more than 1048576 changes", "bytes" => "the most that one task may send"];
     "run-flood" Task: "makes temporary lists, and opens readers, without end",
         "65,536 lists and 131,072 readers for each task",
         ["runs" => "65536 runs, not more", "readers" => "more than 131072 open readers"];

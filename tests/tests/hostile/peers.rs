@@ -91,6 +91,8 @@ fn blocks(application: &str) -> v1::FetchBlocksRequest {
         map: vec![0, 1, 2, 3],
         attempt: vec![0; 4],
         partitions: 4,
+        bytes: 1 << 20,
+        ..v1::FetchBlocksRequest::default()
     }
 }
 
@@ -176,13 +178,13 @@ fn ids_are_no_paths() {
             refused(
                 &format!("blocks of {shown:?}"),
                 fetched,
-                &[Code::Unauthenticated, Code::NotFound],
+                &[Code::Unauthenticated, Code::NotFound, Code::OutOfRange],
             );
             let log = || v1::ReadLogRequest { id: id.into(), follow: false, last: 0 };
             refused(
                 &format!("the log of {shown:?}"),
                 worker.read_log(log()).await,
-                &[Code::NotFound],
+                &[Code::NotFound, Code::OutOfRange],
             );
             if let Ok(answer) = master.read_logs(log()).await {
                 let mut parts = answer.into_inner();

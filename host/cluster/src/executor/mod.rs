@@ -131,7 +131,8 @@ impl Slots {
         for slot in 0..slots {
             started.threads.push(slot_thread(executor.clone(), slot as usize)?);
         }
-        std::thread::Builder::new().name("watch".into()).spawn(move || executor.watch())?;
+        let watch = std::thread::Builder::new().name("watch".into());
+        started.threads.push(watch.spawn(move || executor.watch())?);
         Ok(started)
     }
 

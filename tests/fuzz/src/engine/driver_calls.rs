@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ingle_blocks::{BlockStore, Grants};
+use ingle_cluster::Policy;
+use ingle_cluster::fuzzing::Message;
 use ingle_cluster::fuzzing::{
     Application, Driver, ExecutorLink, Grant, Hub, Opened, Parallelism, Secret,
 };
-use ingle_cluster::{Message, Policy};
 use ingle_core::ids::{ExecutorId, JobId, TaskId, WorkerId};
 use ingle_core::memory::MemoryPool;
 use ingle_core::size::ByteSize;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use ingle_cluster::fuzzing as host;
-use ingle_cluster::{AccessSpec, Message, component_hash};
+use ingle_cluster::fuzzing::Message;
+use ingle_cluster::{AccessSpec, component_hash};
 use ingle_core::ids::WorkerId;
 use ingle_core::master::AppId;
 use ingle_core::scheduler::Outcome;
@@ -121,8 +122,8 @@ const MESSAGES: &[Read] = &[
     plain::<v1::RegisterExecutor>,
     plain::<v1::StageDescription>,
     plain::<v1::ImageManifest>,
-    plain::<v1::PrepareJobRequest>,
-    plain::<v1::PrepareJobReply>,
+    plain::<v1::Ask>,
+    plain::<v1::Handed>,
     plain::<v1::ReportUseRequest>,
     plain::<v1::ReportUseReply>,
     plain::<v1::FetchBlocksRequest>,

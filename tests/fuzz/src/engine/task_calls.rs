@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use ingle_blocks::{BlockStore, Grants};
-use ingle_cluster::Message;
+use ingle_cluster::TaskTime;
+use ingle_cluster::fuzzing::Message;
 use ingle_cluster::fuzzing::{
     ExecutorLink, ExecutorOptions, Guest, Made, Opened, Reports, Slots, guest,
 };
@@ -63,7 +65,9 @@ pub fn run(data: &[u8]) {
         reports: Weak::<Nobody>::new(),
         here: "here:1".into(),
         workers: None,
-        patience: None,
+        time: TaskTime::default(),
+        output: None,
+        stuck: None,
     });
     let slots = slots.expect("no thread is started");
     let link = slots.link();
@@ -97,7 +101,8 @@ pub fn run(data: &[u8]) {
         let used = pool.usage().total();
         assert!(used <= MEMORY, "{used} bytes are charged");
     }
-    drop((guests, link, slots, store));
+    drop((guests, link, store));
+    assert!(slots.stop(Duration::from_secs(60)), "nothing runs");
     assert_eq!(pool.usage().total(), 0, "everything is given back");
 }
 
@@ -180,6 +185,7 @@ fn tell(input: &mut Input<'_>, link: &dyn ExecutorLink, root: &std::path::Path) 
                 split_start: (0..splits).map(|_| input.number()).collect(),
                 split_end: (0..splits).map(|_| input.number()).collect(),
                 published: Vec::new(),
+                more: input.flag(),
             })
         }
         5 => Command::Output(v1::OutputDescription {
@@ -259,7 +265,7 @@ fn stage(input: &mut Input<'_>) -> v1::StageDescription {
         inputs: (0..input.below(4)).map(|_| one(input)).collect(),
         output: (input.byte() != 99).then_some(v1::StageOutput { output: Some(output) }),
         entry: input.number(),
-        payload: input.some_bytes().to_vec(),
+        payload: input.some_bytes().to_vec().into(),
         image: None,
         manifest: None,
     }
