@@ -10,6 +10,9 @@ use ingle_tests::{Cluster, Place, ingle, wait_until};
 /// What nobody but the job may see.
 const SECRET: &str = "swordfish-xyzzy-0815";
 
+/// What is found of it.
+const NOWHERE: [&Path; 0] = [];
+
 /// What a job says of it.
 fn known() -> String {
     let sum: u32 = SECRET.bytes().map(u32::from).sum();
@@ -54,7 +57,7 @@ fn is_nowhere(place: &Place, cluster: &Cluster<'_>, id: &str) {
         }
     }
     for dir in [place.path(""), place.kept("")] {
-        assert_eq!(files_with_it(&dir), [Path::new(""); 0]);
+        assert_eq!(files_with_it(&dir), NOWHERE);
     }
     for address in [cluster.master_page(), cluster.worker_page(0)] {
         for path in ["/", "/json"] {
@@ -125,7 +128,7 @@ fn a_driver_that_a_new_master_starts_again_is_told_that_its_secrets_are_gone() {
     let run = run.env("TOKEN", SECRET).args(["env", "TOKEN"]).run().succeeds();
     let id = run.stdout.trim().to_owned();
     cluster.kill_master();
-    assert_eq!(files_with_it(&place.kept("")), [Path::new(""); 0]);
+    assert_eq!(files_with_it(&place.kept("")), NOWHERE);
     cluster.start_master();
     cluster.rsubmit("pi").flags(["--kill", &hog]).run().succeeds();
     wait_until("its end", || cluster.ask(&["explain", &id]).stdout.contains("FAILED"));

@@ -363,7 +363,8 @@ fn streams_that_nobody_reads_do_not_fill_the_master() {
     let cluster = Cluster::new(&place, 1, 2);
     let job = cluster.rsubmit("pi").flags(["--deploy-mode", "cluster", "--wait"]);
     job.args(["1000", "2"]).run().succeeds();
-    let name = &place.names("master/components")[0];
+    let components = place.kept("master/components");
+    let name = &place.names(components.to_str().expect("UTF-8"))[0];
     let byte = |at: usize| u8::from_str_radix(&name[2 * at..2 * at + 2], 16).expect("hex");
     let hash: Vec<u8> = (0..32).map(byte).collect();
     let runtime = runtime();

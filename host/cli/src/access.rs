@@ -217,8 +217,7 @@ pub fn offer(options: &Options) -> Result<Offer, Failure> {
 
 /// What a worker's host has for jobs, by `--grants` and `--volume`.
 pub fn worker_offer(grants: &[String], volumes: &[String]) -> Result<Offer, String> {
-    let mut offer = Offer::default();
-    offer.paths = match grants {
+    let paths = match grants {
         [] => Paths::Any,
         [one] if one == "any" => Paths::Any,
         [one] if one == "none" => Paths::Only(Vec::new()),
@@ -233,6 +232,7 @@ pub fn worker_offer(grants: &[String], volumes: &[String]) -> Result<Offer, Stri
             Paths::Only(paths)
         }
     };
+    let mut offer = Offer { paths, ..Offer::default() };
     for text in volumes {
         offer.add_volume(text).map_err(|why| format!("--volume {text}: {why}"))?;
     }

@@ -101,14 +101,14 @@ pub fn offer(rules: Option<v1::HostRules>) -> Offer {
     }
 }
 
-fn text(path: &PathBuf) -> Result<String, String> {
+fn text(path: &Path) -> Result<String, String> {
     path.to_str()
         .map(str::to_owned)
         .ok_or_else(|| format!("the name of {} isn't UTF-8, which a cluster needs", path.display()))
 }
 
 fn texts(paths: &[PathBuf]) -> Result<Vec<String>, String> {
-    paths.iter().map(text).collect()
+    paths.iter().map(|path| text(path)).collect()
 }
 
 impl AccessSpec {

@@ -299,7 +299,7 @@ mod tests {
         use ingle_proto::prost::Message;
 
         let file = |at: usize| {
-            let tag = (at % 3 == 0).then(|| "t".repeat(at % 50));
+            let tag = at.is_multiple_of(3).then(|| "t".repeat(at % 50));
             v1::source_description::File { path: "p".repeat(at % 90), length: u64::MAX, tag }
         };
         let whole = v1::SourceDescription {

@@ -237,17 +237,17 @@ impl State {
             Action::Persist(_) | Action::Forget(_) => return None,
         };
         let is_last = matches!(said, Said::Refused(_) | Said::App(AppNews::Over(_)));
-        let sent = self.peers.get(&connection).map(|peer| peer.try_send(said));
+        let sent = self.peers.get(&connection).map(|peer| peer.try_send(said).is_ok());
         if is_last {
             self.peers.remove(&connection);
             return None;
         }
         match sent {
-            Some(Err(_)) => {
+            Some(false) => {
                 self.peers.remove(&connection);
                 Some(connection)
             }
-            Some(Ok(())) | None => None,
+            Some(true) | None => None,
         }
     }
 }
