@@ -164,7 +164,7 @@ fn event(input: &mut Input<'_>, shell: &mut Shell) -> Event {
             reason: input.text(),
         },
         10..=12 => {
-            let id = (input.byte() % 4 == 0).then(|| shell.app(input));
+            let id = input.byte().is_multiple_of(4).then(|| shell.app(input));
             let spec = spec(input, shell);
             Event::AppHello { connection: shell.connect(), id, spec, wall: wall(input) }
         }

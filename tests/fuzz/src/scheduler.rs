@@ -168,7 +168,7 @@ fn event(input: &mut Input<'_>, next: &mut Next, tasks: &Tasks) -> Event {
                     partition: input.id(),
                     attempt: input.id(),
                 };
-                if input.byte() % 8 > 0 && !tasks.0.is_empty() {
+                if !input.byte().is_multiple_of(8) && !tasks.0.is_empty() {
                     (executor, task) = tasks.0[usize::from(input.byte()) % tasks.0.len()];
                 }
                 ended.push(end(input, task));

@@ -71,7 +71,7 @@ fn put(file: &mut [u8], at: usize, crc: u32) {
 }
 
 /// Makes all checksums right, and the foot stand where it must.
-fn repair(file: &mut Vec<u8>) {
+fn repair(file: &mut [u8]) {
     let Some(foot) = file.len().checked_sub(FOOT) else { return };
     let (spans, directory) = (number(file, foot, 8), number(file, foot + 8, 8));
     let partitions = number(file, foot + 16, 4);

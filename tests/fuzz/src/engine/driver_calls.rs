@@ -94,7 +94,7 @@ pub fn run(data: &[u8]) {
         if input.is_empty() {
             break;
         }
-        if input.byte() % 3 == 0 {
+        if input.byte().is_multiple_of(3) {
             world.reported(&mut input);
         } else if let Err(stop) = world.call(&mut input) {
             assert!(!stop.to_string().is_empty());
@@ -289,6 +289,6 @@ fn spec(input: &mut Input<'_>) -> StageSpec {
         },
         entry: input.number(),
         payload: input.some_bytes().to_vec(),
-        image: (input.byte() % 4 == 0).then(|| input.id()),
+        image: input.byte().is_multiple_of(4).then(|| input.id()),
     }
 }

@@ -38,7 +38,7 @@ fn told(input: &mut Input<'_>) {
             2 => length = length.saturating_sub((input.below(63) * PAGE) as u64),
             _ => {}
         }
-        let base = if input.byte() % 4 == 0 { input.number() } else { PAGE as u64 };
+        let base = if input.byte().is_multiple_of(4) { input.number() } else { PAGE as u64 };
         let kinds: Vec<u8> = (0..count).map(|_| input.byte() % 6).collect();
         let length_of = |at: usize| (length as usize).saturating_sub(at * PIECE).min(PIECE);
         let hash = |(at, kind): (usize, &u8)| match kind {
