@@ -106,7 +106,7 @@ fn jobs_on_workers_reach_what_was_granted_and_nothing_else() {
     }
     // Blocks come from the other worker.
     for part in 0..4 {
-        place.write(&format!("in/{part}.txt"), &"to be or not to be\n".repeat(1000));
+        place.write(&format!("in/{part}.txt"), "to be or not to be\n".repeat(1000));
     }
     cluster.rsubmit("wordcount").args(["in", "out"]).run().succeeds();
     cluster.wait_until_clean();
@@ -176,7 +176,7 @@ fn each_application_and_each_driver_is_a_user_of_its_own() {
 
     // Images are mapped, what they shuffle is served, and what only root may write they can't, granted or not.
     for part in 0..3 {
-        place.write(&format!("in/{part}.txt"), &"to be or not to be\n".repeat(1000));
+        place.write(&format!("in/{part}.txt"), "to be or not to be\n".repeat(1000));
     }
     place.write("stop", "to\n");
     cluster.rsubmit("forks").args(["200000", "6"]).run().succeeds();
