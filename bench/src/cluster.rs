@@ -24,7 +24,9 @@ pub struct Cluster {
 impl Cluster {
     /// Starts both and waits until the worker is known.
     pub fn start(places: &Places) -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix(".cluster-").tempdir_in(&places.data)?;
+        // Beside the data: no job is granted a folder that daemons keep their things in.
+        let beside = places.data.parent().context("the data has no folder around it")?;
+        let dir = tempfile::Builder::new().prefix(".cluster-").tempdir_in(beside)?;
         let ingle = |args: &[&str], folder: &str| {
             let mut command = Command::new(places.tools.join("ingle"));
             command.args(args).arg(dir.path().join(folder)).stdin(Stdio::null());
