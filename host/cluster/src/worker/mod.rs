@@ -2,7 +2,7 @@
 //!
 //! | file | one thing |
 //! |---|---|
-//! | `processes` | executors and drivers as child processes |
+//! | `processes`, `child` | executors and drivers as child processes, and what becomes of one |
 //! | `compiler` | components, and their compiled code |
 //! | `walls`, `users` | what is around them, and whom they run as |
 //! | `handing`, `peers` | the connections and files that they are given |
@@ -13,6 +13,7 @@
 //! | `connection` | the master: found, lost, and found again |
 
 pub(crate) mod blocks;
+mod child;
 mod compiler;
 mod connection;
 mod disk;

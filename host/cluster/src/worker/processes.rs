@@ -7,10 +7,9 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ingle_blocks::{Offer, usual_disk};
 use ingle_proto::prost::Message;
@@ -19,25 +18,22 @@ use ingle_proto::v1::ask::What;
 use ingle_proto::v1::driver_client::DriverClient;
 use ingle_sandbox::MAX_COMPONENT_BYTES;
 use parking_lot::Mutex;
-use rustix::process::{Pid, Signal};
 use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::WorkerOptions;
+use super::child::{self, Spawned};
 use super::compiler::Compiler;
 use super::folders::Folders;
-use super::handing::{self, Coming, Hands, Party};
+use super::handing::{Coming, Hands, Party};
 use super::peers::Peers;
 use super::rotated::Piped;
 use super::users::{self, Users};
-use super::walls::{Enclosed, Walls};
+use super::walls::Walls;
 use crate::access;
 use crate::loading::hash;
 use crate::rpc::{self, Secret};
-
-/// How long a driver that is killed may take to end by itself.
-const GRACE: Duration = Duration::from_secs(3);
 
 const NO_SECRETS: &str = "its secrets are gone: a master keeps them, and the keys of s3://, in its memory alone, and this one was started again \
                           since; submit the job again";
@@ -110,9 +106,17 @@ pub struct Shown {
     pub used: Option<v1::ExecutorUse>,
 }
 
-/// What a process is started with: its configuration, where its logs go, their names, whom it works for, and
-/// which user it is.
-type Config = (Vec<u8>, PathBuf, String, Party, Option<u32>);
+/// What a process is started with.
+struct Config {
+    /// What it is told.
+    message: Vec<u8>,
+    /// The folder of its logs.
+    logs: PathBuf,
+    /// Whom it works for.
+    party: Party,
+    /// Which user it is; none: the worker's.
+    user: Option<u32>,
+}
 
 /// What is known of an application that has processes here.
 #[derive(Clone)]
@@ -135,17 +139,6 @@ impl Known {
         let chunks = chunks.map_err(|status| failed(rpc::words(&status)))?;
         rpc::collect(chunks.into_inner(), MAX_COMPONENT_BYTES).await.map_err(failed)
     }
-}
-
-/// A child that was started.
-struct Spawned {
-    child: Child,
-    /// Its standard input.
-    socket: UnixStream,
-    config: Vec<u8>,
-    hands: Hands,
-    /// What it prints: at last, where it says what goes wrong.
-    streams: [Piped; 2],
 }
 
 /// All processes of a worker.
@@ -372,8 +365,7 @@ impl Processes {
                 // An application that moves is another one.
                 stays: true,
             };
-            let config = config.encode_length_delimited_to_vec();
-            Ok((config, logs, format!("executor-{executor}"), party, user))
+            Ok(Config { message: config.encode_length_delimited_to_vec(), logs, party, user })
         };
         let room = v1::Room { cores: launch.cores, memory: launch.memory };
         self.start(name, "executor", room, std::future::ready(()), config());
@@ -416,7 +408,7 @@ impl Processes {
             };
             let logs = self.folders.new_logs(&driver)?;
             let party = Party { address: self.master.clone(), is: "master", stays: false };
-            Ok((config.encode_length_delimited_to_vec(), logs, "driver".to_owned(), party, user))
+            Ok(Config { message: config.encode_length_delimited_to_vec(), logs, party, user })
         };
         let room = v1::Room { cores: launch.cores, memory: launch.memory };
         self.start(name, "driver", room, prepared, config());
@@ -458,7 +450,7 @@ impl Processes {
                     }
                     let walls = this.walls.clone();
                     let enclose = move |process| walls.enclose(process, room);
-                    watch_child(spawned, enclose, &mut killed, gently).await
+                    child::watch(spawned, enclose, &mut killed, gently).await
                 }
                 Err(why) => (false, why),
             };
@@ -480,8 +472,9 @@ impl Processes {
     }
 
     fn spawn(self: &Arc<Self>, name: &Name, verb: &str, config: Config) -> Result<Spawned, String> {
-        let (config, logs, file, party, user) = config;
+        let Config { message: config, logs, party, user } = config;
         self.bound_logs();
+        let (_, file) = name.log();
         let pipe = |end| Piped::new(&logs.join(format!("{file}.{end}")), self.log_size);
         let ((stdout, out), (stderr, err)) = (pipe("out")?, pipe("err")?);
         let (socket, theirs) = std::os::unix::net::UnixStream::pair()
@@ -595,102 +588,4 @@ impl Processes {
 
 fn text(path: &Path) -> Result<String, String> {
     path.to_str().map(str::to_owned).ok_or_else(|| format!("{} isn't UTF-8", path.display()))
-}
-
-/// Gives a child its configuration, encloses it while it gets ready, and says so; then hands it what it asks for, until it ends or somebody wishes
-/// it to.
-async fn watch_child(
-    spawned: Spawned,
-    enclose: impl FnOnce(Option<u32>) -> Result<Enclosed, String> + Send + 'static,
-    killed: &mut oneshot::Receiver<String>,
-    gently: bool,
-) -> (bool, String) {
-    let Spawned { mut child, mut socket, config, hands, streams } = spawned;
-    handing::configure(&mut socket, &config).await;
-    let process = child.id();
-    let (admit, admitted) = oneshot::channel();
-    // It asks for what it gets ready with.
-    let served = handing::serve(socket, hands, admitted);
-    tokio::pin!(served);
-    let enclosing = tokio::task::spawn_blocking(move || enclose(process));
-    let enclosed = tokio::select! {
-        enclosed = enclosing => enclosed,
-        // A process that is just being started asks nothing that makes no sense; if it does, it isn't admitted.
-        why = &mut served => Ok(Err(why)),
-    };
-    let enclosed = match enclosed {
-        Ok(Ok(enclosed)) => enclosed,
-        failed => {
-            let _ = child.start_kill();
-            let _ = child.wait().await;
-            return (false, failed.map_or_else(|e| e.to_string(), |f| f.err().unwrap_or_default()));
-        }
-    };
-    // It waits for that, unless it has ended.
-    let _ = admit.send(());
-    enclosed.judge(end(child, served, streams, killed, gently).await)
-}
-
-/// Waits for a child's end, or for a wish to end it, while it is `served`.
-async fn end(
-    mut child: Child,
-    mut served: impl Future<Output = String> + Unpin,
-    [out, err]: [Piped; 2],
-    killed: &mut oneshot::Receiver<String>,
-    gently: bool,
-) -> (bool, String) {
-    let ended = tokio::select! {
-        ended = child.wait() => ended,
-        said = &mut served => {
-            let _ = child.start_kill();
-            let _ = child.wait().await;
-            return (false, format!("it was killed, for what it asked of its worker made no sense: {said}"));
-        }
-        why = killed => {
-            if gently {
-                // A driver removes what it hasn't published.
-                if let Some(pid) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
-                    // It may have ended this very moment.
-                    let _ = rustix::process::kill_process(pid, Signal::TERM);
-                }
-                // It tells the master, perhaps by a connection that it hasn't yet.
-                tokio::select! {
-                    _ = tokio::time::timeout(GRACE, child.wait()) => {}
-                    _ = &mut served => {}
-                }
-            }
-            let _ = child.start_kill();
-            let _ = child.wait().await;
-            tokio::join!(out.finish(), err.finish());
-            return (false, why.unwrap_or_else(|_| "it was killed".into()));
-        }
-    };
-    // Whoever follows them reads on as long as it runs.
-    let (_, last) = tokio::join!(out.finish(), err.finish());
-    match ended {
-        Ok(status) if status.success() => (true, "it ended".into()),
-        Ok(status) => (false, format!("{}{}", how(status), last_words(&last))),
-        Err(error) => (false, format!("waiting for it: {error}")),
-    }
-}
-
-fn how(status: ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt;
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("it ended with exit code {code}"),
-        (None, Some(9)) => {
-            "it was killed by signal 9 (by somebody, or by the system for want of memory)".into()
-        }
-        (None, signal) => format!("it was killed by signal {}", signal.unwrap_or(0)),
-    }
-}
-
-/// Why it ended, in its own words: its last error, or else its last line.
-fn last_words(tail: &[u8]) -> String {
-    let tail = String::from_utf8_lossy(tail);
-    let error = tail.lines().rev().find_map(|line| line.strip_prefix("error: "));
-    match error.or_else(|| tail.lines().rev().find(|line| !line.trim().is_empty())) {
-        Some(line) => format!(": {}", line.trim()),
-        None => String::new(),
-    }
 }
