@@ -29,7 +29,13 @@ const MANY: u32 = 200_000;
 fn handles(way: &str) -> Result<String> {
     for n in 0..MANY {
         match way {
-            "files" => forget(File::open("data/in.txt").context("the file")?),
+            "files" => {
+                let file = File::open("data/in.txt");
+                forget(file.with_context(|| {
+                    let few = if (100..1024).contains(&n) { "some hundreds" } else { "as many" };
+                    format!("after {few} files")
+                })?);
+            }
             "streams" => forget(wasip2::cli::stdout::get_stdout()),
             "pollables" => forget(subscribe_duration(u64::from(n))),
             _ => bail!("handles of which kind?"),

@@ -110,9 +110,6 @@ fn images(way: &str) -> Result<String> {
         "unaligned" => image::announce((all - 4097) as u64)
             .and_then(|()| image::capture(memory(4097, all - 4097)))
             .map(|_| ()),
-        "not-to-the-end" => image::announce(65_536)
-            .and_then(|()| image::capture(memory(65_536, 65_536)))
-            .map(|_| ()),
         "endless" => image::announce(u64::MAX),
         "release" => {
             image::release(4_000_000);
@@ -160,12 +157,12 @@ fn stage(entry: u64) -> driver::StageSpec {
 
 /// Blocks for partitions that aren't there, and partitions that are another's.
 fn partitions(ctx: &Context, way: &str) -> Result<String> {
-    let (at_map, at_reduce) = match way {
-        "write" => (Some(u32::MAX), None),
-        "just-one-more" => (Some(3), None),
-        "read" => (None, Some(3)),
-        _ => (None, Some(u32::MAX)),
+    let at_map = match way {
+        "write" => Some(u32::MAX),
+        "just-one-more" => Some(3),
+        _ => None,
     };
+    let way = way.to_owned();
     let pairs = ctx.range(0..100, 4).map(move |n| {
         if let Some(partition) = at_map {
             task::write(partition, b"forged");
@@ -173,11 +170,15 @@ fn partitions(ctx: &Context, way: &str) -> Result<String> {
         (n % 10, n)
     });
     let sums = pairs.reduce_by_key_with_partitions(|a, b| a + b, 3).map(move |pair| {
-        if let Some(partition) = at_reduce {
-            // Whichever stage it was: none is read beyond its partitions.
-            for stage in 0..8 {
-                _ = task::open_shuffle(stage, partition);
-            }
+        // What its own stage reads was defined just before it.
+        let input = task::context().stage - 1;
+        match way.as_str() {
+            "read" => _ = task::open_shuffle(input, 3),
+            "far" => _ = task::open_shuffle(input, u32::MAX),
+            "range" => _ = task::open_shuffle_range(input, 2, u32::MAX),
+            "none" => _ = task::open_shuffle_range(input, 0, 0),
+            "stranger" => _ = task::open_shuffle(0, 0),
+            _ => {}
         }
         pair
     });

@@ -14,7 +14,6 @@ pub fn attack(name: &str) -> Option<Attack> {
         "cache-flood" => Attack::Planned(caches),
         "image-flood" => Attack::Planned(images),
         "source-flood" => Attack::Planned(sources),
-        "setting-flood" => Attack::Planned(settings),
         "split-flood" => Attack::Planned(splits),
         _ => return None,
     })
@@ -59,8 +58,8 @@ fn huge(_: &Context, way: &str) -> Result<String> {
             let input = driver::Input::Shuffle(input.map_err(Error::msg)?);
             driver::StageSpec { inputs: vec![input; 100_000], ..stage() }
         }
-        "name" => driver::StageSpec { name: "x".repeat(64 << 20), ..stage() },
-        "payload" => driver::StageSpec { payload: vec![7; 200 << 20], ..stage() },
+        "name" => driver::StageSpec { name: "x".repeat(16 << 20), ..stage() },
+        "payload" => driver::StageSpec { payload: vec![7; 50 << 20], ..stage() },
         "operators" => driver::StageSpec { operators: vec!["x".repeat(100); 1_000_000], ..stage() },
         _ => bail!("huge in what?"),
     };
@@ -131,10 +130,4 @@ fn splits(_: &Context, _: &str) -> Result<String> {
         Ok(()) => "taken".into(),
         Err(text) => format!("refused: {text}"),
     })
-}
-
-fn settings(_: &Context, _: &str) -> Result<String> {
-    let found = driver::setting(&"x".repeat(64 << 20));
-    ensure!(found.is_none(), "there is such a setting");
-    Ok("there is none".into())
 }

@@ -19,7 +19,7 @@ pub fn attack(name: &str) -> Option<Attack> {
         "listen" => Attack::Anywhere(|_| all_refused([("listening".into(), told(listen()))])),
         "datagram" => Attack::Anywhere(|to| all_refused([(to.into(), told(datagram(to)))])),
         "look-up" => Attack::Anywhere(|name| all_refused([(name.into(), told(look_up(name)))])),
-        "mapped-address" => Attack::Anywhere(|_| all_refused([("mapped".into(), told(mapped()))])),
+        "mapped-address" => Attack::Anywhere(mapped),
         _ => return None,
     })
 }
@@ -42,16 +42,20 @@ fn connect(to: &str) -> Result<(), ErrorCode> {
 }
 
 /// 127.0.0.1, as version 6 of the protocol writes it, and a metadata address that few think of.
-fn mapped() -> Result<(), ErrorCode> {
-    for address in [(0, 0, 0, 0, 0, 0xffff, 0x7f00, 1), (0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)] {
+fn mapped(way: &str) -> Result<String> {
+    let address = match way {
+        "mapped" => (0, 0, 0, 0, 0, 0xffff, 0x7f00, 1),
+        "translated" => (0x64, 0xff9b, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
+        _ => (0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    };
+    let connect = || {
         let socket = create_tcp_socket(IpAddressFamily::Ipv6)?;
         let to = Ipv6SocketAddress { port: 80, flow_info: 0, address, scope_id: 0 };
-        if socket.start_connect(&instance_network(), IpSocketAddress::Ipv6(to)).is_ok() {
-            socket.subscribe().block();
-            return Ok(());
-        }
-    }
-    Err(ErrorCode::AccessDenied)
+        socket.start_connect(&instance_network(), IpSocketAddress::Ipv6(to))?;
+        socket.subscribe().block();
+        socket.finish_connect().map(|_| ())
+    };
+    all_refused([(way.to_owned(), told(connect()))])
 }
 
 fn listen() -> Result<(), ErrorCode> {

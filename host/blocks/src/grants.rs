@@ -122,6 +122,10 @@ impl Grants {
                         None => {
                             let grant = Grant::open(&cwd, path, flag)?;
                             offer.permit(&grant.whereabouts(), flag, &grant.path)?;
+                            if grant.kind == Kind::Missing {
+                                // A process of the job reaches all of the folder that is there.
+                                offer.permit_around(&grant.reached(), flag, &grant.path)?;
+                            }
                             grants.push(grant);
                         }
                     },
@@ -383,6 +387,11 @@ impl Grant {
         let dir = dir.map_err(opening("opening what is granted,", &failed, flag))?;
         let at = whereabouts(&dir).unwrap_or_else(|| home.join(&reached));
         Ok(Self { path, real: joined(&at, &inner), dir, inner, kind })
+    }
+
+    /// Where its open folder is now.
+    fn reached(&self) -> PathBuf {
+        whereabouts(&self.dir).unwrap_or_else(|| self.reach())
     }
 
     /// Where what is granted is now, whoever moved it since its path was looked at.

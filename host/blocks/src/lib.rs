@@ -45,7 +45,7 @@ pub use parts::Parts;
 pub use ranges::{MAX_RANGE, RangeReader};
 pub use reader::{ReadOptions, SplitDescription, SplitReader};
 pub use runs::{Loaded, ResultBuffer, RunSet, TaskResult};
-pub use serving::{Served, Serving};
+pub use serving::{BLOCK_COST, Served, Serving};
 pub use shuffle_dir::{Compression, Had, Head, MAX_BLOCK, RemoteBlock, ShuffleDir};
 pub use shuffle_reader::{Fetch, Fetched, MapOutput, Place, RemoteBlocks, ShuffleReader};
 pub use sources::{Framing, Source, SourceParts};

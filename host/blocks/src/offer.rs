@@ -90,6 +90,17 @@ impl Offer {
         }
     }
 
+    /// As [`Offer::permit`], of the folder in which what was granted is still to be made.
+    pub(crate) fn permit_around(&self, at: &Path, flag: &'static str, asked: &Path) -> Result<()> {
+        self.permit(at, flag, asked).map_err(|_| {
+            Error::Invalid(format!(
+                "{flag}={} isn't there yet, and isn't allowed on this host without: the folder that is there, {}, is one that no                  job may touch all of; make the folder first",
+                show(asked),
+                show(at)
+            ))
+        })
+    }
+
     /// The volume of a name.
     pub(crate) fn volume(&self, name: &str, flag: &'static str) -> Result<&Volume> {
         check_name(name).map_err(|why| Error::Invalid(format!("{flag}={PREFIX}{name}: {why}")))?;

@@ -40,6 +40,9 @@ pub struct Serving {
     begun: Option<(Head, usize)>,
 }
 
+/// What a block costs who asked for it, beside its bytes: there may be many of them.
+pub const BLOCK_COST: u64 = 256;
+
 /// A part of what is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Served {
@@ -79,11 +82,11 @@ impl Serving {
             Some(begun) => begun,
             None => {
                 let Some(head) = file.head()? else { return Ok(None) };
-                let bytes = u64::from(head.stored_len);
+                let bytes = u64::from(head.stored_len) + BLOCK_COST;
                 if self.served > 0 && self.served + bytes > self.bytes {
                     return Ok(Some(Served::More));
                 }
-                self.served += bytes.max(1);
+                self.served += bytes;
                 (head, head.stored_len as usize)
             }
         };

@@ -89,7 +89,7 @@ impl Console {
                     style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ");
                 let bar =
                     self.0.progress.add(ProgressBar::new(u64::from(stage.tasks)).with_style(style));
-                bar.set_prefix(format!("{} {}", stage.stage, stage.name));
+                bar.set_prefix(format!("{} {}", stage.stage, terminal::word(&stage.name)));
                 bar
             });
             bar.set_position(u64::from(stage.done));

@@ -70,6 +70,12 @@ impl Screen {
     }
 }
 
+/// Text of a job's own that is to be a part of a line, on whatever it is shown.
+pub fn word(text: &str) -> String {
+    let tame = Tamed::default().tame(text.as_bytes()).into_owned();
+    String::from_utf8_lossy(&tame).replace(['\n', '\t'], " ")
+}
+
 /// A line for a person on stderr, of which a job may have chosen the words.
 pub fn say(text: impl std::fmt::Display) {
     let mut stderr = io::stderr().lock();
@@ -94,6 +100,11 @@ mod tests {
         let text = "words\tand \u{e9}\u{a0}\u{b5} \u{4f60}\u{1f980}\n";
         assert!(matches!(Tamed::default().tame(text.as_bytes()), Cow::Borrowed(_)));
         assert_eq!(tamed(&[text.as_bytes()]), text);
+    }
+
+    #[test]
+    fn a_word_stays_in_its_line() {
+        assert_eq!(word("map\n\tand \x1b]0;x\x07"), "map  and \u{241b}]0;x\u{2407}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use ingle_cluster::verbs::Asker;
 use ingle_core::size::ByteSize;
 
 use crate::master;
-use crate::terminal::Screen;
+use crate::terminal::{self, Screen};
 
 /// Which cluster is asked.
 #[derive(Args, Clone, Debug)]
@@ -73,7 +73,7 @@ async fn logs(asker: &mut Asker, id: &str, follow: bool) -> Result<(), String> {
             Err(status) => return Err(format!("the master: {}", status.message())),
         };
         if part.source != shown {
-            let _ = writeln!(std::io::stderr().lock(), "--- {}", part.source);
+            terminal::say(format_args!("--- {}", part.source));
             shown = part.source;
         }
         let data = screens[usize::from(part.stderr)].show(&part.data);

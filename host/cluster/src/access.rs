@@ -64,10 +64,20 @@ pub struct Access {
     pub capabilities: Capabilities,
 }
 
-/// The addresses of `host:port`; none if nobody knows any. It may wait for the network.
+/// The addresses of `host:port`. It may wait for the network. If nobody knows any, any address's port: that closes it wherever it isn't public.
 pub fn addresses(host_port: &str) -> Vec<SocketAddr> {
-    host_port.to_socket_addrs().map(Iterator::collect).unwrap_or_default()
+    match host_port.to_socket_addrs() {
+        Ok(found) => found.collect(),
+        Err(error) => {
+            tracing::warn!("{host_port}, where the cluster listens, isn't found: {error}");
+            let port = host_port.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+            port.map(|port| SocketAddr::from(([0, 0, 0, 0], port))).into_iter().collect()
+        }
+    }
 }
+
+/// Addresses of its cluster that a driver may name.
+const MAX_CLUSTER: usize = 50_000;
 
 /// What a worker's owner lets jobs have, for the processes that it starts.
 pub fn rules(offer: &Offer, cluster: Vec<String>) -> Result<v1::HostRules, String> {
@@ -197,7 +207,13 @@ impl AccessSpec {
             files: message.files.into_iter().map(|file| (file.name, file.data)).collect(),
             s3: secrets.s3.map(s3_options).unwrap_or_default(),
             net: message.allow_net.into_iter().filter_map(net).collect(),
-            cluster: message.cluster,
+            // No names: nobody else chooses what is looked up here.
+            cluster: message
+                .cluster
+                .into_iter()
+                .filter(|address| address.parse::<SocketAddr>().is_ok())
+                .take(MAX_CLUSTER)
+                .collect(),
             clock: (message.clock_resolution > 0)
                 .then(|| Duration::from_nanos(message.clock_resolution)),
         }
@@ -242,7 +258,7 @@ mod tests {
     fn grants_and_offers_are_the_same_elsewhere() {
         let grant = NetGrant::parse("[fd00::/8]:80-90").unwrap();
         let net = vec![AllowedNet { grant, addresses: vec!["1.1.1.1".parse().unwrap()] }];
-        let spec = AccessSpec { net, cluster: vec!["m:1".into()], ..AccessSpec::default() };
+        let spec = AccessSpec { net, cluster: vec!["10.0.0.1:1".into()], ..AccessSpec::default() };
         let back = AccessSpec::from_message(spec.to_message().unwrap());
         assert_eq!((back.net, back.cluster), (spec.net, spec.cluster));
         let mut own = Offer { closed: vec!["/w".into()], ..Offer::default() };

@@ -1,6 +1,6 @@
 //! What is hostile to the host, as functions of bytes: one a file, each the body of a fuzz target.
 //!
-//! `cargo xtask fuzz NAME` has libFuzzer call one of them (`cargo-fuzz/`). `tests/corpus.rs` runs each over its kept corpus and over
+//! `cargo xtask fuzz NAME` has libFuzzer call one of them (`cargo-fuzz/`). `tests/corpus/main.rs` runs each over its kept corpus and over
 //! mutations of that, with every change. A target panics if the host does, or if the host believes what it must not.
 
 mod input;

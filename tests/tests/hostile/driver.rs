@@ -6,13 +6,14 @@ attacks! {
     "stage-flood" Driver: "defines stages without end",
         "100,000 stages, and the driver's memory budget",
         ["it" => "100000 stages, and no more are allowed"], Spent;
-    "huge-stage" Driver: "stages of too many tasks, partitions, inputs, or with a name of 64 MiB",
+    "huge-stage" Driver: "stages of too many tasks, partitions, inputs, or with a name of 16 MiB, or too much to read",
         "bounds of each, told in the refusal",
         ["tasks" => "at most 4000000 are allowed", "partitions" => "can't into more than 1000000",
-         "inputs" => "can't have more than 65536", "name" => "at most 1024 are allowed"];
+         "inputs" => "can't have more than 65536", "name" => "at most 1024 are allowed",
+         "payload" => "at most 48.0 MiB travel"];
     "job-flood" Driver: "runs jobs without end, and takes no result",
-        "1000 jobs at a time, and the memory budgets",
-        ["it" => "refused after"];
+        "1000 jobs at a time, 4096 with results that nobody took (each has an image as well, of the memory budgets)",
+        ["it" => " jobs "], GoesOn, flags "--executor-memory=3g";
     "output-flood" Driver: "opens output folders without end",
         "256 open outputs",
         ["it" => "256 outputs are open"];
@@ -28,9 +29,6 @@ attacks! {
     "split-flood" Driver: "wants a file in 4 thousand million splits",
         "1,000,000 splits",
         ["it" => "a source may have 1000000 splits, not more"];
-    "setting-flood" Driver: "asks for a setting with a name of 64 MiB",
-        "256 MiB for each call of the host",
-        ["it" => "there is none"];
 }
 
 #[test]

@@ -188,7 +188,12 @@ fn check(attack: &Attack, ways: &[(&str, &str)], run: &Run) {
     let others = "others: went on, on executors {0} before and {0} after";
     match attack.end {
         End::GoesOn => assert!(run.stdout.contains(others), "{name}\n{run}"),
-        End::Replaced => assert!(run.stdout.contains("others: went on"), "{name}\n{run}"),
+        End::Replaced => {
+            assert!(run.stdout.contains("others: went on"), "{name}\n{run}");
+            // In local mode a thread takes the place.
+            let replaced = ["takes its place", "takes the place of its own"];
+            assert!(replaced.iter().any(|words| run.stderr.contains(words)), "{name}\n{run}");
+        }
         End::DriverEnds | End::Spent => {}
     }
     if attack.by == By::Task && attack.end == End::GoesOn {

@@ -5,9 +5,9 @@ use crate::attack::attacks;
 attacks! {
     "handle-flood" Task: "opens files, streams and timers, and closes none",
         "1024 WASI handles for each instance",
-        ["files" => "the file: ", "streams" => "1024 files, streams", "pollables" => "1024 files, streams"];
+        ["files" => "after some hundreds files", "streams" => "1024 files, streams", "pollables" => "1024 files, streams"];
     "log-flood" Task: "prints a line of 64 MiB, 64 MiB of lines, and what a terminal obeys",
-        "lines are cut, and what a slow reader doesn't take is left out and counted",
+        "lines are cut, and logs have a length (`tests/logs.rs`); terminals are shown signs (`cli/terminal.rs`)",
         ["line" => "printed", "lines" => "printed", "escapes" => "printed"];
     "result-flood" Task: "emits a block of 300 MiB",
         "256 MiB for each call of the host",
@@ -23,7 +23,7 @@ attacks! {
         ["blocks" => "out of disk"], GoesOn, flags "--conf=ingle.executor.disk=64m";
     "result-flood" Task: "emits results without end",
         "the same disk budget, once they don't fit into memory",
-        ["many" => "raise"], GoesOn, flags "--conf=ingle.executor.disk=64m";
+        ["many" => "out of disk"], GoesOn, flags "--conf=ingle.executor.disk=64m";
     "random-flood" Task: "wants 2 GiB of random bytes at once",
         "1 MiB for each call of `wasi:random`",
         ["it" => "exceeds limit 1048576"];

@@ -20,14 +20,16 @@ attacks! {
     "forged-cache" Task: "reads and writes cached datasets that were never made",
         "the application's list of them",
         ["open" => "cache 77, which was never made", "finish" => "never made", "write" => "never made"];
-    "forged-shuffle" Task: "reads shuffles of other stages, and ranges that run over",
+    "forged-shuffle" Task: "reads shuffles of other stages",
         "the stage's list of inputs",
         ["range" => "no input of its stage", "none" => "no input of its stage",
          "part" => "no input of its stage", "other" => "no input of its stage"];
-    "forged-partition" Driver: "writes to partitions beyond the last, and reads stages that aren't its own",
+    "forged-partition" Driver: "writes and reads partitions beyond the last, ranges that run over, and stages that aren't its own",
         "the number of the stage's partitions",
         ["write" => "partition 4294967295 of 3", "just-one-more" => "partition 3 of 3",
-         "read" => "no input of its stage", "far" => "no input of its stage"];
+         "read" => "partition 3 of 3", "far" => "no partition at all",
+         "range" => "of 3: they count from 0", "none" => "no partition at all",
+         "stranger" => "no input of its stage"];
     "forged-handle" Task: "uses WASI handles that were never given out",
         "the instance's own table of handles",
         ["0" => "handles don't travel", "99999" => "handles don't travel", "2147483647" => "handles don't travel"];

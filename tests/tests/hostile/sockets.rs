@@ -13,7 +13,7 @@ attacks! {
         ["169.254.169.254:80" => "access-denied", "127.0.0.1:22" => "access-denied"];
     "mapped-address" Task: "connects to the same in the addresses of IPv6",
         "no socket without `--allow-net`",
-        ["it" => "access-denied"];
+        ["mapped" => "access-denied", "translated" => "access-denied", "local" => "access-denied"];
     "listen" Task: "listens for connections",
         "nobody may",
         ["it" => "access-denied"];

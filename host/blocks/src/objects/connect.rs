@@ -39,8 +39,8 @@ impl std::error::Error for Elsewhere {}
 fn stays(from: &Url, to: &Url) -> bool {
     let same =
         from.scheme() == to.scheme() && from.port_or_known_default() == to.port_or_known_default();
-    let safer = (from.scheme(), to.scheme()) == ("http", "https")
-        && to.port_or_known_default() == Some(443);
+    let ports = (from.port_or_known_default(), to.port_or_known_default());
+    let safer = (from.scheme(), to.scheme()) == ("http", "https") && ports == (Some(80), Some(443));
     from.host() == to.host() && (same || safer)
 }
 
@@ -95,6 +95,7 @@ mod tests {
             ("https://a/x", "https://b/x"),
             ("https://a/x", "https://a:8443/x"),
             ("http://a/x", "https://a:8443/x"),
+            ("http://a:8080/x", "https://a/x"),
             ("http://a/x", "http://169.254.169.254/latest/meta-data"),
             ("http://a/x", "http://a.b/x"),
             ("http://a/x", "http://a@b/x"),

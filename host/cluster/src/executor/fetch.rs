@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use ingle_blocks::{Error, Fetch, Fetched, Had, MAX_BLOCK, RemoteBlock, RemoteBlocks};
+use ingle_blocks::{BLOCK_COST, Error, Fetch, Fetched, Had, MAX_BLOCK, RemoteBlock, RemoteBlocks};
 use ingle_core::ids::{StageId, WorkerId};
-use ingle_core::memory::{MemoryPool, OutOfMemory};
+use ingle_core::memory::{MemoryPool, OutOfMemory, Reservation};
 use ingle_proto::v1;
 use ingle_proto::v1::worker_client::WorkerClient;
 use parking_lot::Mutex;
@@ -152,6 +152,8 @@ struct Shared {
 struct Waiting {
     block: Fetched,
     _permit: Option<Arc<OwnedSemaphorePermit>>,
+    /// Of what it costs beside its bytes.
+    _beside: Reservation,
 }
 
 /// The reading end. Dropped, it ends the stream.
@@ -172,8 +174,8 @@ impl RemoteBlocks for Blocks {
             }
             next => next.ok(),
         };
-        let Some(Waiting { block, _permit }) = next.transpose()? else { return Ok(None) };
-        let bytes = block.block.stored.len() as u64;
+        let Some(Waiting { block, .. }) = next.transpose()? else { return Ok(None) };
+        let bytes = block.block.stored.len() as u64 + BLOCK_COST;
         self.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
         self.shared.changed.notify_one();
         Ok(Some(block))
@@ -352,7 +354,9 @@ impl Stream {
                 }
                 None => {
                     let length = u64::from(part.stored_length);
-                    let lacks = length.saturating_sub(room.charge.bytes());
+                    // One block costs no more than its bytes; many do.
+                    let cost = if came > 0 { length + BLOCK_COST } else { length };
+                    let lacks = cost.saturating_sub(room.charge.bytes());
                     if lacks > 0 {
                         if came > 0 {
                             return Err(Broken::Away("it sent more than was asked for".into()));
@@ -414,8 +418,10 @@ impl Stream {
         }
         let length = u64::from(head.stored_length);
         let charge = Some(room.charge.split(length));
-        self.shared.queued.fetch_add(length, Ordering::Relaxed);
-        let block = Waiting { block: Fetched { block, charge }, _permit: room.permit.clone() };
+        let _beside = room.charge.split(BLOCK_COST);
+        self.shared.queued.fetch_add(length + BLOCK_COST, Ordering::Relaxed);
+        let _permit = room.permit.clone();
+        let block = Waiting { block: Fetched { block, charge }, _permit, _beside };
         self.send.send(Ok(block)).map_err(|_| Broken::Unwanted)?;
         self.had.blocks += 1;
         self.had.bytes += length;

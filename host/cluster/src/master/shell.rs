@@ -9,6 +9,7 @@ use ingle_core::master::{
     Action, AppNews, ConnectionId, DriverId, Event, Master, Policy, Record, Reply, RequestId,
     WorkerOrder,
 };
+use ingle_proto::prost::Message;
 use ingle_proto::v1;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -28,6 +29,8 @@ pub enum Said {
 
 /// Words that wait for a peer; one that doesn't take them is given up.
 const WAITING: usize = 65_536;
+/// Secrets of all drivers that aren't over, which are in memory.
+const MAX_SECRETS: usize = 64 << 20;
 
 /// The master's core with its store.
 pub struct Shell {
@@ -133,6 +136,15 @@ impl Shell {
         let (send, reply) = oneshot::channel();
         {
             let mut state = self.state.lock();
+            if let Some(secrets) = &secrets {
+                let held = state.secrets.values().chain(state.new_secrets.values());
+                let held: usize = held.map(Message::encoded_len).sum();
+                if held + secrets.encoded_len() > MAX_SECRETS {
+                    return Err(Status::resource_exhausted(
+                        "the secrets of all drivers together take more than 64 MiB: wait until one is over",
+                    ));
+                }
+            }
             state.requests.insert(request, send);
             state.new_secrets.extend(secrets.map(|secrets| (request, secrets)));
         }

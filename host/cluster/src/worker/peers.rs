@@ -126,12 +126,16 @@ impl Peers {
             return Ok(vec![address]);
         }
         let (address, turn, lookups) = (address.to_owned(), turn.clone(), self.lookups.clone());
-        // It goes on if nobody waits any more, for nothing ends it: so does its turn.
-        let found = tokio::spawn(async move {
-            let _turn = turn.lock_owned().await;
-            let _one = lookups.acquire_owned().await;
-            tokio::net::lookup_host(address).await.map(Iterator::collect)
-        });
+        let found = async {
+            let turn = turn.lock_owned().await;
+            let one = lookups.acquire_owned().await;
+            // It goes on if nobody waits any more, for nothing ends it: so does its turn.
+            let found = tokio::spawn(async move {
+                let _held = (turn, one);
+                tokio::net::lookup_host(address).await.map(Iterator::collect)
+            });
+            found.await
+        };
         let found = tokio::time::timeout(CONNECT, found).await;
         let found = found.map_err(|_| "nobody says in time where that is")?;
         found.map_err(|e| e.to_string())?.map_err(|e| e.to_string())

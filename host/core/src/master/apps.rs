@@ -206,8 +206,11 @@ impl Master {
         if let Some(app) = self.apps.get_mut(&app)
             && let Some(executor) = app.executors.get_mut(&executor)
         {
-            (executor.registered, executor.since) = (true, now);
-            app.failures = 0;
+            // Once: who says it again and again undoes no wait.
+            if !executor.registered {
+                (executor.registered, executor.since) = (true, now);
+                app.failures = 0;
+            }
         }
     }
 
@@ -270,7 +273,7 @@ impl Master {
         }
         let not_before = now + self.backoff(failures);
         if let Some(app) = self.apps.get_mut(&id) {
-            app.not_before = not_before;
+            app.not_before = app.not_before.max(not_before);
         }
         self.look_at(not_before);
     }
@@ -293,7 +296,7 @@ impl Master {
         if waits > 0 {
             let not_before = now + self.backoff(waits);
             if let Some(app) = self.apps.get_mut(&id) {
-                app.not_before = not_before;
+                app.not_before = app.not_before.max(not_before);
             }
             self.look_at(not_before);
         }

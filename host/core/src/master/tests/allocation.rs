@@ -110,6 +110,23 @@ fn an_executor_that_ends_is_replaced_and_one_that_never_works_ends_its_applicati
 }
 
 #[test]
+fn an_application_that_says_again_that_an_executor_works_undoes_no_wait() {
+    let mut env = Env::new();
+    let (worker, _) = env.worker("a", 2, 8);
+    let two = AppSpec { executor_cores: Some(1), num_executors: Some(2), ..spec() };
+    let (app, _) = env.app(two);
+    let held = (app, ExecutorId(0));
+    env.tell(Event::ExecutorRegistered { executor: held });
+    for number in 1..=Policy::default().max_executor_failures {
+        env.tell(Event::ExecutorRegistered { executor: held });
+        let executor = (app, ExecutorId(number));
+        env.tell(Event::ExecutorEnded { worker, executor, reason: "boom".into() });
+        env.pass_with(worker, 40);
+    }
+    assert_eq!(env.master.app(app).unwrap().state, AppState::Failed);
+}
+
+#[test]
 fn executors_that_work_and_end_soon_again_and_again_are_started_ever_later() {
     let mut env = Env::new();
     let (worker, _) = env.worker("a", 2, 8);
