@@ -23,7 +23,7 @@ pub fn attack(name: &str) -> Option<Attack> {
 }
 
 /// A granted folder.
-fn granted(name: &str) -> Result<Descriptor> {
+pub fn granted(name: &str) -> Result<Descriptor> {
     let mut all = get_directories().into_iter();
     let found = all.find(|(_, path)| path.trim_start_matches("./") == name);
     Ok(found.with_context(|| format!("{name} isn't granted"))?.0)

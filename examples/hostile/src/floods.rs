@@ -6,9 +6,11 @@ use std::mem::forget;
 use ingle::__private::bindings::ingle::job::task;
 use ingle::prelude::*;
 use wasip2::clocks::monotonic_clock::subscribe_duration;
+use wasip2::filesystem::types::{DescriptorFlags, OpenFlags, PathFlags};
 use wasip2::random::random::get_random_bytes;
 
 use crate::Attack;
+use crate::files::granted;
 
 pub fn attack(name: &str) -> Option<Attack> {
     Some(match name {
@@ -19,6 +21,8 @@ pub fn attack(name: &str) -> Option<Attack> {
         "run-flood" => Attack::Anywhere(runs),
         "random-flood" => Attack::Anywhere(random),
         "words-flood" => Attack::Anywhere(words),
+        "file-flood" => Attack::Anywhere(files),
+        "listing-flood" => Attack::Anywhere(listings),
         _ => return None,
     })
 }
@@ -93,4 +97,43 @@ fn random(_: &str) -> Result<String> {
 fn words(_: &str) -> Result<String> {
     task::fail(&"so it goes ".repeat(6 << 20));
     Ok("said".into())
+}
+
+/// A thousand blocks of 64 KiB into a granted folder.
+fn files(way: &str) -> Result<String> {
+    let (create, write) = (OpenFlags::CREATE | OpenFlags::TRUNCATE, DescriptorFlags::WRITE);
+    let open = granted("data")?.open_at(PathFlags::empty(), "flood", create, write);
+    let file = open.map_err(|code| Error::msg(code.name()))?;
+    let stream = match way {
+        "appended" => file.append_via_stream(),
+        _ => file.write_via_stream(0),
+    };
+    let stream = stream.map_err(|code| Error::msg(code.name()))?;
+    let block = vec![7; 64 << 10];
+    for n in 0..1000 {
+        match way {
+            "at" => _ = file.write(&block, n << 16).map_err(|code| Error::msg(code.name()))?,
+            _ => block.chunks(4096).try_for_each(|part| stream.blocking_write_and_flush(part))?,
+        }
+    }
+    Ok("wrote them all".into())
+}
+
+/// Begins to list a folder of 20,000 files 900 times.
+fn listings(_: &str) -> Result<String> {
+    std::fs::create_dir("data/many")?;
+    (0..20_000).try_for_each(|n| File::create(format!("data/many/{n:020}")).map(drop))?;
+    let (flags, read) = (OpenFlags::DIRECTORY, DescriptorFlags::READ);
+    let open = granted("data")?.open_at(PathFlags::empty(), "many", flags, read);
+    let folder = open.map_err(|code| Error::msg(code.name()))?;
+    let listings = (0..900).map(|_| folder.read_directory()).collect::<Result<Vec<_>, _>>();
+    let listings = listings.map_err(|code| Error::msg(code.name()))?;
+    let mut names = std::collections::BTreeSet::new();
+    while let Some(entry) =
+        listings[0].read_directory_entry().map_err(|code| Error::msg(code.name()))?
+    {
+        names.insert(entry.name);
+    }
+    std::fs::remove_dir_all("data/many")?;
+    Ok(format!("listed {} files", names.len()))
 }

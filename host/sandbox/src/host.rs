@@ -1,8 +1,11 @@
 //! What a host answers to a job: `wit/job.wit` as Rust traits, without wasmtime's names.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use wasmtime::component::{ComponentType, Lift, Lower};
+
+pub use crate::files::FileWrites;
 
 /// Why a call ends the guest instead of returning to it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -212,6 +215,8 @@ pub trait TaskHost: std::any::Any + Send {
     /// Asked at every call: whether the task should end now.
     fn cancelled(&self) -> bool;
     fn context(&self) -> TaskContext;
+    /// Who is asked before it writes to files.
+    fn writes(&self) -> Arc<dyn FileWrites>;
     fn payload(&self) -> Block;
     fn open_split(&mut self, source: u32, split: u32) -> Fallible<u32>;
     /// One partition or more. `part`: the first of the stage's tasks whose output is read, and how many; else all of it.

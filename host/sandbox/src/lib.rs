@@ -8,6 +8,7 @@ mod clock;
 mod component;
 mod dirtied;
 mod failure;
+mod files;
 pub mod host;
 mod image;
 mod job;

@@ -11,6 +11,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::component::ComponentHash;
 use crate::dirtied::{Dirtied, Sampler};
+use crate::files;
 use crate::host::{DriverHost, OutputSpec, SourceSpec, StageSpec, Stop, StorageLevel, TaskHost};
 use crate::image::{Before, CaptureError, Image};
 use crate::limits::Limiter;
@@ -159,6 +160,7 @@ fn with_task<R>(
 pub fn link(linker: &mut Linker<State>) -> Result<()> {
     wasmtime_wasi::p2::add_to_linker_sync(linker)?;
     net::link(linker)?;
+    files::link(linker)?;
     link_driver(&mut linker.instance("ingle:job/driver@0.1.0")?)?;
     link_task(&mut linker.instance("ingle:job/task@0.1.0")?)?;
     link_image(&mut linker.instance("ingle:job/image@0.1.0")?)

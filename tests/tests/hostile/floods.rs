@@ -30,6 +30,13 @@ attacks! {
     "words-flood" Task: "fails with words of 66 MiB",
         "a message is cut after 16 KiB",
         ["it" => "so it goes so it goes"], GoesOn, flags "--executor-memory=512m";
+    "file-flood" Task: "writes files without end, by streams and by itself",
+        "bytes that a task writes, by `ingle.task.output.limit`",
+        ["streamed" => "ingle.task.output.limit allows 8.0 MiB", "appended" => "ingle.task.output.limit allows 8.0 MiB",
+         "at" => "ingle.task.output.limit allows 8.0 MiB"], GoesOn, flags "--conf=ingle.task.output.limit=8m";
+    "listing-flood" Task: "begins to list a folder of 20,000 files 900 times",
+        "a listing holds one buffer, not the folder's entries",
+        ["it" => "listed 20000 files"];
 }
 
 #[test]

@@ -15,11 +15,12 @@ use ingle_core::scheduler::TaskLaunch;
 use ingle_core::size::ByteSize;
 use ingle_proto::v1;
 use ingle_sandbox::host::{
-    Answer, Block, Extent, Fallible, SplitDescription, Stop, TaskContext, TaskHost,
+    Answer, Block, Extent, Fallible, FileWrites, SplitDescription, Stop, TaskContext, TaskHost,
 };
 
 use super::queue::Cancelled;
 use super::readers::{Reader, Readers};
+use super::written::Written;
 use super::{Executor, Stage};
 use crate::driver::{Made, Updates};
 
@@ -55,8 +56,7 @@ pub struct Guest {
     /// None as long as it opened no source.
     bytes_read: Option<Arc<AtomicU64>>,
     bytes_shuffled: u64,
-    /// To a file of an output, before compression.
-    written: u64,
+    written: Arc<Written>,
 }
 
 impl Guest {
@@ -93,6 +93,7 @@ impl Guest {
         let mut block = executor.options.pool.reservation(MemoryUse::Input);
         block.count_on(account);
         let readers = Readers::new(block);
+        let written = Written::new(cancelled.clone(), executor.options.output);
         Ok(Self {
             executor: executor.clone(),
             stage: stage.clone(),
@@ -107,7 +108,7 @@ impl Guest {
             account: account.clone(),
             bytes_read: None,
             bytes_shuffled: 0,
-            written: 0,
+            written,
         })
     }
 
@@ -212,6 +213,10 @@ impl TaskHost for Guest {
             tasks: self.stage.description.tasks,
             memory: self.executor.share(),
         }
+    }
+
+    fn writes(&self) -> Arc<dyn FileWrites> {
+        self.written.clone()
     }
 
     fn payload(&self) -> Block {
@@ -342,15 +347,7 @@ impl TaskHost for Guest {
         let emitted = match &mut self.output {
             Output::Results(buffer) => buffer.emit(block),
             Output::File(file) => {
-                self.written = self.written.saturating_add(block.len() as u64);
-                if let Some(most) = self.executor.options.output.filter(|most| self.written > *most)
-                {
-                    return Err(Stop::Host(format!(
-                        "it wrote {} to its output, and ingle.task.output.limit allows {}; raise that, or use more partitions",
-                        ByteSize(self.written),
-                        ByteSize(most)
-                    )));
-                }
+                self.written.allow(block.len() as u64)?;
                 file.write(block)
             }
             Output::Shuffle(_) => {

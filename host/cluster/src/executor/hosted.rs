@@ -1,9 +1,10 @@
 //! A task's host, that notes when its slot is in it: a task that waits for a disk or a network is no task that calls nothing.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use ingle_sandbox::host::{
-    Answer, Block, Extent, Fallible, SplitDescription, Stop, TaskContext, TaskHost,
+    Answer, Block, Extent, Fallible, FileWrites, SplitDescription, Stop, TaskContext, TaskHost,
 };
 
 use super::guest::Guest;
@@ -39,6 +40,10 @@ impl TaskHost for Hosted {
 
     fn context(&self) -> TaskContext {
         self.guest.context()
+    }
+
+    fn writes(&self) -> Arc<dyn FileWrites> {
+        self.guest.writes()
     }
 
     fn payload(&self) -> Block {

@@ -18,6 +18,7 @@ mod reports;
 mod slot;
 mod time;
 mod usage;
+mod written;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
