@@ -1,7 +1,15 @@
 //! What an attacker costs its neighbours, and how soon it is stopped.
 
+use std::cell::RefCell;
+use std::fs::File;
+use std::hint::black_box;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::FileExt;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
@@ -12,42 +20,119 @@ use crate::measure::{median, run};
 use crate::report::Row;
 use crate::rows::{Scale, number_before};
 
-/// A job that attacks for as long as it is let.
-struct Attacker(Child);
+/// Something at work on the other core until it is dropped.
+enum Beside {
+    /// A job that attacks for as long as it is let.
+    Attacker(Child),
+    /// The same loop in this process: what any program costs its neighbours on this machine.
+    Plain { stop: Arc<AtomicBool>, thread: Option<JoinHandle<()>> },
+}
 
-impl Attacker {
-    /// Starts it on a core of its own, and gives it time to begin.
-    fn start(mut job: Command) -> Result<Self> {
-        let attacker = Self(job.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
-        std::thread::sleep(Duration::from_secs(1));
+impl Beside {
+    /// Starts a job, and waits until its task says that it is at work.
+    fn attacker(mut job: Command) -> Result<Self> {
+        let mut child = job.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let told = child.stderr.take().context("stderr is piped")?;
+        let attacker = Self::Attacker(child);
+        let mut lines = BufReader::new(told).lines();
+        loop {
+            let line = lines.next().context("the attacker ended before it began")??;
+            if line.contains("started") {
+                break;
+            }
+        }
+        std::thread::spawn(move || lines.for_each(drop));
         Ok(attacker)
     }
 
-    /// Stops it. It must still have been at work.
-    fn stop(mut self) -> Result<()> {
-        ensure!(self.0.try_wait()?.is_none(), "the attacker ended before its neighbour");
+    fn plain(work: fn(usize)) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = stop.clone();
+        let thread = std::thread::spawn(move || {
+            (0..).take_while(|_| !told.load(Ordering::Relaxed)).for_each(work);
+        });
+        Self::Plain { stop, thread: Some(thread) }
+    }
+
+    /// It must still have been at work.
+    fn check(&mut self) -> Result<()> {
+        if let Self::Attacker(job) = self {
+            ensure!(job.try_wait()?.is_none(), "the attacker ended before its neighbour");
+        }
         Ok(())
     }
 }
 
-impl Drop for Attacker {
+impl Drop for Beside {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        match self {
+            Self::Attacker(job) => {
+                // Interrupted, it takes its executors along; it may have ended by itself.
+                if let Some(pid) = rustix::process::Pid::from_raw(job.id() as i32) {
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+                }
+                let _ = job.wait();
+            }
+            Self::Plain { stop, thread } => {
+                stop.store(true, Ordering::Relaxed);
+                thread.take().map(JoinHandle::join);
+            }
+        }
     }
 }
 
-/// Attacks that go on until they are stopped: what they do, the job's arguments, how many times slower a neighbour may be.
-const ATTACKS: [(&str, [&str; 3], f64); 3] = [
-    ("a task that spins on its own core", ["endless", "task", "silent"], 1.05),
-    ("a task that writes to memory on its own core", ["endless", "task", "memory"], 1.05),
-    (
-        "a task that writes temporary blocks as fast as it can",
-        ["run-flood", "task", "blocks"],
-        1.10,
-    ),
+/// An attack that goes on until it is stopped.
+struct Attack {
+    what: &'static str,
+    args: [&'static str; 3],
+    /// How many times slower a neighbour may be.
+    reach: f64,
+    /// The same as a program that isn't sandboxed.
+    plain: fn(usize),
+}
+
+const ATTACKS: [Attack; 3] = [
+    Attack {
+        what: "a task that spins on its own core",
+        args: ["endless", "task", "silent"],
+        reach: 1.05,
+        plain: spin,
+    },
+    Attack {
+        what: "a task that writes to memory on its own core",
+        args: ["endless", "task", "memory"],
+        reach: 1.05,
+        plain: scribble,
+    },
+    Attack {
+        what: "a task that writes temporary blocks as fast as it can",
+        args: ["run-flood", "task", "blocks"],
+        reach: 1.10,
+        plain: write,
+    },
 ];
+
+fn spin(_: usize) {
+    (0..1 << 20).for_each(|n: u32| _ = black_box(n));
+}
+
+/// As much memory as the attack has.
+fn scribble(_: usize) {
+    thread_local!(static CELLS: RefCell<Vec<u64>> = RefCell::new(vec![1; 1 << 16]));
+    CELLS.with_borrow_mut(|cells| {
+        cells.iter_mut().for_each(|cell| *cell = black_box(cell.wrapping_mul(3)));
+    });
+}
+
+/// Blocks to a file that is deleted already, up to 4 GiB of them.
+fn write(n: usize) {
+    thread_local!(static FILE: Option<File> = tempfile::tempfile().ok());
+    FILE.with(|file| {
+        let at = (n as u64 % (4 << 14)) << 16;
+        // A full disk is as much of a neighbour.
+        let _ = file.as_ref().map(|file| file.write_all_at(&[0; 64 << 10], at));
+    });
+}
 
 /// All rows of walls.
 pub fn measure(places: &Places, scale: Scale) -> Result<Vec<Row>> {
@@ -67,27 +152,32 @@ pub fn measure(places: &Places, scale: Scale) -> Result<Vec<Row>> {
         Ok(run(job)?.wall.as_secs_f64())
     };
     neighbour()?;
-    let mut alone = Vec::new();
-    let mut beside: [Vec<f64>; ATTACKS.len()] = Default::default();
-    for _ in 0..scale.short {
-        alone.push(neighbour()?);
-        for ((_, args, _), times) in ATTACKS.iter().zip(&mut beside) {
-            let attacker = Attacker::start(places.job(&small, "hostile", args)?)?;
-            times.push(neighbour()?);
-            attacker.stop()?;
-            // Its core is free again, and what it wrote is gone.
-            std::thread::sleep(Duration::from_secs(1));
-        }
-    }
-    let alone = median(alone);
+    let runs = scale.short * 2 + 1;
     let mut rows = Vec::new();
-    for ((what, _, reach), times) in ATTACKS.iter().zip(beside) {
-        let (ratio, runs) = (median(times) / alone, scale.short);
+    for Attack { what, args, reach, plain } in ATTACKS {
+        let (mut alone, mut attacked, mut usual) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..runs {
+            alone.push(neighbour()?);
+            let mut attacker = Beside::attacker(places.job(&small, "hostile", &args)?)?;
+            attacked.push(neighbour()?);
+            attacker.check()?;
+            drop(attacker);
+            let plain = Beside::plain(plain);
+            usual.push(neighbour()?);
+            drop(plain);
+        }
+        // Each beside its own, for the machine's pace drifts.
+        let times =
+            |times: &[f64]| median(times.iter().zip(&alone).map(|(one, alone)| one / alone));
+        let (ratio, usual) = (times(&attacked), times(&usual));
         rows.push(Row::new(
             format!("word count of {} MiB on one core, beside {what}", scale.mib / 4),
             format!("≤ {reach:.2} ×"),
-            format!("{ratio:.2} × (alone {alone:.2} s; medians of {runs})"),
-            ratio <= *reach,
+            format!(
+                "{ratio:.2} × (beside a program that does the same without a sandbox {usual:.2} ×; alone {:.2} s; medians of {runs})",
+                median(alone)
+            ),
+            ratio <= reach,
         ));
     }
     rows.push(freed(places, &cluster, scale)?);

@@ -79,6 +79,7 @@ fn accumulators(way: &str) -> Result<String> {
 
 fn runs(way: &str) -> Result<String> {
     let run = task::create_run();
+    eprintln!("started");
     for _ in 0..MANY {
         match way {
             "runs" => _ = task::create_run(),
