@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
-use ingle_tests::{Cluster, Place, ingle, wait_until};
+use ingle_tests::{Cluster, Place, Rsubmit, ingle, wait_until};
 
 /// What nobody but the job may see.
 const SECRET: &str = "swordfish-xyzzy-0815";
@@ -189,17 +189,36 @@ fn what_a_worker_does_not_offer_is_refused_with_what_it_does() {
         ("--allow-write=volume:data", &["can only be read", ":ro"]),
         ("--allow-read=volume:else", &["no volume else", "(data)", "--volume else=PATH"]),
     ] {
-        // The driver is refused, and where that is the user's own, executors are, which are tried again.
+        // The driver is refused, and where that is the user's own, executors are. Nobody is left to ask.
         let run = rsubmit(flag).flags(["--deploy-mode=cluster", "--wait"]);
         run.args(["env", "X"]).run().ends_with(1).says(words);
         let else_here = here.replace("data=", "else=");
-        let running = rsubmit(flag).flags([&*here, &else_here]).args(["env", "X"]).spawn();
-        words.iter().for_each(|word| running.wait_for(word));
-        running.wait_for("on the worker");
-        running.end();
+        let run = rsubmit(flag).flags([&*here, &else_here]).args(["env", "X"]).run();
+        run.ends_with(1)
+            .says(words)
+            .says(&["on the worker", "no worker gives its executors what it is granted"]);
     }
     let run = place.rsubmit("net").flag("--allow-read=volume:data").args(["env", "X"]).run();
     run.ends_with(2).says(&["no volume data", "--volume data=PATH"]);
+    cluster.wait_until_clean();
+    assert_eq!(cluster.panics(), [""; 0]);
+}
+
+#[test]
+fn a_job_runs_where_its_volumes_are() {
+    let place = Place::new();
+    place.write("vol/a.txt", "of the volume");
+    let volume = format!("--volume=data={}", place.path("vol").display());
+    let mut cluster = Cluster::new(&place, 1, 4);
+    cluster.start_worker_with(2, &[&volume]);
+    // The larger worker is tried first, by drivers as by executors.
+    let read = |rsubmit: Rsubmit| rsubmit.args(["read", "/volumes/data/a.txt"]).run().succeeds();
+    let rsubmit = || cluster.rsubmit("net").flag("--allow-read=volume:data");
+    let run = read(rsubmit().flags([&*volume, "--num-executors=1"]));
+    run.prints("driver: of the volume\ntask: of the volume\n");
+    let run = read(rsubmit().flags(["--deploy-mode=cluster", "--wait"]));
+    let logs = cluster.ask(&["logs", run.stdout.trim()]).succeeds().stdout;
+    assert!(logs.contains("task: of the volume"), "{logs}");
     cluster.wait_until_clean();
     assert_eq!(cluster.panics(), [""; 0]);
 }
@@ -222,11 +241,8 @@ fn a_workers_own_folder_is_granted_to_nobody() {
         for flag in ["--allow-read", "--allow-write"] {
             let rsubmit = place.rsubmit("net").flags(["--master", &cluster.url]);
             let rsubmit = rsubmit.flag(format!("{flag}={path}"));
-            let running = rsubmit.args(["env", "X"]).spawn();
-            for word in [flag, "no job may touch", "on the worker"] {
-                running.wait_for(word);
-            }
-            running.end();
+            let run = rsubmit.args(["env", "X"]).run().ends_with(1);
+            run.says(&[flag, "no job may touch", "on the worker"]);
         }
     }
     let code = format!("--volume=code={}", own.join("code").display());

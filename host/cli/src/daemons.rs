@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use ingle_cluster::{
-    AccessSpec, CompileConfig, DriverConfig, ExecutorConfig, LEAST_LOG, Lifeline, MasterOptions,
-    MasterPolicy, Note, Offer, Own, PagePort, Standalone, UserRange, Way, Wish, WorkerOptions,
+    AccessSpec, Broken, CompileConfig, DriverConfig, ExecutorConfig, LEAST_LOG, Lifeline,
+    MasterOptions, MasterPolicy, Note, Offer, Own, PagePort, Standalone, UserRange, Way, Wish,
+    WorkerOptions,
 };
 use ingle_core::size::ByteSize;
 use ingle_sandbox::{Finished, Interrupt, LogSink, Stream};
@@ -414,7 +415,7 @@ fn end_when_told(remote: ingle_cluster::Remote) -> Done {
 }
 
 /// A process that a worker starts for an application.
-pub fn run_executor() -> Done {
+pub fn run_executor() -> Result<(), Broken> {
     // Before this process opens anything.
     let down = Vec::from_iter(ingle_walls::close_inherited());
     start_log();
@@ -448,7 +449,7 @@ impl LogSink for Streams {
 }
 
 /// A driver that a worker starts, in cluster mode.
-pub fn run_driver() -> Done {
+pub fn run_driver() -> Result<(), Broken> {
     // Before this process opens anything.
     let down = Vec::from_iter(ingle_walls::close_inherited());
     start_log();
@@ -463,7 +464,7 @@ pub fn run_driver() -> Done {
     let mut access = AccessSpec::from_message(submission.access.unwrap_or_default());
     access.cluster.extend(rules.cluster.iter().cloned());
     let offer = ingle_cluster::offer(Some(rules));
-    let opened = access.open(Path::new(&config.spill_dir), &offer)?;
+    let opened = access.open(Path::new(&config.spill_dir), &offer).map_err(Broken::Refused)?;
     let own = Own {
         read: Vec::new(),
         write: vec![config.spill_dir.clone().into()],
@@ -526,15 +527,19 @@ pub fn run_driver() -> Done {
         }
         (Ok(ended), _) => ended,
         (Err(_), _) => {
-            return Err("the driver's thread ended without a word; this is a bug of Ingle's".into());
+            return Err(Broken::Failed(
+                "the driver's thread ended without a word; this is a bug of Ingle's".into(),
+            ));
         }
     };
     let told = summary(&submission.name, started.elapsed(), &remote.totals(), capacity);
     told.lines().for_each(|line| tracing::info!("{line}"));
     match ended? {
         Ok(Finished::Ok | Finished::Exit(0)) => Ok(()),
-        Ok(Finished::Exit(_)) => Err("the driver ended itself by exit, with a failure".into()),
-        Ok(Finished::Failed(text)) => Err(text),
-        Err(failure) => Err(failure.to_string()),
+        Ok(Finished::Exit(_)) => {
+            Err(Broken::Failed("the driver ended itself by exit, with a failure".into()))
+        }
+        Ok(Finished::Failed(text)) => Err(Broken::Failed(text)),
+        Err(failure) => Err(Broken::Failed(failure.to_string())),
     }
 }

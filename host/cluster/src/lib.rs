@@ -17,6 +17,7 @@
 //! | `lifeline`, `handing` | a process and its worker: the socket between them, and what is handed over it |
 
 mod access;
+mod broken;
 mod driver;
 mod executor;
 #[doc(hidden)]
@@ -37,6 +38,7 @@ mod web;
 mod worker;
 
 pub use access::{Access, AccessSpec, AllowedNet, SecretValue, offer};
+pub use broken::Broken;
 pub use driver::{LargestTask, Note, PeakMemory};
 pub use executor::{TaskTime, run_process as run_executor};
 pub use ingle_blocks::{Offer, Paths, S3Options};

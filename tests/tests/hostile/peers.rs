@@ -291,10 +291,11 @@ fn a_worker_speaks_for_itself_alone() {
             fake.say(Report::ExecutorEnded(v1::ExecutorEnded {
                 executor: Some(executor.clone()),
                 reason: reason.clone(),
+                refused: true,
             }))
             .await;
             let driver = Some(v1::DriverTry { driver: other.clone(), attempt: 0 });
-            fake.say(Report::DriverEnded(v1::DriverEnded { driver, finished: false, reason }))
+            fake.say(Report::DriverEnded(v1::DriverEnded { driver, reason, ..Default::default() }))
                 .await;
         }
         tokio::time::sleep(std::time::Duration::from_millis(500)).await;

@@ -1,5 +1,6 @@
 //! `ingle`: makes job crates and builds them; runs a cluster's daemons; asks what runs there.
 
+use ingle_cluster::Broken;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
@@ -99,9 +100,9 @@ fn main() {
         Verb::Master(args) => said(daemons::run_master(&args)),
         Verb::Worker(args) => said(daemons::run_worker(&args)),
         Verb::Doctor(args) => said(doctor::run(&args)),
-        Verb::Executor => said(daemons::run_executor()),
+        Verb::Executor => daemons::run_executor().map_err(anyhow::Error::new),
         Verb::Compile => said(daemons::run_compiler()),
-        Verb::Driver => said(daemons::run_driver()),
+        Verb::Driver => daemons::run_driver().map_err(anyhow::Error::new),
         Verb::Apps { which } => said(verbs::ask(&which, &Question::Apps)),
         Verb::Workers { which } => said(verbs::ask(&which, &Question::Workers)),
         Verb::Explain { id, which } => said(verbs::ask(&which, &Question::Explain(&id))),
@@ -114,7 +115,7 @@ fn main() {
         Ok(()) => 0,
         Err(error) => {
             terminal::say(format_args!("error: {error:#}"));
-            1
+            error.downcast_ref::<Broken>().map_or(1, |broken| broken.code().into())
         }
     };
     // Not by returning: what is still running must not keep the process.

@@ -27,6 +27,7 @@ use super::reports::{RemoteLog, Reporter};
 use super::time::PATIENCE;
 use super::{ExecutorOptions, Slots, TaskTime, usage};
 use crate::access::{self, Access, AccessSpec};
+use crate::broken::Broken;
 use crate::driver::{ExecutorLink, Opened, Reports};
 use crate::lifeline::{Lifeline, Worker};
 use crate::loading::{self, hash};
@@ -43,7 +44,7 @@ const FIND_DRIVER: Duration = Duration::from_secs(20);
 ///
 /// The process must have no other thread. `down` are walls that don't stand already. From its worker it has this `lifeline`: the driver is first
 /// asked without it; once the walls stand, there is no other way out. No guest runs before the worker has put the process where it belongs.
-pub fn run(config: v1::ExecutorConfig, down: Vec<Down>, lifeline: Lifeline) -> Result<(), String> {
+pub fn run(config: v1::ExecutorConfig, down: Vec<Down>, lifeline: Lifeline) -> Result<(), Broken> {
     let dir = Path::new(&config.application_dir);
     let rules = config.rules.clone().unwrap_or_default();
     let mut access = AccessSpec::from_message(learn_access(&config)?);
@@ -52,7 +53,7 @@ pub fn run(config: v1::ExecutorConfig, down: Vec<Down>, lifeline: Lifeline) -> R
     let offer = access::offer(Some(rules));
     let access = access
         .open(dir, &offer)
-        .map_err(|e| format!("{e} (on the worker {})", config.worker_address))?;
+        .map_err(|e| Broken::Refused(format!("{e} (on the worker {})", config.worker_address)))?;
     let own =
         Own { read: Vec::new(), write: vec![dir.to_owned()], sockets: walls::sockets(&access) };
     walls::raise(down, own, &access.grants, &config.required_walls)?;
@@ -65,7 +66,7 @@ pub fn run(config: v1::ExecutorConfig, down: Vec<Down>, lifeline: Lifeline) -> R
     let ended = runtime.block_on(serve(config, access, worker, admitted));
     // Slots may be in the middle of a guest.
     runtime.shutdown_background();
-    ended
+    Ok(ended?)
 }
 
 /// Asks the driver what the job may touch, in a runtime that ends with its threads: they are outside of the walls.

@@ -80,11 +80,19 @@ pub fn worker_hello(hello: v1::WorkerHello) -> Result<WorkerHello, Status> {
 pub fn worker_event(worker: WorkerId, report: WorkerReport) -> Result<Option<Event>, Status> {
     Ok(Some(match report {
         WorkerReport::Heartbeat(_) => Event::Heartbeat { worker },
-        WorkerReport::ExecutorEnded(v1::ExecutorEnded { executor, reason }) => {
-            Event::ExecutorEnded { worker, executor: executor_name(executor)?, reason }
+        WorkerReport::ExecutorEnded(v1::ExecutorEnded { executor, reason, refused }) => {
+            let executor = executor_name(executor)?;
+            match refused {
+                true => Event::ExecutorRefused { worker, executor, reason },
+                false => Event::ExecutorEnded { worker, executor, reason },
+            }
         }
-        WorkerReport::DriverEnded(v1::DriverEnded { driver, finished, reason }) => {
-            Event::DriverEnded { worker, driver: driver_try(driver)?, finished, reason }
+        WorkerReport::DriverEnded(v1::DriverEnded { driver, finished, reason, refused }) => {
+            let driver = driver_try(driver)?;
+            match refused && !finished {
+                true => Event::DriverRefused { worker, driver, reason },
+                false => Event::DriverEnded { worker, driver, finished, reason },
+            }
         }
         WorkerReport::Draining(_) => Event::WorkerDraining { worker },
         WorkerReport::Hello(_) => return Ok(None),

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::handing::{self, Hands};
 use super::rotated::Piped;
 use super::walls::Enclosed;
+use crate::broken::Outcome;
 
 /// How long a driver that is killed may take to end by itself.
 const GRACE: Duration = Duration::from_secs(3);
@@ -33,7 +34,7 @@ pub async fn watch(
     enclose: impl FnOnce(Option<u32>) -> Result<Enclosed, String> + Send + 'static,
     killed: &mut oneshot::Receiver<String>,
     gently: bool,
-) -> (bool, String) {
+) -> (Outcome, String) {
     let Spawned { mut child, mut socket, config, hands, streams } = spawned;
     handing::configure(&mut socket, &config).await;
     let process = child.id();
@@ -52,7 +53,10 @@ pub async fn watch(
         failed => {
             let _ = child.start_kill();
             let _ = child.wait().await;
-            return (false, failed.map_or_else(|e| e.to_string(), |f| f.err().unwrap_or_default()));
+            return (
+                Outcome::Failed,
+                failed.map_or_else(|e| e.to_string(), |f| f.err().unwrap_or_default()),
+            );
         }
     };
     // It waits for that, unless it has ended.
@@ -67,13 +71,13 @@ async fn end(
     [out, err]: [Piped; 2],
     killed: &mut oneshot::Receiver<String>,
     gently: bool,
-) -> (bool, String) {
+) -> (Outcome, String) {
     let ended = tokio::select! {
         ended = child.wait() => ended,
         said = &mut served => {
             let _ = child.start_kill();
             let _ = child.wait().await;
-            return (false, format!("it was killed, for what it asked of its worker made no sense: {said}"));
+            return (Outcome::Failed, format!("it was killed, for what it asked of its worker made no sense: {said}"));
         }
         why = killed => {
             if gently {
@@ -91,15 +95,21 @@ async fn end(
             let _ = child.start_kill();
             let _ = child.wait().await;
             tokio::join!(out.finish(), err.finish());
-            return (false, why.unwrap_or_else(|_| "it was killed".into()));
+            return (Outcome::Failed, why.unwrap_or_else(|_| "it was killed".into()));
         }
     };
     // Whoever follows them reads on as long as it runs.
     let (_, last) = tokio::join!(out.finish(), err.finish());
     match ended {
-        Ok(status) if status.success() => (true, "it ended".into()),
-        Ok(status) => (false, format!("{}{}", how(status), last_words(&last))),
-        Err(error) => (false, format!("waiting for it: {error}")),
+        Ok(status) if status.success() => (Outcome::Finished, "it ended".into()),
+        Ok(status) => match (status.into(), last_words(&last)) {
+            // It said why.
+            (Outcome::Refused, words) => {
+                (Outcome::Refused, words.trim_start_matches(": ").to_owned())
+            }
+            (outcome, words) => (outcome, format!("{}{words}", how(status))),
+        },
+        Err(error) => (Outcome::Failed, format!("waiting for it: {error}")),
     }
 }
 

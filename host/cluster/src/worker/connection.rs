@@ -15,6 +15,7 @@ use tonic::transport::Channel;
 use super::WorkerOptions;
 use super::compiler::Compiler;
 use super::processes::{Ended, Name, Processes};
+use crate::broken::Outcome;
 use crate::loading::hash;
 use crate::rpc::{self, Backoff};
 
@@ -208,7 +209,7 @@ impl Connection {
             return Ok(());
         }
         let reason = "it wasn't there".to_owned();
-        tell(send, report(Ended { name, finished: false, reason })).await
+        tell(send, report(Ended { name, outcome: Outcome::Failed, reason })).await
     }
 }
 
@@ -218,16 +219,19 @@ async fn tell(send: &mpsc::Sender<v1::WorkerReport>, report: Report) -> Result<(
 }
 
 fn report(ended: Ended) -> Report {
-    let Ended { name, finished, reason } = ended;
+    let Ended { name, outcome, reason } = ended;
+    let refused = outcome == Outcome::Refused;
     match name {
         Name::Executor { application, executor } => Report::ExecutorEnded(v1::ExecutorEnded {
             executor: Some(v1::ExecutorName { application, executor }),
             reason,
+            refused,
         }),
         Name::Driver { driver, attempt } => Report::DriverEnded(v1::DriverEnded {
             driver: Some(v1::DriverTry { driver, attempt }),
-            finished,
+            finished: outcome == Outcome::Finished,
             reason,
+            refused,
         }),
     }
 }

@@ -32,6 +32,7 @@ use super::rotated::Piped;
 use super::users::{self, Users};
 use super::walls::Walls;
 use crate::access;
+use crate::broken::Outcome;
 use crate::loading::hash;
 use crate::rpc::{self, Secret};
 
@@ -77,7 +78,7 @@ impl Name {
 pub struct Ended {
     pub name: Name,
     /// It ended by itself, and well.
-    pub finished: bool,
+    pub outcome: Outcome,
     /// For people.
     pub reason: String,
 }
@@ -443,7 +444,7 @@ impl Processes {
             let config =
                 if begun { config } else { Err("it was killed before it began".to_owned()) };
             let started = config.and_then(|config| this.spawn(&name, verb, config));
-            let (finished, reason) = match started {
+            let (outcome, reason) = match started {
                 Ok(spawned) => {
                     if let Some(process) = this.running.lock().get_mut(&name) {
                         process.pid = spawned.child.id();
@@ -452,7 +453,7 @@ impl Processes {
                     let enclose = move |process| walls.enclose(process, room);
                     child::watch(spawned, enclose, &mut killed, gently).await
                 }
-                Err(why) => (false, why),
+                Err(why) => (Outcome::Failed, why),
             };
             if let Name::Driver { driver, attempt } = &name {
                 this.folders.forget_spill(driver, *attempt);
@@ -467,7 +468,7 @@ impl Processes {
             }
             this.changed.notify_waiters();
             // Without a master there is nobody to tell; it asks what runs when it is back.
-            let _ = this.events.send(Ended { name, finished, reason });
+            let _ = this.events.send(Ended { name, outcome, reason });
         });
     }
 

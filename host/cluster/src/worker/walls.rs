@@ -8,6 +8,7 @@ use ingle_proto::v1;
 use ingle_walls::{Down, Group, Groups, Room, Wall};
 
 use super::WorkerOptions;
+use crate::broken::Outcome;
 use crate::walls;
 
 /// What a process takes beside the memory that it was granted: its program, stacks, compiled code, what it sends and receives.
@@ -82,16 +83,16 @@ impl Enclosed {
     }
 
     /// How a process ended, once what held it is consulted.
-    pub fn judge(self, (finished, reason): (bool, String)) -> (bool, String) {
+    pub fn judge(self, (outcome, reason): (Outcome, String)) -> (Outcome, String) {
         let granted = ByteSize(self.granted);
-        let Some(memory) = self.killed_for_memory().filter(|_| !finished) else {
-            return (finished, reason);
+        let Some(memory) = self.killed_for_memory().filter(|_| outcome == Outcome::Failed) else {
+            return (outcome, reason);
         };
         let why = format!(
             "the kernel killed it for want of memory: it took more than {memory}, which is {granted} that it was granted and the rest for the \
              process itself; give it more with --executor-memory or --driver-memory"
         );
-        (false, why)
+        (Outcome::Failed, why)
     }
 }
 

@@ -28,8 +28,11 @@ impl Master {
     fn place_driver(&mut self, id: DriverId, actions: &mut Vec<Action>) {
         let Some(driver) = self.drivers.get_mut(&id) else { return };
         driver.looked_at = true;
-        let (cores, memory) = (driver.spec.cores, driver.spec.memory);
-        let fitting = self.workers.iter_mut().filter(|(_, w)| w.takes(cores, memory));
+        let (cores, memory, now) = (driver.spec.cores, driver.spec.memory, self.now);
+        let fitting = self
+            .workers
+            .iter_mut()
+            .filter(|(id, worker)| worker.takes(cores, memory) && !driver.refused.has(**id, now));
         // The emptiest one, so that drivers don't gather on one machine.
         let Some((&at, worker)) = fitting.max_by_key(|(id, w)| (w.free_cores(), Reverse(**id)))
         else {
@@ -80,7 +83,9 @@ impl Master {
             .workers
             .iter()
             .filter(|(id, w)| {
-                w.takes(cores, app.spec.executor_memory) && !app.excluded.contains(id)
+                w.takes(cores, app.spec.executor_memory)
+                    && !app.excluded.contains(id)
+                    && !app.refused.has(**id, self.now)
             })
             .map(|(id, w)| (*id, w.free_cores(), w.free_memory()))
             .collect();

@@ -8,6 +8,7 @@ use super::event::{
 };
 use super::explain::AppState;
 use super::ids::AppId;
+use super::refused::Refused;
 use super::{App, Executor, Master, Peer, Process, clean, has_control};
 use crate::ids::WorkerId;
 
@@ -21,6 +22,7 @@ impl App {
             next_executor: 0,
             wants: None,
             excluded: BTreeSet::new(),
+            refused: Refused::default(),
             failures: 0,
             last_failure: String::new(),
             ends: 0,
@@ -215,7 +217,7 @@ impl Master {
     }
 
     /// An executor isn't its application's any more: its process `ended`, or is told to.
-    fn free_executor(&mut self, name: ExecutorName, ended: bool) -> Option<Executor> {
+    pub(super) fn free_executor(&mut self, name: ExecutorName, ended: bool) -> Option<Executor> {
         let app = self.apps.get_mut(&name.0)?;
         let executor = app.executors.remove(&name.1)?;
         let room = app.room(&executor);

@@ -23,6 +23,7 @@ impl Driver {
             worker: None,
             last_worker: None,
             app: None,
+            refused: super::refused::Refused::default(),
             looked_at: false,
             restarts: 0,
             not_before: Duration::ZERO,
@@ -147,6 +148,27 @@ impl Master {
         } else {
             self.end_driver(id, AppState::Failed, reason, actions);
         }
+    }
+
+    /// A driver is to run somewhere else, at once: it hasn't begun.
+    pub(super) fn move_driver(
+        &mut self,
+        at: WorkerId,
+        (id, attempt): DriverTry,
+        reason: &str,
+        actions: &mut Vec<Action>,
+    ) {
+        if let Some(worker) = self.workers.get_mut(&at) {
+            worker.has_ended(Process::Driver((id, attempt)));
+        }
+        self.free_driver(id, true);
+        let reason = clean(reason);
+        if let Some(driver) = self.drivers.get_mut(&id) {
+            (driver.restarts, driver.looked_at) = (attempt.saturating_add(1), false);
+            driver.last = reason.to_string();
+        }
+        self.persist_driver(id, actions);
+        actions.push(Action::Log(format!("{id} is tried on another worker than {at}: {reason}")));
     }
 
     /// A driver is over.

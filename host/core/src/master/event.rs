@@ -124,6 +124,15 @@ pub enum Event {
         /// For people.
         reason: String,
     },
+    /// As [`ExecutorEnded`](Event::ExecutorEnded), since that worker doesn't give its job what it is granted, and wouldn't if it were asked again.
+    ExecutorRefused {
+        /// Where it was to run.
+        worker: WorkerId,
+        /// The executor.
+        executor: ExecutorName,
+        /// For people.
+        reason: String,
+    },
     /// A driver ended.
     DriverEnded {
         /// Where it ran.
@@ -132,6 +141,15 @@ pub enum Event {
         driver: DriverTry,
         /// Else it failed.
         finished: bool,
+        /// For people.
+        reason: String,
+    },
+    /// As [`ExecutorRefused`](Event::ExecutorRefused).
+    DriverRefused {
+        /// Where it was to run.
+        worker: WorkerId,
+        /// The driver.
+        driver: DriverTry,
         /// For people.
         reason: String,
     },
@@ -411,6 +429,8 @@ pub struct Policy {
     pub app_lease: Duration,
     /// How often in a row executors of an application may end without having found their driver.
     pub max_executor_failures: u32,
+    /// How long an application gets nothing on a worker that refused an executor of it.
+    pub refusal: Duration,
     /// An executor that worked for so long didn't end soon: its successor doesn't wait.
     pub steady: Duration,
     /// The first wait before an executor or a driver that failed is started again; it doubles.
@@ -439,6 +459,7 @@ impl Default for Policy {
             worker_lease: Duration::from_secs(15),
             app_lease: Duration::from_secs(10),
             max_executor_failures: 10,
+            refusal: Duration::from_secs(600),
             steady: Duration::from_secs(60),
             backoff: Duration::from_millis(100),
             max_backoff: Duration::from_secs(30),

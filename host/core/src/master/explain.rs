@@ -321,7 +321,14 @@ impl Master {
                 format!("; before it came {number} applications, {first} to {last}")
             }
         };
-        format!("{have}waits for {lack}{before}")
+        let refused = match app.refused.count(self.now) {
+            0 => String::new(),
+            n => format!(
+                "; {n} of the workers gave no executor what it is granted: {}",
+                app.last_failure
+            ),
+        };
+        format!("{have}waits for {lack}{before}{refused}")
     }
 
     /// What of a need isn't there.

@@ -16,6 +16,7 @@ mod drivers;
 mod event;
 mod explain;
 mod ids;
+mod refused;
 #[cfg(test)]
 mod tests;
 mod workers;
@@ -29,6 +30,8 @@ pub use event::{
 };
 pub use explain::{AppState, AppStatus, DriverStatus, ExecutorStatus, WorkerStatus};
 pub use ids::{AppId, DriverId};
+
+use refused::Refused;
 
 use crate::ids::{ExecutorId, WorkerId};
 
@@ -147,6 +150,7 @@ struct App {
     /// How many it wants, if it says so.
     wants: Option<u32>,
     excluded: BTreeSet<WorkerId>,
+    refused: Refused,
     /// Executors in a row that never found their driver.
     failures: u32,
     last_failure: String,
@@ -187,6 +191,7 @@ struct Driver {
     worker: Option<WorkerId>,
     last_worker: Option<WorkerId>,
     app: Option<AppId>,
+    refused: Refused,
     /// A worker was looked for.
     looked_at: bool,
     restarts: u32,
@@ -318,8 +323,14 @@ impl Master {
             Event::ExecutorEnded { worker, executor, reason } => {
                 self.executor_ended(worker, executor, &reason, false, actions);
             }
+            Event::ExecutorRefused { worker, executor, reason } => {
+                self.executor_refused(worker, executor, &reason, actions);
+            }
             Event::DriverEnded { worker, driver, finished, reason } => {
                 self.driver_ended(worker, driver, finished, &reason, actions);
+            }
+            Event::DriverRefused { worker, driver, reason } => {
+                self.driver_refused(worker, driver, &reason, actions);
             }
             Event::AppHello { connection, id, spec, wall } => {
                 self.app_hello(connection, id, spec, wall, actions);

@@ -4,4 +4,5 @@ mod allocation;
 mod drivers;
 mod env;
 mod master;
+mod refused;
 mod workers;

@@ -1,0 +1,98 @@
+//! Workers that don't give a job what it is granted: it is tried on others, and over once none is left.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::event::{Action, AppNews, DriverTry, ExecutorName};
+use super::explain::AppState;
+use super::{Master, Process, clean};
+use crate::ids::WorkerId;
+
+/// Who refused a job, and until when it isn't asked again.
+#[derive(Debug, Default)]
+pub(super) struct Refused(BTreeMap<WorkerId, Duration>);
+
+impl Refused {
+    pub(super) fn has(&self, worker: WorkerId, now: Duration) -> bool {
+        self.0.get(&worker).is_some_and(|until| *until > now)
+    }
+
+    pub(super) fn count(&self, now: Duration) -> usize {
+        self.0.values().filter(|until| **until > now).count()
+    }
+
+    fn note(&mut self, worker: WorkerId, now: Duration, until: Duration) {
+        self.0.retain(|_, until| *until > now);
+        self.0.insert(worker, until);
+    }
+}
+
+impl Master {
+    pub(super) fn executor_refused(
+        &mut self,
+        at: WorkerId,
+        name: ExecutorName,
+        reason: &str,
+        actions: &mut Vec<Action>,
+    ) {
+        let (id, executor) = name;
+        let found = self.apps.get(&id).and_then(|app| app.executors.get(&executor));
+        // One that works was refused nothing.
+        if found.is_none_or(|e| e.worker != at || e.registered) {
+            self.executor_ended(at, name, reason, false, actions);
+            return;
+        }
+        if let Some(worker) = self.workers.get_mut(&at) {
+            worker.has_ended(Process::Executor(name));
+        }
+        let reason = clean(reason);
+        self.free_executor(name, true);
+        self.tell_app(id, AppNews::Lost { executor, reason: reason.to_string() }, actions);
+        self.persist_app(id, actions);
+        let (now, until) = (self.now, self.now + self.policy.refusal);
+        let Some(app) = self.apps.get_mut(&id) else { return };
+        app.refused.note(at, now, until);
+        app.last_failure = reason.to_string();
+        let (cores, memory) = (app.spec.executor_cores.unwrap_or(1), app.spec.executor_memory);
+        let refused = self.apps.get(&id).map(|app| &app.refused);
+        if refused.is_some_and(|refused| self.is_left(cores, memory, refused)) {
+            self.look_at(until);
+            return;
+        }
+        let text = format!("no worker gives its executors what it is granted; {at}: {reason}");
+        self.end_app(id, AppState::Failed, &text, actions);
+    }
+
+    pub(super) fn driver_refused(
+        &mut self,
+        at: WorkerId,
+        this: DriverTry,
+        reason: &str,
+        actions: &mut Vec<Action>,
+    ) {
+        let (id, attempt) = this;
+        let (now, until) = (self.now, self.now + self.policy.refusal);
+        let found = self.drivers.get_mut(&id);
+        let found = found.filter(|d| d.worker == Some(at) && d.restarts == attempt);
+        // One that has an application was refused nothing.
+        if let Some(driver) = found.filter(|driver| driver.app.is_none()) {
+            driver.refused.note(at, now, until);
+            let (cores, memory) = (driver.spec.cores, driver.spec.memory);
+            let refused = self.drivers.get(&id).map(|driver| &driver.refused);
+            if refused.is_some_and(|refused| self.is_left(cores, memory, refused)) {
+                self.move_driver(at, this, reason, actions);
+                self.look_at(until);
+                return;
+            }
+        }
+        self.driver_ended(at, this, false, reason, actions);
+    }
+
+    /// Whether there is a worker that hasn't refused, and can have so much.
+    fn is_left(&self, cores: u32, memory: u64, refused: &Refused) -> bool {
+        self.workers.iter().any(|(id, worker)| {
+            let fits = worker.cores >= cores && worker.memory >= memory;
+            fits && !worker.draining && !refused.has(*id, self.now)
+        })
+    }
+}

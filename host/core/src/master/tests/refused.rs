@@ -1,0 +1,96 @@
+//! Workers that don't give what a job is granted.
+
+use super::super::*;
+use super::env::*;
+
+fn refuse(env: &mut Env, worker: WorkerId, app: AppId, number: u32) {
+    let (executor, reason) = ((app, ExecutorId(number)), "no volume v".to_owned());
+    env.tell(Event::ExecutorRefused { worker, executor, reason });
+}
+
+#[test]
+fn a_worker_that_refuses_is_not_asked_again_soon_and_others_are_at_once() {
+    let mut env = Env::new();
+    let (without, _) = env.worker("a", 4, 8);
+    let (app, _) = env.app(AppSpec { num_executors: Some(1), ..spec() });
+    let (with, _) = env.worker("b", 1, 8);
+    refuse(&mut env, without, app, 0);
+    assert_eq!(env.launched(), [(with, 1)]);
+    // As long as that is so, the emptier one gets none.
+    let (executor, reason) = ((app, ExecutorId(1)), "it was killed".to_owned());
+    env.tell(Event::ExecutorRegistered { executor });
+    env.tell(Event::ExecutorEnded { worker: with, executor, reason });
+    assert_eq!(env.launched(), [(with, 1)]);
+    // What works was refused nothing.
+    env.tell(Event::ExecutorRegistered { executor: (app, ExecutorId(2)) });
+    refuse(&mut env, with, app, 2);
+    assert_eq!(env.master.app(app).unwrap().state, AppState::Waiting);
+    env.app(AppSpec { num_executors: Some(1), ..spec() });
+    assert_eq!(env.launched(), [(without, 1)], "another application's refusals are its own");
+}
+
+#[test]
+fn a_worker_that_refused_is_asked_again_later() {
+    let mut env = Env::new();
+    let (without, _) = env.worker("a", 1, 8);
+    // One that is busy doesn't refuse.
+    let (busy, _) = env.worker("b", 1, 8);
+    env.app(AppSpec { num_executors: Some(1), ..spec() });
+    let (app, _) = env.app(AppSpec { num_executors: Some(1), ..spec() });
+    let (taken, free) =
+        if env.launched() == [(busy, 1)] { (without, busy) } else { (busy, without) };
+    refuse(&mut env, free, app, 0);
+    assert!(env.launched().is_empty());
+    let text = env.master.app(app).unwrap().text;
+    assert!(
+        text.ends_with("; 1 of the workers gave no executor what it is granted: no volume v"),
+        "{text}"
+    );
+    let waits = Policy::default().refusal.as_secs();
+    for second in 1..=waits {
+        env.pass(1);
+        let launched = env.launched();
+        assert_eq!(launched, if second == waits { vec![(free, 1)] } else { Vec::new() });
+        [free, taken].into_iter().for_each(|worker| env.tell(Event::Heartbeat { worker }));
+    }
+}
+
+#[test]
+fn a_job_that_every_worker_refuses_is_over_at_once() {
+    let mut env = Env::new();
+    let (one, _) = env.worker("a", 1, 8);
+    let (app, _) = env.app(spec());
+    // Too small for it, so no way out.
+    let small = env.worker("b", 1, 1).0;
+    env.tell(Event::WorkerDraining { worker: small });
+    refuse(&mut env, one, app, 0);
+    let status = env.master.app(app).unwrap();
+    assert_eq!(status.state, AppState::Failed);
+    assert_eq!(
+        status.text,
+        "no worker gives its executors what it is granted; worker-1: no volume v"
+    );
+}
+
+#[test]
+fn a_driver_that_is_refused_is_tried_elsewhere_and_over_once_nobody_is_left() {
+    let mut env = Env::new();
+    let (first, _) = env.worker("a", 4, 8);
+    let (second, _) = env.worker("b", 2, 8);
+    env.tell(Event::SubmitDriver { request: RequestId(1), spec: driver_spec(1, false), wall: 0 });
+    let driver = DriverId::new(0, 1);
+    let refused = |worker, attempt| Event::DriverRefused {
+        worker,
+        driver: (driver, attempt),
+        reason: "no volume v".into(),
+    };
+    assert_eq!(env.master.driver(driver).unwrap().worker, Some(first));
+    env.tell(refused(first, 0));
+    assert_eq!(env.master.driver(driver).unwrap().worker, Some(second));
+    // Of the try before: too late to matter.
+    env.tell(refused(first, 0));
+    assert_eq!(env.master.driver(driver).unwrap().worker, Some(second));
+    env.tell(refused(second, 1));
+    let status = env.master.driver(driver).unwrap();
+    assert_eq!((status.state, &*status.text), (AppState::Failed, "no volume v"));
+}
