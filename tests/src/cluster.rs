@@ -222,13 +222,7 @@ impl<'a> Cluster<'a> {
 
     /// The processes that a worker started.
     pub fn children(&self, worker: usize) -> Vec<Pid> {
-        let pid = self.workers[worker].pid().as_raw_nonzero();
-        let mut children = Vec::new();
-        for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
-            let list = fs::read_to_string(task.path().join("children")).unwrap_or_default();
-            children.extend(list.split_whitespace().filter_map(|c| Pid::from_raw(c.parse().ok()?)));
-        }
-        children
+        self.workers[worker].children()
     }
 
     /// `kill -9` of a process that a worker started, as soon as there is one.

@@ -141,6 +141,17 @@ impl Running {
         self.pid
     }
 
+    /// The processes that it started.
+    pub fn children(&self) -> Vec<Pid> {
+        let mut children = Vec::new();
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid.as_raw_nonzero()));
+        for task in tasks.into_iter().flatten().flatten() {
+            let list = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            children.extend(list.split_whitespace().filter_map(|c| Pid::from_raw(c.parse().ok()?)));
+        }
+        children
+    }
+
     /// `kill -9`, whether it still runs or not.
     pub fn end(mut self) {
         let _ = self.child.kill();

@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use ingle_tests::{Cluster, Place, ingle, wait_until};
+use rustix::process::Signal;
 
 /// Walls that this host doesn't have, by `ingle doctor`.
 fn missing(place: &Place) -> BTreeSet<String> {
@@ -110,6 +111,148 @@ fn jobs_on_workers_reach_what_was_granted_and_nothing_else() {
     }
     cluster.rsubmit("wordcount").args(["in", "out"]).run().succeeds();
     cluster.wait_until_clean();
+}
+
+/// A process that runs a guest without a worker: what the kernel says of it, and of each of its threads.
+#[track_caller]
+fn is_behind_its_walls(process: u32, missing: &BTreeSet<String>) {
+    let root = rustix::process::geteuid().is_root();
+    // What root goes on having is to open what was granted, whoever owns it.
+    let capabilities = if root { "0000000000000002" } else { "0000000000000000" };
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let threads: Vec<_> = threads.map(|entry| entry.unwrap().path().join("status")).collect();
+    assert!(threads.len() > 2, "slots, and the driver: {threads:?}");
+    for thread in threads {
+        // It may have ended.
+        let Ok(status) = fs::read_to_string(&thread) else { continue };
+        for (wall, name, expected) in [
+            ("privileges", "NoNewPrivs", "1"),
+            ("capabilities", "CapEff", capabilities),
+            ("capabilities", "CapPrm", capabilities),
+            ("calls", "Seccomp", "2"),
+        ] {
+            if !missing.contains(wall) {
+                assert_eq!(field(&status, name), expected, "{name}\n{status}");
+            }
+        }
+    }
+    let limits = kernel(process, "limits");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size"));
+    assert!(core.is_some_and(|line| line.contains(" 0 ")), "{limits}");
+}
+
+#[test]
+fn a_guest_without_a_worker_is_behind_the_walls_of_its_process() {
+    let place = Place::new();
+    let missing = missing(&place);
+    let cluster = Cluster::new(&place, 1, 2);
+    let granted = ["--allow-read=.", "--allow-write=."];
+    for run in [place.rsubmit("evil"), cluster.rsubmit("evil")] {
+        let running = run.flags(granted).args(["loop-sleep"]).spawn();
+        running.wait_for("started");
+        is_behind_its_walls(running.pid().as_raw_nonzero().get() as u32, &missing);
+        running.signal(Signal::INT);
+        running.wait().ends_with(130).says(&["evil was interrupted"]);
+    }
+    let running = place.rsubmit("evil").conf("ingle.walls", "off").args(["loop-sleep"]).spawn();
+    running.wait_for("started");
+    let status = kernel(running.pid().as_raw_nonzero().get() as u32, "status");
+    let inherited = kernel(std::process::id(), "status");
+    for name in ["NoNewPrivs", "CapEff", "Seccomp"] {
+        assert_eq!(field(&status, name), field(&inherited, name), "switched off");
+    }
+    running.signal(Signal::INT);
+    running.wait().ends_with(130);
+    assert_eq!(place.forgotten(), [] as [&Path; 0]);
+    cluster.wait_until_clean();
+}
+
+/// What took the place of a granted file after the walls were raised isn't what was granted: only those keep the host from opening it.
+#[test]
+fn the_host_opens_only_what_was_granted() {
+    let place = Place::new();
+    let missing = missing(&place);
+    place.write("there/x", "");
+    for (walls, switch) in [(true, "on"), (false, "off")] {
+        place.write("file", "granted\n");
+        let run = place.rsubmit("evil").flags(["--allow-read=there,file"]);
+        let running = run.conf("ingle.walls", switch).args(["read-later", "there", "file"]).spawn();
+        running.wait_for("started");
+        place.write("other", "another\n");
+        fs::rename(place.path("other"), place.path("file")).unwrap();
+        let go = place.write("there/go", "");
+        let run = running.wait();
+        if walls && !missing.contains("files") {
+            run.ends_with(1).says(&["ermission denied"]);
+        } else {
+            run.succeeds().prints("[\"another\"]\n");
+        }
+        fs::remove_file(go).unwrap();
+    }
+}
+
+#[test]
+fn root_reads_and_writes_what_was_granted_whoever_owns_it() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can have files of others");
+        return;
+    }
+    let place = Place::new();
+    let file = place.write("in/file", "to be or not to be\n");
+    for (path, mode) in [(file, 0o600), (place.path("in"), 0o700)] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        std::os::unix::fs::chown(&path, Some(3_000_000), Some(3_000_000)).unwrap();
+    }
+    place.rsubmit_granted("wordcount").args(["in", "in/out"]).run().succeeds();
+    assert_eq!(place.table("in/out")["be"], "2");
+}
+
+/// A component may be made to break a compiler: what compiles it has nothing, and what it made is loaded behind walls.
+#[test]
+fn a_job_is_compiled_once_by_a_process_behind_walls() {
+    let place = Place::new();
+    let missing = missing(&place);
+    let submit = || {
+        let run = place.rsubmit("operators").conf("ingle.cache.dir", "cache").flag("--verbose");
+        run.conf("ingle.local.dir", ".").args(["nothing"])
+    };
+    let walled = |process: &rustix::process::Pid| {
+        let status = kernel(process.as_raw_nonzero().get() as u32, "status");
+        missing.contains("calls") || field(&status, "Seccomp") == "2"
+    };
+    let running = submit().spawn();
+    running.wait_for("compiling");
+    wait_until("it is compiled behind walls", || running.children().iter().any(walled));
+    running.signal(Signal::INT);
+    running.wait().ends_with(130).says(&["operators was interrupted"]);
+    assert_eq!(place.names("."), ["cache"], "what was made to run it is gone");
+    assert_eq!(place.names("cache"), ["key"]);
+
+    for (said, compiles) in [("compiling", true), ("compiling", false)] {
+        let run = submit().run().ends_with(1);
+        assert_eq!(run.stderr.contains(said), compiles, "{run}");
+        let names = place.names("cache");
+        let entries = names.iter().filter(|name| name.ends_with(".cwasm")).count();
+        assert_eq!((names.len(), entries), (2, 1), "{names:?}");
+    }
+}
+
+#[test]
+fn rsubmit_asks_for_walls_by_their_names() {
+    let place = Place::new();
+    let submit = |flag: &str| place.rsubmit("pi").flag(flag).args(["10", "1"]).run();
+    submit("--require-walls=files,moat").ends_with(2).says(&["`moat` is no wall", "descriptors"]);
+    submit("--require-walls=memory").ends_with(2).says(&["only a worker puts `memory`"]);
+    submit("--conf=ingle.walls=no").ends_with(2).says(&["ingle.walls is `no`; it is on or off"]);
+    let of_process = |wall: &String| !["memory", "threads", "cores", "user"].contains(&&**wall);
+    let asked = submit("--require-walls=all");
+    match missing(&place).into_iter().find(of_process) {
+        None => drop(asked.succeeds()),
+        Some(wall) => drop(asked.ends_with(4).says(&[&wall, "--require-walls asks for it"])),
+    }
+    let run = place.rsubmit("pi").flags(["--master=ingle://127.0.0.1:9", "--deploy-mode=cluster"]);
+    let run = run.flag("--require-walls=all").args(["10", "1"]).run();
+    run.ends_with(2).says(&["--require-walls", "`ingle worker` has that flag"]);
 }
 
 /// Whose a process is: users, and the groups beside.

@@ -49,6 +49,7 @@ pub use serving::{BLOCK_COST, Served, Serving};
 pub use shuffle_dir::{Compression, Had, Head, MAX_BLOCK, RemoteBlock, ShuffleDir};
 pub use shuffle_reader::{Fetch, Fetched, MapOutput, Place, RemoteBlocks, ShuffleReader};
 pub use sources::{Framing, Source, SourceParts};
+pub use spill::SpillFolder;
 pub use store::{BlockStore, StoreStats, TaskOutput};
 pub use writer::{Token, Writer};
 

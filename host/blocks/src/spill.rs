@@ -23,7 +23,7 @@ const MOST: usize = 100_000;
 
 /// A private folder (mode 0700) of spill files, and of shuffle output where nobody else is to read it; removed when the last of them is gone; if the process is killed before that, by the next
 /// that makes one beside it.
-pub(crate) struct SpillFolder {
+pub struct SpillFolder {
     folder: TempDir,
     files: AtomicU64,
     /// What is charged for them, if anything is.
@@ -33,6 +33,7 @@ pub(crate) struct SpillFolder {
 }
 
 impl SpillFolder {
+    /// Makes one in `parent`, which exists.
     pub fn new(parent: &Path) -> Result<Arc<Self>> {
         let made = || {
             let mut folder = tempfile::Builder::new();
@@ -49,18 +50,19 @@ impl SpillFolder {
         Ok(Arc::new(Self { folder, files: AtomicU64::new(0), disk: OnceLock::new(), _lock: lock }))
     }
 
+    /// Where it is.
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
     /// What is written from now on is charged.
-    pub fn charge(&self, disk: &Disk) {
+    pub(crate) fn charge(&self, disk: &Disk) {
         // Once is enough.
         let _ = self.disk.set(disk.clone());
     }
 
     /// Removes the folder with all that is in it, whoever still holds it.
-    pub fn remove(&self) {
+    pub(crate) fn remove(&self) {
         let folder = self.path();
         match fs::remove_dir_all(folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -46,7 +46,11 @@ pub struct BlockStore {
 impl BlockStore {
     /// A store that charges `pool`, with a private folder in `parent`, which exists, for shuffle output and what is spilled.
     pub fn new(pool: MemoryPool, parent: &Path) -> Result<Self> {
-        let folder = SpillFolder::new(parent)?;
+        Self::in_folder(pool, SpillFolder::new(parent)?)
+    }
+
+    /// As [`BlockStore::new`], in a folder that was made before.
+    pub fn in_folder(pool: MemoryPool, folder: Arc<SpillFolder>) -> Result<Self> {
         let dir = ShuffleDir::create(&folder.path().join("shuffle"))?;
         Ok(Self::of(pool, folder, dir))
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use ingle_blocks::SpillFolder;
 use ingle_cluster::verbs::{Asker, StatusReply};
 use ingle_cluster::{
     Compression, DynamicPolicy, Exclusion, Policy, Speculation, Standalone, StandaloneOptions,
@@ -11,13 +12,15 @@ use ingle_cluster::{
 };
 use ingle_core::size::ByteSize;
 use ingle_sandbox::Interrupt;
+use ingle_walls::Inherited;
 
 use crate::access;
 use crate::console::{Console, DriverLog, TaskLog};
 use crate::exit::{Code, Failure};
 use crate::options::Options;
 use crate::settings::{self, Settings};
-use crate::submit::{self, Signals};
+use crate::submit;
+use crate::walls::{Ready, Wanted};
 use crate::{job_file, master};
 
 /// How often a driver that is waited for is looked at.
@@ -162,6 +165,7 @@ fn gather(options: &Options) -> Result<Settings, Failure> {
         (settings::TOTAL_CORES, &options.total_executor_cores),
         (settings::INSTANCES, &options.num_executors),
         (settings::DEPLOY_MODE, &options.deploy_mode),
+        (settings::REQUIRE_WALLS, &options.require_walls),
     ] {
         settings.override_with(key, flag.as_ref());
     }
@@ -221,22 +225,32 @@ pub fn status_text(status: &StatusReply) -> String {
     text
 }
 
-/// Runs a job on a cluster; none if it shall run on this machine.
-pub fn submit(options: &Options, console: &Console) -> Option<Result<(), Failure>> {
-    let settings = match gather(options) {
-        Ok(settings) => settings,
-        Err(failure) => return Some(Err(failure)),
-    };
-    let address = match settings.get(settings::MASTER).and_then(master::cluster)? {
-        Ok(address) => address,
-        Err(failure) => return Some(Err(failure)),
-    };
+/// A cluster on which a job shall run: where its master is, and what else is asked.
+pub struct Wished {
+    settings: Settings,
+    address: String,
+}
+
+/// The cluster that a command line asks for; none if the job shall run on this machine.
+pub fn wanted(options: &Options) -> Result<Option<Wished>, Failure> {
+    let settings = gather(options)?;
+    let address = settings.get(settings::MASTER).and_then(master::cluster).transpose()?;
+    Ok(address.map(|address| Wished { settings, address }))
+}
+
+/// Runs a job on a cluster.
+pub fn run(
+    options: &Options,
+    Wished { settings, address }: Wished,
+    inherited: Result<Inherited, String>,
+    console: &Console,
+) -> Result<(), Failure> {
     let mode = settings.get(settings::DEPLOY_MODE).unwrap_or("client").to_owned();
-    Some(match mode.as_str() {
-        "client" => client(options, settings, address, console),
+    match mode.as_str() {
+        "client" => client(options, settings, address, inherited, console),
         "cluster" => on_worker(options, settings, &address, console),
         other => Err(Failure::usage(format!("--deploy-mode {other}: it is client or cluster"))),
-    })
+    }
 }
 
 fn stem(options: &Options) -> String {
@@ -247,6 +261,7 @@ fn client(
     options: &Options,
     settings: Settings,
     address: String,
+    inherited: Result<Inherited, String>,
     console: &Console,
 ) -> Result<(), Failure> {
     let started = Instant::now();
@@ -254,16 +269,24 @@ fn client(
     let access = access::spec(options, &settings)?;
     let spill_parent =
         settings.get(settings::LOCAL_DIR).map_or_else(std::env::temp_dir, std::path::PathBuf::from);
-    let opened = access.open(&spill_parent, &access::offer(options)?).map_err(Failure::usage)?;
-    let bytes = job_file::read(options.job())?;
     let cache = settings
         .get(settings::CACHE_DIR)
         .map(std::path::PathBuf::from)
         .or_else(submit::default_cache);
-    // The driver ends with this process, wherever it is.
-    let job = submit::load(options, &bytes, cache.as_deref(), Interrupt::Calls, console)?;
-    let signals =
-        Signals::listen().map_err(|e| Failure::host(format!("waiting for signals: {e}")))?;
+    let wanted = Wanted {
+        options,
+        name: &asked.name,
+        spec: &access,
+        cache: cache.as_deref(),
+        // The driver ends with this process, wherever it is.
+        interrupt: Interrupt::Calls,
+        spill_parent: &spill_parent,
+        master: address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()),
+        walls: settings.walls()?,
+        inherited,
+    };
+    let (ready, signals) = wanted.ready(console)?;
+    let Ready { job, bytes, access: opened, spill } = ready;
     let (name, capacity, timeout) = (asked.name.clone(), asked.executor_memory, asked.timeout);
     let (notes, verbose) = (console.clone(), options.verbose);
     let standalone = StandaloneOptions {
@@ -277,7 +300,7 @@ fn client(
             settings,
             access,
             bytes.into(),
-            spill_parent,
+            spill,
             Arc::new(DriverLog(console.clone())),
         )
     };
@@ -294,7 +317,7 @@ pub fn standalone(
     settings: Settings,
     access: ingle_cluster::AccessSpec,
     component: Bytes,
-    spill_parent: std::path::PathBuf,
+    spill: Arc<SpillFolder>,
     driver_log: Arc<dyn ingle_sandbox::LogSink>,
 ) -> StandaloneOptions {
     StandaloneOptions {
@@ -319,7 +342,7 @@ pub fn standalone(
         interrupt: asked.interrupt,
         compression: asked.compression,
         settings: settings.into_map(),
-        spill_parent,
+        spill,
         access,
         component,
         driver: String::new(),
@@ -338,6 +361,11 @@ fn on_worker(
     console: &Console,
 ) -> Result<(), Failure> {
     let asked = Asked::of(&settings, &stem(options))?;
+    if settings.get(settings::REQUIRE_WALLS).is_some() {
+        return Err(Failure::usage(
+            "--require-walls: in cluster mode the driver runs on a worker, and `ingle worker` has that flag",
+        ));
+    }
     let access = access::spec(options, &settings)?;
     let job: Bytes = job_file::read(options.job())?.into();
     ingle_sandbox::kind(&job).map_err(|error| {

@@ -8,10 +8,11 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use ingle_blocks::SpillFolder;
 use ingle_cluster::{
     AccessSpec, Broken, CompileConfig, DriverConfig, ExecutorConfig, LEAST_LOG, Lifeline,
-    MasterOptions, MasterPolicy, Note, Offer, Own, PagePort, Standalone, UserRange, Way, Wish,
-    WorkerOptions,
+    MasterOptions, MasterPolicy, Note, Offer, Own, PagePort, Standalone, StartError, UserRange,
+    Way, Wish, WorkerOptions,
 };
 use ingle_core::size::ByteSize;
 use ingle_sandbox::{Finished, Interrupt, LogSink, Stream};
@@ -466,10 +467,12 @@ pub fn run_driver() -> Result<(), Broken> {
     let offer = ingle_cluster::offer(Some(rules));
     let opened = access.open(Path::new(&config.spill_dir), &offer).map_err(Broken::Refused)?;
     let own = Own {
-        read: Vec::new(),
         write: vec![config.spill_dir.clone().into()],
         sockets: ingle_cluster::sockets(&opened),
+        ..Own::default()
     };
+    let spill = SpillFolder::new(Path::new(&config.spill_dir))
+        .map_err(|e| StartError::from(e).to_string())?;
     // Once the walls stand, it can make none.
     let listener = ingle_cluster::listen(&config.host, asked.driver_port)?;
     ingle_cluster::raise_walls(down, own, &opened.grants, &config.required_walls)?;
@@ -490,14 +493,7 @@ pub fn run_driver() -> Result<(), Broken> {
             Note::StageStarted { .. } | Note::StageFinished { .. } => tracing::debug!("{note}"),
             _ => tracing::info!("{note}"),
         }),
-        ..cluster::standalone(
-            asked,
-            settings,
-            access,
-            component.into(),
-            config.spill_dir.into(),
-            Arc::new(Streams),
-        )
+        ..cluster::standalone(asked, settings, access, component.into(), spill, Arc::new(Streams))
     };
     let standalone = Standalone::start(job, opened, standalone).map_err(|e| e.to_string())?;
     let remote = standalone.remote();

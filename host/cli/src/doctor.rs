@@ -47,6 +47,9 @@ fn report(down: &[Down]) -> String {
             let _ = writeln!(text, "{:>25}{why}; {}", "", wall.remedy());
         }
     }
+    text.push_str(
+        "\nrsubmit raises those of them around itself that a process can, where a job, or its driver, runs in it: all but memory, threads, cores and user.\n",
+    );
     let _ = match down.len() {
         0 => writeln!(text, "\nAll walls stand."),
         count => writeln!(text, "\n{count} of {} walls are missing.", Wall::ALL.len()),

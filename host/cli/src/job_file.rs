@@ -11,7 +11,17 @@ use ingle_sandbox::{
 use crate::exit::{Code, Failure};
 
 fn not_a_job(path: &Path, why: impl std::fmt::Display) -> Failure {
-    Failure::new(Code::NotAJob, format!("{}: {why}", path.display()))
+    of(path, Failure::new(Code::NotAJob, why.to_string()))
+}
+
+/// A failure, with the file that it is about.
+pub fn of(path: &Path, Failure { code, text }: Failure) -> Failure {
+    Failure { code, text: format!("{}: {text}", path.display()) }
+}
+
+/// Whether it looks like a job at all.
+pub fn check_kind(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    ingle_sandbox::kind(bytes).map(drop).map_err(|error| not_a_job(path, error))
 }
 
 /// The file's bytes, no more of them than a job may have.
@@ -59,19 +69,38 @@ pub fn load(
     interrupt: Interrupt,
     compiling: impl FnOnce(),
 ) -> Result<Job, Failure> {
-    ingle_sandbox::kind(bytes).map_err(|error| not_a_job(path, error))?;
+    check_kind(path, bytes)?;
     let sandbox =
         Sandbox::new(cache, interrupt).map_err(|error| Failure::host(error.to_string()))?;
-    let component = || -> Result<Vec<u8>, Wrapped> {
+    load_in(&sandbox, path, bytes, compiling)
+}
+
+/// As [`load`], in a sandbox that there is.
+pub fn load_in(
+    sandbox: &Sandbox,
+    path: &Path,
+    bytes: &[u8],
+    compiling: impl FnOnce(),
+) -> Result<Job, Failure> {
+    let component = || {
         compiling();
-        let component = ingle_guests::componentize(bytes);
-        let component =
-            component.map_err(|e| Wrapped(Failure::new(Code::NotAJob, e.to_string())))?;
-        Ok(component.into_owned())
+        component(bytes)
     };
     let loaded = sandbox.load(ComponentHash::of(bytes), component);
-    loaded.map_err(|Wrapped(Failure { code, text })| Failure {
-        code,
-        text: format!("{}: {text}", path.display()),
-    })
+    loaded.map_err(|Wrapped(failure)| of(path, failure))
+}
+
+/// Compiles a job that was read, and says nothing of where.
+pub fn make(bytes: &[u8], interrupt: Interrupt) -> Result<Vec<u8>, Failure> {
+    let made = || -> Result<Vec<u8>, Wrapped> {
+        let sandbox = Sandbox::new(None, interrupt)?;
+        Ok(sandbox.make(ComponentHash::of(bytes), &component(bytes)?)?)
+    };
+    made().map_err(|Wrapped(failure)| failure)
+}
+
+fn component(bytes: &[u8]) -> Result<Vec<u8>, Wrapped> {
+    let component = ingle_guests::componentize(bytes);
+    let component = component.map_err(|e| Wrapped(Failure::new(Code::NotAJob, e.to_string())))?;
+    Ok(component.into_owned())
 }

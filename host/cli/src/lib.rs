@@ -2,6 +2,7 @@
 
 mod access;
 mod cluster;
+mod compiling;
 mod config;
 mod console;
 pub mod daemons;
@@ -18,7 +19,9 @@ mod submit;
 mod summary;
 pub mod terminal;
 pub mod verbs;
+mod walls;
 
+pub use compiling::be_compiler;
 pub use exit::{Code, Failure};
 pub use options::Options;
 pub use submit::submit;

@@ -128,6 +128,11 @@ pub struct Options {
     )]
     pub allow_net: Vec<String>,
 
+    /// Walls of the process that the job, or its driver, runs in, without which it doesn't: names, or all of those that a process raises for
+    /// itself. `ingle doctor` says which this host has [default: those that there are].
+    #[arg(long, value_name = "WALL[,WALL]...", help_heading = "What the job may touch")]
+    pub require_walls: Option<String>,
+
     /// Tells how a driver or an application on a cluster is, and runs nothing.
     #[arg(
         long,

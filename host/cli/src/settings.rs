@@ -9,6 +9,7 @@ use ingle_core::size::ByteSize;
 use ingle_sandbox::Interrupt;
 
 use crate::exit::Failure;
+use crate::walls::Walls;
 
 /// A properties file larger than this is some other file.
 const MAX_FILE: u64 = 1 << 20;
@@ -58,6 +59,8 @@ pub const S3_SESSION_TOKEN: &str = "ingle.s3.session.token";
 pub const S3_PATH_STYLE: &str = "ingle.s3.path.style.access";
 pub const LOCAL_DIR: &str = "ingle.local.dir";
 pub const CACHE_DIR: &str = "ingle.cache.dir";
+pub const WALLS: &str = "ingle.walls";
+pub const REQUIRE_WALLS: &str = "ingle.walls.require";
 pub const OVERSUBSCRIBE: &str = "ingle.local.oversubscribe";
 
 /// Ingle's settings, and what they mean.
@@ -167,6 +170,11 @@ const KNOWN: &[(&str, &str)] = &[
     ),
     (CACHE_DIR, "where compiled jobs are kept [default: ~/.cache/ingle/code]"),
     (
+        WALLS,
+        "whether the process of rsubmit, where the job or its driver runs in it, gives up what that doesn't need before it does: on or off [default: on]; on a worker it always does",
+    ),
+    (REQUIRE_WALLS, "as --require-walls"),
+    (
         OVERSUBSCRIBE,
         "more task slots or memory than this machine has: true or false [default: false]",
     ),
@@ -251,6 +259,11 @@ impl Settings {
                 Err(Failure::usage(format!("{COMPRESSION} is `{other}`; it is none, lz4 or zstd")))
             }
         }
+    }
+
+    /// What becomes of the walls of a process that runs the job, or its driver, without a worker.
+    pub fn walls(&self) -> Result<Walls, Failure> {
+        Walls::of(self.get(WALLS), self.get(REQUIRE_WALLS))
     }
 
     /// Where tasks that are killed stop.

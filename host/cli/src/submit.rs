@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ingle_cluster::{Access, Compression, Local, LocalOptions, Note, Remote, TaskTime};
+use ingle_cluster::{Compression, Local, LocalOptions, Note, Remote, TaskTime};
 use ingle_core::size::ByteSize;
 use ingle_sandbox::{CodeCache, Finished, GuestFailure, Interrupt};
+use ingle_walls::Inherited;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -17,7 +18,8 @@ use crate::exit::{Code, Failure};
 use crate::options::Options;
 use crate::settings::{self, Settings};
 use crate::summary::summary;
-use crate::{cluster, job_file, machine, master};
+use crate::walls::{Ready, Walls, Wanted};
+use crate::{cluster, machine, master};
 
 /// How often progress lines are drawn.
 const TICK: Duration = Duration::from_millis(100);
@@ -45,6 +47,7 @@ struct Plan {
     compression: Compression,
     spill_parent: PathBuf,
     cache: Option<PathBuf>,
+    walls: Walls,
     settings: Settings,
 }
 
@@ -56,6 +59,7 @@ impl Plan {
         settings.override_with(settings::EXECUTOR_MEMORY, options.executor_memory.as_ref());
         settings.override_with(settings::EXECUTOR_CORES, options.executor_cores.as_ref());
         settings.override_with(settings::DRIVER_MEMORY, options.driver_memory.as_ref());
+        settings.override_with(settings::REQUIRE_WALLS, options.require_walls.as_ref());
 
         let oversubscribe = settings.switch(settings::OVERSUBSCRIBE, false)?;
         let (master, cores) =
@@ -85,6 +89,7 @@ impl Plan {
                 .get(settings::LOCAL_DIR)
                 .map_or_else(std::env::temp_dir, PathBuf::from),
             cache: settings.get(settings::CACHE_DIR).map(PathBuf::from).or_else(default_cache),
+            walls: settings.walls()?,
             settings,
         })
     }
@@ -123,7 +128,7 @@ pub fn default_cache() -> Option<PathBuf> {
     Some(base.join("ingle/code"))
 }
 
-fn open_cache(dir: Option<&Path>) -> Option<CodeCache> {
+pub fn open_cache(dir: Option<&Path>) -> Option<CodeCache> {
     match CodeCache::open(dir?) {
         Ok(cache) => Some(cache),
         Err(error) => {
@@ -133,8 +138,8 @@ fn open_cache(dir: Option<&Path>) -> Option<CodeCache> {
     }
 }
 
-/// Runs a job to its end.
-pub fn submit(options: &Options) -> Result<(), Failure> {
+/// Runs a job to its end. `inherited` is what this process's parent left open.
+pub fn submit(options: &Options, inherited: Result<Inherited, String>) -> Result<(), Failure> {
     let started = Instant::now();
     let console = Console::new();
     start_log(options.verbose, &console);
@@ -142,40 +147,31 @@ pub fn submit(options: &Options) -> Result<(), Failure> {
     if let Some(done) = cluster::verb(options) {
         return done;
     }
-    if let Some(done) = cluster::submit(options, &console) {
-        return done;
+    if let Some(cluster) = cluster::wanted(options)? {
+        return cluster::run(options, cluster, inherited, &console);
     }
     let plan = Plan::of(options)?;
     let access = access::spec(options, &plan.settings)?;
-    let access =
-        access.open(&plan.spill_parent, &access::offer(options)?).map_err(Failure::usage)?;
     if options.verbose {
         describe(&plan, options, &console);
     }
-    let bytes = job_file::read(options.job())?;
-    let job = load(options, &bytes, plan.cache.as_deref(), plan.interrupt, &console)?;
+    let wanted = Wanted {
+        options,
+        name: &plan.name,
+        spec: &access,
+        cache: plan.cache.as_deref(),
+        interrupt: plan.interrupt,
+        spill_parent: &plan.spill_parent,
+        master: None,
+        walls: plan.walls.clone(),
+        inherited,
+    };
+    let (ready, signals) = wanted.ready(&console)?;
     let (name, capacity, timeout) = (plan.name.clone(), plan.executor_memory, plan.timeout);
-    let signals =
-        Signals::listen().map_err(|e| Failure::host(format!("waiting for signals: {e}")))?;
-    let local = start(job, plan, access, options.verbose, &console)?;
+    let local = start(ready, plan, options.verbose, &console)?;
     let remote = local.remote();
     let ended = run(move || Ok(local.drive(GRACE)), signals, timeout, &remote, &console);
     finish(&name, ended, started, &remote, capacity, &console)
-}
-
-/// Loads the job with this user's cache.
-pub fn load(
-    options: &Options,
-    bytes: &[u8],
-    cache: Option<&Path>,
-    interrupt: Interrupt,
-    console: &Console,
-) -> Result<ingle_sandbox::Job, Failure> {
-    job_file::load(options.job(), bytes, open_cache(cache), interrupt, || {
-        if console.is_live() || options.verbose {
-            console.say(format_args!("compiling {}, once ...", options.job().display()));
-        }
-    })
 }
 
 /// Says how a job ended.
@@ -215,13 +211,8 @@ pub fn tell(note: &Note, verbose: bool, console: &Console) {
     }
 }
 
-fn start(
-    job: ingle_sandbox::Job,
-    plan: Plan,
-    access: Access,
-    verbose: bool,
-    console: &Console,
-) -> Result<Local, Failure> {
+fn start(ready: Ready, plan: Plan, verbose: bool, console: &Console) -> Result<Local, Failure> {
+    let Ready { job, access, spill, .. } = ready;
     let notes = console.clone();
     let options = LocalOptions {
         slots: plan.slots,
@@ -234,7 +225,7 @@ fn start(
         output: plan.output,
         settings: plan.settings.into_map(),
         compression: plan.compression,
-        spill_parent: plan.spill_parent,
+        spill,
         grants: access.grants,
         capabilities: access.capabilities,
         driver_log: Arc::new(DriverLog(console.clone())),
@@ -273,6 +264,19 @@ impl Signals {
         let hangup = signal(SignalKind::hangup())?;
         drop(entered);
         Ok(Self { runtime, interrupt, terminate, hangup })
+    }
+
+    /// Waits for something, unless one of them comes before.
+    pub fn race<T>(&mut self, other: impl Future<Output = T>) -> Result<T, Code> {
+        let Self { runtime, interrupt, terminate, hangup } = self;
+        runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => Err(Code::Interrupted),
+                _ = terminate.recv() => Err(Code::Terminated),
+                _ = hangup.recv() => Err(Code::HungUp),
+                done = other => Ok(done),
+            }
+        })
     }
 }
 
@@ -391,11 +395,14 @@ fn outcome(name: &str, ended: Ended) -> Result<(), Failure> {
         Ended::Timeout(timeout) => {
             Err(Failure::new(Code::Job, format!("{name} {}", too_long(timeout))))
         }
-        Ended::Signal(Code::Interrupted) => {
-            Err(Failure::new(Code::Interrupted, format!("{name} was interrupted")))
-        }
-        Ended::Signal(code) => Err(Failure::new(code, format!("{name} was terminated"))),
+        Ended::Signal(code) => Err(signalled(name, code)),
     }
+}
+
+/// What became of a job that a signal ended.
+pub fn signalled(name: &str, code: Code) -> Failure {
+    let how = if code == Code::Interrupted { "interrupted" } else { "terminated" };
+    Failure::new(code, format!("{name} was {how}"))
 }
 
 /// Adds what to type where the job's own standard library knows only a number.
@@ -421,6 +428,9 @@ fn describe(plan: &Plan, options: &Options, console: &Console) {
     match &plan.cache {
         Some(dir) => console.say(format_args!("  compiled jobs in {}", dir.display())),
         None => console.say("  compiled jobs are not kept: there is no home folder"),
+    }
+    if plan.walls == Walls::Off {
+        console.say("  no walls around this process");
     }
     for (key, value) in plan.settings.iter() {
         console.say(format_args!("  {key}={value}"));

@@ -58,7 +58,7 @@ pub use rpc::Way;
 pub use standalone::{Standalone, StandaloneOptions};
 pub use walls::{
     Own, check_names as check_wall_names, lacking as lacking_wall, probe as probe_walls,
-    raise as raise_walls, sockets,
+    raise as raise_walls, raise_some as raise_some_walls, sockets, sockets_with,
 };
 pub use web::PagePort;
 pub use worker::{LEAST_LOG, UserRange, Wish, WorkerOptions, listen, run as run_worker};

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use ingle_blocks::{BlockStore, Disk, Grants, usual_disk};
+use ingle_blocks::{BlockStore, Disk, Grants, SpillFolder, usual_disk};
 use ingle_core::ids::{ExecutorId, JobId, WorkerId};
 use ingle_core::memory::MemoryPool;
 use ingle_core::scheduler::{Policy, StageProgress};
@@ -45,8 +44,8 @@ pub struct LocalOptions {
     pub settings: BTreeMap<String, String>,
     /// How shuffle output is compressed.
     pub compression: v1::Compression,
-    /// Where a private folder for shuffle output and spilled blocks is made.
-    pub spill_parent: PathBuf,
+    /// For shuffle output and spilled blocks.
+    pub spill: Arc<SpillFolder>,
     /// What the job may read and write through its host.
     pub grants: Arc<Grants>,
     /// What it gets of WASI, in both roles.
@@ -103,11 +102,11 @@ impl Local {
     pub fn start(job: Job, options: LocalOptions) -> Result<Self, StartError> {
         let executor_pool = MemoryPool::new(options.executor_memory);
         let driver_pool = MemoryPool::new(options.driver_memory);
-        let usual = usual_disk(&options.spill_parent);
+        let usual = usual_disk(options.spill.path());
         let bound = options.disk.map_or(usual, |disk| disk.0);
         let advice = "raise ingle.executor.disk, or choose another folder with ingle.local.dir";
-        let disk = Disk::new(&options.spill_parent, bound, advice);
-        let store = BlockStore::new(executor_pool.clone(), &options.spill_parent)?
+        let disk = Disk::new(options.spill.path(), bound, advice);
+        let store = BlockStore::in_folder(executor_pool.clone(), options.spill)?
             .charging(&disk)
             .compressed(protocol::shuffle_compression(options.compression));
         let opened = Arc::new(Opened::new(options.grants, driver_pool.clone()));

@@ -1,13 +1,12 @@
 //! An application on a standalone cluster: its driver here, its executors wherever the master grants them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ingle_blocks::{BlockStore, Disk, Writer, usual_disk};
+use ingle_blocks::{BlockStore, Disk, SpillFolder, Writer, usual_disk};
 use ingle_core::dynamic::{DynamicAllocation, DynamicPolicy};
 use ingle_core::ids::{ExecutorId, WorkerId};
 use ingle_core::memory::MemoryPool;
@@ -88,8 +87,8 @@ pub struct StandaloneOptions {
     pub compression: v1::Compression,
     /// What the driver reads by `ctx.setting`.
     pub settings: BTreeMap<String, String>,
-    /// Where a private folder for results that don't fit into memory is made.
-    pub spill_parent: PathBuf,
+    /// For results that don't fit into memory.
+    pub spill: Arc<SpillFolder>,
     /// What the job may touch, for its executors.
     pub access: AccessSpec,
     /// The job's file.
@@ -159,8 +158,9 @@ impl Standalone {
         let driver_pool = MemoryPool::new(options.driver_memory);
         let host_pool = MemoryPool::new(options.driver_memory);
         let advice = "that is nearly all that was free for the driver's results; choose another folder with ingle.local.dir";
-        let disk = Disk::new(&options.spill_parent, usual_disk(&options.spill_parent), advice);
-        let results = BlockStore::new(host_pool.clone(), &options.spill_parent)?.charging(&disk);
+        let spill = options.spill;
+        let disk = Disk::new(spill.path(), usual_disk(spill.path()), advice);
+        let results = BlockStore::in_folder(host_pool.clone(), spill)?.charging(&disk);
         let opened = Opened::new(access.grants.clone(), driver_pool.clone());
         let opened = Arc::new(opened.written_by(Writer::new(&options.driver, options.attempt)));
         let notes = options.notes.clone();

@@ -29,7 +29,7 @@ pub fn lacking<'a>(down: &'a [Down], required: &[String]) -> Option<&'a Down> {
     down.iter().find(must)
 }
 
-/// Says which walls don't stand. The error: one of them must.
+/// Says which walls of a worker, or of what it started, don't stand. The error: one of them must.
 pub fn judge(down: &[Down], required: &[String]) -> Result<(), String> {
     if let Some(down) = lacking(down, required) {
         return Err(format!("{down}; this worker's --require-walls asks for it"));
@@ -50,8 +50,12 @@ pub struct Own {
     pub read: Vec<PathBuf>,
     /// And those that it also writes.
     pub write: Vec<PathBuf>,
+    /// From these, and from those below, it removes folders that are empty.
+    pub clear: Vec<PathBuf>,
     /// What it makes of the network by itself.
     pub sockets: Sockets,
+    /// If it is root's: whether it opens what others own, as far as that was granted.
+    pub owns_all: bool,
 }
 
 /// TCP's port for names, whose answers may be too long for UDP.
@@ -68,6 +72,18 @@ pub fn sockets(access: &Access) -> Sockets {
         return Sockets::Handed;
     }
     Sockets::Own(net.ports().map(|ports| ports.into_iter().chain([NAMES]).collect()))
+}
+
+/// The same of a driver that connects with its master by itself, at this port.
+pub fn sockets_with(access: &Access, master: Option<u16>) -> Sockets {
+    match (sockets(access), master) {
+        (sockets, None) => sockets,
+        (Sockets::Own(None), _) => Sockets::Own(None),
+        (Sockets::Own(Some(ports)), Some(port)) => {
+            Sockets::Own(Some(ports.into_iter().chain([port]).collect()))
+        }
+        (Sockets::Handed, Some(port)) => Sockets::Own(Some(vec![port, NAMES])),
+    }
 }
 
 /// Waits until this process has one thread: another would stay outside of the walls.
@@ -90,16 +106,34 @@ pub fn raise(
     required: &[String],
 ) -> Result<(), String> {
     alone()?;
+    down.extend(put_up(own, grants));
+    judge(&down, required)
+}
+
+/// Raises those walls of this process that it can raise, and gives those that don't stand.
+pub fn raise_some(own: Own, grants: &Grants) -> Vec<Down> {
+    let alone = alone();
+    let mut down = put_up(own, grants);
+    if let Err(why) = alone {
+        // The others are all threads'.
+        let own = [Wall::Privileges, Wall::Capabilities, Wall::Files, Wall::Signals];
+        down.extend(own.map(|wall| Down::new(wall, &why)));
+    }
+    down
+}
+
+fn put_up(own: Own, grants: &Grants) -> Vec<Down> {
     // It can't be opened any more once the walls stand.
     ingle_sandbox::open_pagemap();
     let (read, write) = grants.reach();
-    let mut needs = Needs { read, write, sockets: own.sockets };
+    let Own { clear, sockets, owns_all, .. } = own;
+    let mut needs = Needs { read, write, clear, sockets, owns_all };
     needs.read.extend(own.read);
     // Where the environment says that certificates are.
-    needs.read.extend(std::env::var_os("SSL_CERT_FILE").map(PathBuf::from));
+    let certificates = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(std::env::var_os);
+    needs.read.extend(certificates.map(PathBuf::from));
     needs.write.extend(own.write);
-    down.extend(ingle_walls::raise(&needs));
-    judge(&down, required)
+    ingle_walls::raise(&needs)
 }
 
 #[cfg(test)]
@@ -134,13 +168,19 @@ mod tests {
                 working_dir: "/".into(),
                 ..AccessSpec::default()
             };
-            sockets(&spec.open(place.path(), &Offer::default()).unwrap())
+            let access = spec.open(place.path(), &Offer::default()).unwrap();
+            let with = sockets_with(&access, Some(7077));
+            assert_eq!(sockets_with(&access, None), sockets(&access));
+            (sockets(&access), with)
         };
-        assert_eq!(of(&[], &["/"]), Sockets::Handed);
-        assert_eq!(of(&["x:443", "y:80"], &["/"]), Sockets::Own(Some(vec![80, 443, 53])));
-        assert_eq!(of(&["x:443", "y"], &[]), Sockets::Own(None));
-        assert_eq!(of(&[], &["s3://bucket/x"]), Sockets::Own(None));
-        assert_eq!(of(&["x:443"], &["https://example.com/x"]), Sockets::Own(None));
+        let ports = |ports: &[u16]| Sockets::Own(Some(ports.to_vec()));
+        assert_eq!(of(&[], &["/"]), (Sockets::Handed, ports(&[7077, 53])));
+        let both = of(&["x:443", "y:80"], &["/"]);
+        assert_eq!(both, (ports(&[80, 443, 53]), ports(&[80, 443, 53, 7077])));
+        let any = (Sockets::Own(None), Sockets::Own(None));
+        assert_eq!(of(&["x:443", "y"], &[]), any);
+        assert_eq!(of(&[], &["s3://bucket/x"]), any);
+        assert_eq!(of(&["x:443"], &["https://example.com/x"]), any);
     }
 
     #[test]

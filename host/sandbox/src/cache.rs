@@ -73,7 +73,12 @@ impl CodeCache {
 
     /// The compiled form of a component, if a trustworthy one is there.
     pub fn load(&self, hash: ComponentHash, engine: &Engine) -> Option<Vec<u8>> {
-        let path = self.path(hash, &fits(engine));
+        self.find(hash, &fits(engine))
+    }
+
+    /// As [`CodeCache::load`], of one that fits as [`Sandbox::fits`](crate::Sandbox::fits) says.
+    pub fn find(&self, hash: ComponentHash, fits: &str) -> Option<Vec<u8>> {
+        let path = self.path(hash, checked(fits).ok()?);
         let mut bytes = Vec::new();
         open_nofollow(&path).ok()?.read_to_end(&mut bytes).ok()?;
         if bytes.len() < MAC_BYTES {
@@ -120,9 +125,8 @@ impl CodeCache {
     /// As [`CodeCache::store`], of what another process says that it compiled. That may be anything: whoever made it can have made only what
     /// is loaded as this component.
     pub fn store_made(&self, hash: ComponentHash, made: &[u8]) -> Result<(), &'static str> {
-        let (fits, code) = made.split_at_checked(FITS).ok_or("it is too short")?;
-        let fits = std::str::from_utf8(fits).map_err(|_| NO_FIT)?;
-        self.put(hash, checked(fits)?, code);
+        let (fits, code) = split(made)?;
+        self.put(hash, fits, code);
         Ok(())
     }
 
@@ -231,6 +235,12 @@ pub fn read_handed(mut file: File) -> io::Result<Vec<u8>> {
 /// Characters of [`fits`].
 const FITS: usize = 16;
 const NO_FIT: &str = "it doesn't say what it fits";
+
+/// What [`Sandbox::make`](crate::Sandbox::make) gave, or is said to have given: what it fits, and the code.
+pub fn split(made: &[u8]) -> Result<(&str, &[u8]), &'static str> {
+    let (fits, code) = made.split_at_checked(FITS).ok_or("it is too short")?;
+    Ok((checked(std::str::from_utf8(fits).map_err(|_| NO_FIT)?)?, code))
+}
 
 /// A text that [`fits`] may give, and that is no way out of a folder.
 fn checked(fits: &str) -> Result<&str, &'static str> {

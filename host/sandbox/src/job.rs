@@ -100,10 +100,14 @@ impl Sandbox {
 
     /// A component whose code [`CodeCache::hand`] gave, linked: that of the process which started this one.
     pub fn take(&self, hash: ComponentHash, handed: File) -> Result<Job, LoadError> {
-        let failed = |why: String| LoadError::Engine(format!("the job's compiled code: {why}"));
-        let code = cache::read_handed(handed).map_err(|e| failed(e.to_string()))?;
-        let compiled = self.deserialize(&code);
-        let compiled = compiled.ok_or_else(|| failed("it isn't for this program".into()))?;
+        let failed = |why| LoadError::Engine(format!("the job's compiled code: {why}"));
+        self.take_code(hash, &cache::read_handed(handed).map_err(failed)?)
+    }
+
+    /// A component whose code [`CodeCache::find`] gave, or a process that this one started to compile it, linked.
+    pub fn take_code(&self, hash: ComponentHash, code: &[u8]) -> Result<Job, LoadError> {
+        let unfit = || LoadError::Engine("the job's compiled code isn't for this program".into());
+        let compiled = self.deserialize(code).ok_or_else(unfit)?;
         Ok(self.link(hash, &compiled)?)
     }
 
@@ -137,7 +141,9 @@ impl Sandbox {
     fn deserialize(&self, code: &[u8]) -> Option<Component> {
         // SAFETY: the cache gives only what a process of this user stored there: its MAC was verified over all of `code`, with
         // a key that nobody else can read; by this process, or by the one that started it and handed it over (`take`), which runs the same
-        // program and is believed as that is. `deserialize` itself checks the engine's version and settings.
+        // program and is believed as that is; or it comes from a process of this program that this one started (`take_code`). What made it may
+        // have been broken by the component that it compiled: it can have made only what runs as that component, behind the same walls.
+        // `deserialize` itself checks the engine's version and settings.
         unsafe { Component::deserialize(&self.engine, code) }.ok()
     }
 

@@ -23,7 +23,7 @@ mod ranges;
 mod wasi;
 mod written;
 
-pub use cache::{CacheError, CodeCache};
+pub use cache::{CacheError, CodeCache, split as split_made};
 pub use component::{ComponentError, ComponentHash, FileKind, MAX_COMPONENT_BYTES, kind};
 pub use failure::{FailureKind, GuestFailure};
 pub use image::{Image, PIECE, PieceHash, ZERO_PIECE};

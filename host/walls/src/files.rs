@@ -92,6 +92,9 @@ fn rules(needs: &Needs) -> Result<RulesetCreated, RulesetError> {
         rules = allow(rules, path, read)?;
     }
     rules = allow(rules, Path::new("/dev/null"), read | AccessFs::WriteFile)?;
+    for path in &needs.clear {
+        rules = allow(rules, path, AccessFs::RemoveDir.into())?;
+    }
     for path in &needs.write {
         // Devices and sockets are nothing that a job makes, and programs nothing that it starts.
         let made = AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::MakeSock;

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 pub use groups::{Group, Groups, Room};
-pub use process::environment;
+pub use process::{Inherited, environment};
 
 /// A wall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -185,8 +185,12 @@ pub struct Needs {
     pub read: Vec<PathBuf>,
     /// And those that it also writes.
     pub write: Vec<PathBuf>,
+    /// Folders from which, and from those below, it removes folders that are empty.
+    pub clear: Vec<PathBuf>,
     /// What it makes of the network by itself.
     pub sockets: Sockets,
+    /// If its user is root: whether it goes on opening files whose owners don't let others. Which ones, the other walls say.
+    pub owns_all: bool,
 }
 
 /// Which connections a process has.
@@ -212,7 +216,7 @@ pub fn raise(needs: &Needs) -> Vec<Down> {
     note(Wall::Descriptors, process::limit());
     note(Wall::Dumps, process::no_dumps());
     note(Wall::Privileges, process::no_new_privileges());
-    note(Wall::Capabilities, process::no_capabilities());
+    note(Wall::Capabilities, process::no_capabilities(needs.owns_all));
     let [files, signals] = files::restrict(needs);
     note(Wall::Files, files);
     note(Wall::Signals, signals);

@@ -3,7 +3,9 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 
+use rustix::fs::{Dir, Mode, OFlags};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -17,6 +19,39 @@ pub(crate) fn close_inherited() -> Result<(), String> {
     // the process has opened nothing: what is open came from its parent, and nothing here knows of it.
     let closed = unsafe { libc::close_range(FIRST, libc::c_uint::MAX, 0) };
     if closed == 0 { Ok(()) } else { Err(io::Error::last_os_error().to_string()) }
+}
+
+/// What a parent left open, of a process that may be told to read some of it: `/dev/fd/N` on its command line.
+#[derive(Debug)]
+pub struct Inherited(Vec<RawFd>);
+
+impl Inherited {
+    /// Notes it. To be called at the very start of a process: what is opened later isn't its parent's.
+    pub fn note() -> Result<Self, String> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open("/proc/self/fd", flags, Mode::empty());
+        let mut dir = folder.and_then(Dir::new).map_err(|e| e.to_string())?;
+        let mut all = Vec::new();
+        while let Some(entry) = dir.read() {
+            let entry = entry.map_err(|e| e.to_string())?;
+            let number = entry.file_name().to_str().ok().and_then(|name| name.parse().ok());
+            all.extend(number.filter(|fd: &RawFd| *fd >= FIRST as RawFd));
+        }
+        // Its own isn't, either.
+        let own = dir.fd().map_err(|e| e.to_string())?.as_raw_fd();
+        all.retain(|fd| *fd != own);
+        Ok(Self(all))
+    }
+
+    /// Closes it.
+    #[allow(unsafe_code)]
+    pub fn close(self) {
+        for descriptor in self.0 {
+            // SAFETY: closing a descriptor that something in this process owns would let that use another's later. These were open before
+            // this process had opened anything, so that nothing in it owns them, and a number isn't given again while it is open.
+            unsafe { libc::close(descriptor) };
+        }
+    }
 }
 
 /// What a process may have open: sources, outputs, spilled data, connections.
@@ -53,18 +88,19 @@ pub(crate) fn no_new_privileges() -> Result<(), String> {
     rustix::thread::set_no_new_privs(true).map_err(|e| e.to_string())
 }
 
-/// Gives up all capabilities, also those that a program started later could get.
-pub(crate) fn no_capabilities() -> Result<(), String> {
-    let none = CapabilitySets {
-        effective: CapabilitySet::empty(),
-        permitted: CapabilitySet::empty(),
-        inheritable: CapabilitySet::empty(),
-    };
-    rustix::thread::set_capabilities(None, none).map_err(|e| e.to_string())?;
+/// Gives up all capabilities, also those that a program started later could get; but for the one to open what is others', if it has that and
+/// goes on needing it.
+pub(crate) fn no_capabilities(owns_all: bool) -> Result<(), String> {
+    let kept = if owns_all { CapabilitySet::DAC_OVERRIDE } else { CapabilitySet::empty() };
+    let had = rustix::thread::capabilities(None).map_err(|e| e.to_string())?;
+    let kept = kept & had.effective;
+    let inheritable = CapabilitySet::empty();
+    let left = CapabilitySets { effective: kept, permitted: kept, inheritable };
+    rustix::thread::set_capabilities(None, left).map_err(|e| e.to_string())?;
     let status = fs::read_to_string("/proc/thread-self/status").map_err(|e| e.to_string())?;
     let left = status.lines().find_map(|line| line.strip_prefix("CapEff:")).map(str::trim);
     match left {
-        Some(left) if left.bytes().all(|b| b == b'0') => Ok(()),
+        Some(left) if u64::from_str_radix(left, 16) == Ok(kept.bits()) => Ok(()),
         left => Err(format!("capabilities {} are left", left.unwrap_or("unknown"))),
     }
 }

@@ -20,7 +20,7 @@ use rustix::net::{
     sendmsg,
 };
 
-use ingle_walls::{Down, Needs, Sockets, Wall, raise};
+use ingle_walls::{Down, Inherited, Needs, Sockets, Wall, raise};
 
 const PLACE: &str = "WALLS_PLACE";
 
@@ -75,6 +75,7 @@ fn behind_the_walls() {
         read: vec![at("read")],
         write: vec![at("write"), at("write-file")],
         sockets: Sockets::Own(None),
+        ..Needs::default()
     };
     // The name of the test stands on this line.
     println!();
@@ -324,6 +325,64 @@ fn a_process_with_a_port_connects_to_no_other() {
         return;
     }
     assert_eq!(came("connecting to another port"), Some(&*libc::EACCES.to_string()), "{said}");
+}
+
+#[test]
+#[ignore = "it is run by the others, in a process of its own"]
+fn behind_the_walls_of_who_submits() {
+    let place = PathBuf::from(std::env::var_os(PLACE).expect("where to try"));
+    let at = |name: &str| place.join(name);
+    fs::create_dir_all(at("empty")).unwrap();
+    let had = fs::File::open(at("read/file")).unwrap();
+    let inherited = Inherited::note().unwrap();
+    let mut own = fs::File::open(at("read/file")).unwrap();
+    println!();
+    inherited.close();
+    let descriptor = std::os::fd::IntoRawFd::into_raw_fd(had);
+    let flags = call(libc::SYS_fcntl, [descriptor.into(), libc::F_GETFD.into(), 0, 0, 0]);
+    tell("using what was left open", flags);
+    tell("using its own", own.read_exact(&mut [0]));
+    let needs = Needs {
+        write: vec![at("write")],
+        clear: vec![place.clone()],
+        owns_all: true,
+        ..Needs::default()
+    };
+    for down in raise(&needs) {
+        println!("down {down}");
+    }
+    tell("removing an empty folder", fs::remove_dir(at("empty")));
+    tell("removing one in what it may write", fs::remove_dir_all(at("write/a")));
+    tell("removing a file", fs::remove_file(at("other/file")));
+    tell("making a folder", fs::create_dir(at("new")));
+    tell("moving a folder", fs::rename(at("other"), at("another")));
+    tell("listing the folder", fs::read_dir(&place));
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+    let left = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap_or("none");
+    println!("tried the capabilities: {}", left.trim().trim_start_matches('0'));
+    println!("tried the end: ok");
+}
+
+#[test]
+fn a_process_removes_its_empty_folder_and_keeps_what_opens_files_of_others() {
+    let place = place();
+    let (tried, said) = behind("behind_the_walls_of_who_submits", place.path());
+    assert!(tried.contains_key("the end"), "it came to its end:\n{said}");
+    let came = |what: &str| tried.get(what).map(String::as_str).unwrap_or("not tried");
+    assert_eq!(came("using what was left open"), libc::EBADF.to_string(), "{said}");
+    assert_eq!(came("using its own"), "ok", "{said}");
+    if said.contains("down ") {
+        eprintln!("SKIPPED: this host lacks walls:\n{said}");
+        return;
+    }
+    assert_eq!(came("removing an empty folder"), "ok", "{said}");
+    assert_eq!(came("removing one in what it may write"), "ok", "{said}");
+    let denied = [libc::EACCES, libc::EXDEV].map(|code| code.to_string());
+    for what in ["removing a file", "making a folder", "moving a folder", "listing the folder"] {
+        assert!(denied.contains(&came(what).to_owned()), "{what}\n{said}");
+    }
+    let kept = if rustix::process::geteuid().is_root() { "2" } else { "" };
+    assert_eq!(came("the capabilities"), kept, "{said}");
 }
 
 #[test]

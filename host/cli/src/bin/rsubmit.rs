@@ -4,9 +4,15 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ingle_cli::{Options, submit};
+use ingle_walls::Inherited;
 
 fn main() -> ExitCode {
-    let ended = submit(&Options::parse());
+    // Before this process opens anything.
+    let inherited = Inherited::note();
+    if let Some(code) = ingle_cli::be_compiler(std::env::args_os().skip(1)) {
+        return code.into();
+    }
+    let ended = submit(&Options::parse(), inherited);
     let code = match &ended {
         Ok(()) => 0,
         Err(failure) => {

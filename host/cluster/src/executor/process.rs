@@ -55,7 +55,7 @@ pub fn run(config: v1::ExecutorConfig, down: Vec<Down>, lifeline: Lifeline) -> R
         .open(dir, &offer)
         .map_err(|e| Broken::Refused(format!("{e} (on the worker {})", config.worker_address)))?;
     let own =
-        Own { read: Vec::new(), write: vec![dir.to_owned()], sockets: walls::sockets(&access) };
+        Own { write: vec![dir.to_owned()], sockets: walls::sockets(&access), ..Own::default() };
     walls::raise(down, own, &access.grants, &config.required_walls)?;
     let (worker, admitted) = lifeline.hold();
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -14,6 +14,7 @@ pub fn behaviour(name: &str) -> Option<Behaviour> {
         "write" => write,
         "write-in-task" => write_in_task,
         "list" => list,
+        "read-later" => read_later,
         "captured-file" => captured,
         "captured-files" => captured_two,
         "captured-both" => captured_both,
@@ -68,6 +69,17 @@ fn text_of(mut file: &File) -> Result<String> {
     let mut text = String::new();
     file.read_to_string(&mut text).context("reading a captured file")?;
     Ok(text)
+}
+
+/// Waits until there is `go` in a folder, then has the host read a file: `read-later FOLDER FILE`.
+fn read_later(ctx: &Context, args: &[String]) -> Result<()> {
+    let (go, file) = (format!("{}/go", arg(args, 0)?), arg(args, 1)?);
+    eprintln!("started");
+    while !std::path::Path::new(&go).exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    println!("{:?}", ctx.text_file(&file)?.collect()?);
+    Ok(())
 }
 
 fn captured(ctx: &Context, args: &[String]) -> Result<()> {

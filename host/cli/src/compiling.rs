@@ -1,0 +1,136 @@
+//! The process that compiles one job for `rsubmit`, behind walls of its own: a component may be made to break a compiler, and this one can't reach
+//! the cache, where other jobs' code is.
+
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::process::{ExitStatus, Stdio};
+
+use ingle_blocks::Grants;
+use ingle_cluster::Own;
+use ingle_sandbox::{Interrupt, MAX_COMPONENT_BYTES};
+use rustix::process::{Signal, set_parent_process_death_signal};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+
+use crate::exit::{Code, Failure};
+use crate::job_file;
+
+/// The first argument of a process that compiles. It is none of `rsubmit`'s flags.
+const BE_COMPILER: &str = "--be-compiler";
+/// This very program, also if its file was replaced meanwhile.
+const PROGRAM: &str = "/proc/self/exe";
+/// The longest code.
+const MAX_CODE: u64 = 1 << 30;
+/// The longest word about a component that can't be compiled.
+const WORDS: u64 = 64 << 10;
+
+/// Why there is no code.
+pub enum Uncompiled {
+    /// No process could be started.
+    NoProcess(String),
+    /// It says so of the job, or ended otherwise.
+    Failed(Failure),
+}
+
+/// Has a job's file compiled, as [`ingle_sandbox::Sandbox::make`] does it. What comes is whatever the process wrote.
+pub async fn compile(
+    bytes: &[u8],
+    interrupt: Interrupt,
+    required: &[String],
+) -> Result<Vec<u8>, Uncompiled> {
+    let how = match interrupt {
+        Interrupt::Calls => "calls",
+        Interrupt::Epoch => "epoch",
+    };
+    let mut child = Command::new(PROGRAM)
+        .arg0("rsubmit")
+        .args([BE_COMPILER, how])
+        .args(required)
+        .current_dir("/")
+        .env_clear()
+        .envs(ingle_walls::environment())
+        // What a terminal sends is for this process to hear.
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|e| Uncompiled::NoProcess(e.to_string()))?;
+    let failed = |what: &str, why: &dyn std::fmt::Display| {
+        Uncompiled::Failed(Failure::host(format!("{what} the process that compiles it: {why}")))
+    };
+    let ended = talk(&mut child, bytes).await;
+    let (status, made, words) = ended.map_err(|e| failed("waiting for", &e))?;
+    if status.success() {
+        return Ok(made);
+    }
+    let words = String::from_utf8_lossy(&words).trim().to_owned();
+    let code = [Code::NotAJob, Code::Host].into_iter();
+    match code.into_iter().find(|code| status.code() == Some(u8::from(*code).into())) {
+        Some(code) => Err(Uncompiled::Failed(Failure::new(code, words))),
+        None => Err(failed("", &format!("{status}; {words}"))),
+    }
+}
+
+/// Tells it the job, and hears what it has to say, as much as it may be.
+async fn talk(child: &mut Child, bytes: &[u8]) -> std::io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
+    let (input, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (mut code, mut words) = (Vec::new(), Vec::new());
+    let tell = async {
+        if let Some(mut input) = input {
+            // One that doesn't read it has ended, and says why.
+            let _ = input.write_all(bytes).await;
+        }
+    };
+    let read_code = async {
+        match out {
+            Some(out) => out.take(MAX_CODE).read_to_end(&mut code).await,
+            None => Ok(0),
+        }
+    };
+    let read_words = async {
+        match err {
+            Some(err) => err.take(WORDS).read_to_end(&mut words).await,
+            None => Ok(0),
+        }
+    };
+    // One that says more finds nobody who listens, and ends.
+    let ((), code_read, words_read) = tokio::join!(tell, read_code, read_words);
+    code_read.and(words_read)?;
+    Ok((child.wait().await?, code, words))
+}
+
+/// Compiles, if this process was started for that. Its exit code then.
+pub fn be_compiler(mut arguments: impl Iterator<Item = OsString>) -> Option<u8> {
+    if arguments.next()? != BE_COMPILER {
+        return None;
+    }
+    let texts: Vec<String> = arguments.filter_map(|text| text.into_string().ok()).collect();
+    let (how, required) = texts.split_first()?;
+    let interrupt = if how == "epoch" { Interrupt::Epoch } else { Interrupt::Calls };
+    Some(match run(interrupt, required) {
+        Ok(()) => 0,
+        Err(failure) => {
+            eprint!("{failure}");
+            failure.code.into()
+        }
+    })
+}
+
+fn run(interrupt: Interrupt, required: &[String]) -> Result<(), Failure> {
+    // Before this process opens anything.
+    let mut down = Vec::from_iter(ingle_walls::close_inherited());
+    // Whoever started it takes what it makes. If it can't be said, it ends when it writes that.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().take(MAX_COMPONENT_BYTES as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|e| Failure::host(format!("reading it: {e}")))?;
+    let nothing = Grants::new(&[], &[]).map_err(|e| Failure::host(e.to_string()))?;
+    down.extend(ingle_cluster::raise_some_walls(Own::default(), &nothing));
+    crate::walls::check(&down, required)?;
+    let made = job_file::make(&bytes, interrupt)?;
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(&made).and_then(|()| out.flush());
+    written.map_err(|e| Failure::host(format!("handing it over: {e}")))
+}
