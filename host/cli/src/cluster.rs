@@ -320,6 +320,7 @@ pub fn standalone(
         compression: asked.compression,
         settings: settings.into_map(),
         spill_parent,
+        results_disk: None,
         access,
         component,
         driver: String::new(),
