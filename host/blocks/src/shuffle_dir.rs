@@ -19,6 +19,7 @@ use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use ingle_core::ids::StageId;
@@ -28,6 +29,9 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::disk::{Disk, DiskCharge};
 use crate::error::{Error, Result};
+
+/// How many stages were dropped here.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 const MAGIC: [u8; 8] = *b"INGLSHF1";
 const SPAN: u64 = 16;
@@ -282,9 +286,17 @@ impl ShuffleDir {
 
     /// Removes a stage's output. Those who read it now may go on.
     pub fn drop_stage(&self, stage: StageId) {
+        let folder = self.folder(stage);
+        let (aside, charged) = {
+            // What is committed before is in the folder, and charged; what would be later finds no folder.
+            let mut charged = self.charged.lock();
+            let number = DROPPED.fetch_add(1, Ordering::Relaxed);
+            let aside = folder.with_extension(format!("dropped-{}-{number}", std::process::id()));
+            let moved = fs::rename(&folder, &aside);
+            (moved.map_or(folder, |()| aside), charged.remove(&stage))
+        };
         // There may be none; another executor of this worker may be as quick; and what stays goes with the application.
-        let _ = fs::remove_dir_all(self.folder(stage));
-        let charged = self.charged.lock().remove(&stage);
+        let _ = fs::remove_dir_all(aside);
         drop(charged);
     }
 }
@@ -375,11 +387,13 @@ impl MapFileWriter {
         foot.extend_from_slice(&crc32fast::hash(&foot).to_le_bytes());
         foot.extend_from_slice(&MAGIC);
         self.put(&foot)?;
-        let flushed = self.file.flush().and_then(|()| fs::rename(&self.temporary, &self.path));
-        flushed.map_err(Error::io("writing shuffle output", &self.path))?;
+        self.file.flush().map_err(Error::io("writing shuffle output", &self.path))?;
+        // A stage that is dropped at this moment is so before, or after both.
+        let mut charged = self.dir.charged.lock();
+        let renamed = fs::rename(&self.temporary, &self.path);
+        renamed.map_err(Error::io("writing shuffle output", &self.path))?;
         if let Some(mut stored) = self.stored.take() {
             stored.shrink(stored.bytes().saturating_sub(self.at));
-            let mut charged = self.dir.charged.lock();
             match charged.entry(self.stage) {
                 Entry::Occupied(mut all) => all.get_mut().join(stored),
                 Entry::Vacant(first) => {

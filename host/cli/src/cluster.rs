@@ -343,6 +343,7 @@ pub fn standalone(
         compression: asked.compression,
         settings: settings.into_map(),
         spill,
+        results_disk: None,
         access,
         component,
         driver: String::new(),

@@ -488,6 +488,7 @@ pub fn run_driver() -> Result<(), Broken> {
         attempt: config.attempt,
         driver_host: config.host,
         listener: Some(listener),
+        results_disk: Some(config.disk),
         way: Way::Worker(worker),
         notes: Arc::new(|note| match note {
             Note::StageStarted { .. } | Note::StageFinished { .. } => tracing::debug!("{note}"),

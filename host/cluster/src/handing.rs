@@ -54,13 +54,16 @@ pub fn send(socket: impl AsFd, bytes: &[u8], with: Option<BorrowedFd<'_>>) -> io
     Ok(sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags)?)
 }
 
-/// Waits for bytes; 0: there are no more. A descriptor that comes with one of them is put into `handed`.
+/// As many descriptors as the kernel lets come with a message.
+const MOST: usize = 253;
+
+/// Waits for bytes; 0: there are no more. Descriptors that come with one of them are put into `handed`.
 pub fn receive(
     socket: impl AsFd,
     bytes: &mut [u8],
     handed: &mut impl Extend<OwnedFd>,
 ) -> io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let into = &mut [IoSliceMut::new(bytes)];
     let received = loop {

@@ -1,6 +1,7 @@
 //! An application on a standalone cluster: its driver here, its executors wherever the master grants them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -89,6 +90,8 @@ pub struct StandaloneOptions {
     pub settings: BTreeMap<String, String>,
     /// For results that don't fit into memory.
     pub spill: Arc<SpillFolder>,
+    /// What these may take of the disk; none: nearly all that is free.
+    pub results_disk: Option<u64>,
     /// What the job may touch, for its executors.
     pub access: AccessSpec,
     /// The job's file.
@@ -103,6 +106,22 @@ pub struct StandaloneOptions {
     pub task_log: Option<Arc<dyn LogSink>>,
     /// Hears what happens, on any thread.
     pub notes: Arc<dyn Fn(&Note) + Send + Sync>,
+}
+
+/// What the driver's results may take in a folder.
+fn results_disk(dir: &Path, worker: Option<u64>) -> Disk {
+    match worker {
+        Some(bytes) => Disk::new(
+            dir,
+            bytes,
+            "that is what this worker's --disk allows a driver's results; take fewer at a time, or give it more --driver-memory",
+        ),
+        None => Disk::new(
+            dir,
+            usual_disk(dir),
+            "that is nearly all that was free for the driver's results; choose another folder with ingle.local.dir",
+        ),
+    }
 }
 
 fn nanos(time: Duration) -> u64 {
@@ -157,9 +176,8 @@ impl Standalone {
 
         let driver_pool = MemoryPool::new(options.driver_memory);
         let host_pool = MemoryPool::new(options.driver_memory);
-        let advice = "that is nearly all that was free for the driver's results; choose another folder with ingle.local.dir";
         let spill = options.spill;
-        let disk = Disk::new(spill.path(), usual_disk(spill.path()), advice);
+        let disk = results_disk(spill.path(), options.results_disk);
         let results = BlockStore::in_folder(host_pool.clone(), spill)?.charging(&disk);
         let opened = Opened::new(access.grants.clone(), driver_pool.clone());
         let opened = Arc::new(opened.written_by(Writer::new(&options.driver, options.attempt)));
@@ -467,7 +485,7 @@ impl Connection {
                 self.count();
             }
             Command::Lost(Lost { executor, reason }) => {
-                self.hub.gone(ExecutorId(executor), &reason);
+                self.hub.lost(ExecutorId(executor), &reason);
                 self.count();
             }
             Command::WorkerLost(WorkerGone { worker, reason }) => {

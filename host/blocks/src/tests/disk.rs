@@ -1,11 +1,11 @@
 //! What is charged for what lies on disk, and what comes of too much.
 
 use ingle_core::ids::{CacheId, StageId};
-use ingle_core::memory::MemoryPool;
+use ingle_core::memory::{MemoryPool, MemoryUse};
 use ingle_core::size::ByteSize;
 use tempfile::TempDir;
 
-use crate::{BlockStore, Disk, Error, StorageLevel};
+use crate::{BlockStore, Compression, Disk, Error, ShuffleDir, StorageLevel};
 
 const BLOCK: usize = 64 << 10;
 
@@ -111,4 +111,30 @@ fn cached_partitions_and_results_are_charged_until_they_go() {
     assert_eq!(disk.used(), 8 * BLOCK as u64);
     store.drop_cache(CacheId(1));
     assert_eq!(disk.used(), 0);
+}
+
+#[test]
+fn a_try_that_ends_as_its_stage_is_dropped_leaves_no_charge() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::new(folder.path(), 64 << 20, "");
+    let pool = MemoryPool::new(ByteSize(1 << 20));
+    let dir = ShuffleDir::create(&folder.path().join("shuffle")).unwrap().charging(&disk);
+    for stage in (0..500).map(StageId) {
+        let charge = pool.reserve(MemoryUse::Shuffle, 0).unwrap();
+        let mut writer = dir.write(stage, 0, 0, 1, Compression::None, charge).unwrap();
+        writer.begin(0).unwrap();
+        writer.push(&[1; 1000]).unwrap();
+        let both = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                both.wait();
+                // It may find no folder.
+                drop(writer.commit());
+            });
+            both.wait();
+            dir.drop_stage(stage);
+        });
+        assert_eq!(disk.used(), 0, "{stage}");
+        assert_eq!(std::fs::read_dir(folder.path().join("shuffle")).unwrap().count(), 0);
+    }
 }

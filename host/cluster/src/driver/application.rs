@@ -168,6 +168,13 @@ impl Application {
         self.handle(core, Event::ExecutorLost { executor, reason, outputs_lost: false });
     }
 
+    /// Why an executor ended, of which it was only known that it is gone.
+    pub fn executor_ended(&self, executor: ExecutorId, reason: &str) {
+        if !self.cancelled.load(Ordering::Relaxed) {
+            (self.notes)(&Note::Cluster(format!("{executor} ended: {reason}")));
+        }
+    }
+
     /// An executor can't do its work, and ends. Its log may be on the disk that is full, so it is said here.
     pub fn executor_broken(&self, executor: ExecutorId, reason: &str) {
         if !self.cancelled.load(Ordering::Relaxed) {

@@ -54,6 +54,8 @@ struct Executors {
     attached: BTreeMap<ExecutorId, watch::Sender<()>>,
     /// Those that are over. No name comes twice.
     gone: BTreeSet<ExecutorId>,
+    /// Those of them whose connections broke, of whom the master may know why.
+    broken: BTreeSet<ExecutorId>,
 }
 
 /// What all connections share.
@@ -127,6 +129,16 @@ impl Hub {
         }
     }
 
+    /// The master says that an executor is lost: perhaps why one is gone that went without a word.
+    pub fn lost(&self, executor: ExecutorId, reason: &str) {
+        let went = self.executors.lock().broken.remove(&executor);
+        self.gone(executor, reason);
+        // That its worker is lost is said for all of them together.
+        if went && !reason.starts_with("its worker is lost") {
+            self.application.executor_ended(executor, reason);
+        }
+    }
+
     /// An executor is gone, or goes.
     pub fn gone(&self, executor: ExecutorId, reason: &str) {
         let mut executors = self.executors.lock();
@@ -177,11 +189,11 @@ impl Hub {
         mut ended: watch::Receiver<()>,
     ) {
         let mut partial = HashMap::new();
-        let reason = loop {
+        let (reason, broke) = loop {
             let batch = tokio::select! {
                 batch = reports.message() => batch,
                 // Only its end is ever heard of.
-                _ = ended.changed() => break "it was given up".to_owned(),
+                _ = ended.changed() => break ("it was given up".to_owned(), false),
             };
             match batch {
                 Ok(Some(batch)) => {
@@ -190,13 +202,18 @@ impl Hub {
                     }
                     let taken = self.take(executor, &grant, &link, batch.reports, &mut partial);
                     if let Err(why) = taken {
-                        break why;
+                        break (why, false);
                     }
                 }
-                Ok(None) => break "it closed its connection".to_owned(),
-                Err(status) => break format!("its connection broke: {}", rpc::words(&status)),
+                Ok(None) => break ("it closed its connection".to_owned(), true),
+                Err(status) => {
+                    break (format!("its connection broke: {}", rpc::words(&status)), true);
+                }
             }
         };
+        if broke {
+            self.executors.lock().broken.insert(executor);
+        }
         // Before the rest: a task of it may run elsewhere now.
         self.gone(executor, &format!("on {} ({}): {reason}", grant.worker, grant.worker_address));
     }

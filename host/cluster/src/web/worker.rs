@@ -238,7 +238,8 @@ fn logs_of(site: &WorkerSite, id: String, only: Option<String>) -> Response {
     let Some(dir) = site.folders.logs(&id) else { return missing(&id) };
     let Some(place) = site.readers.enter() else { return logs::busy() };
     let (send, parts) = mpsc::channel(logs::AHEAD);
-    tokio::task::spawn_blocking(move || Tail::new(dir, only, logs::LAST, send).run(|| false));
+    let tail = Tail::new(dir, only, logs::LAST);
+    tokio::spawn(tail.run(|| false, send));
     let whole = format!("ingle logs {id} --master ingle://{}", site.offers.master);
     logs::text(parts, place, whole)
 }

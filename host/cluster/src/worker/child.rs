@@ -4,11 +4,10 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
-use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::sync::oneshot;
 
-use super::handing::{self, Hands};
+use super::handing::{self, Hands, Socket};
 use super::rotated::Piped;
 use super::walls::Enclosed;
 use crate::broken::Outcome;
@@ -20,7 +19,7 @@ const GRACE: Duration = Duration::from_secs(3);
 pub struct Spawned {
     pub child: Child,
     /// Its standard input.
-    pub socket: UnixStream,
+    pub socket: Socket,
     pub config: Vec<u8>,
     pub hands: Hands,
     /// What it prints: at last, where it says what goes wrong.
@@ -35,8 +34,8 @@ pub async fn watch(
     killed: &mut oneshot::Receiver<String>,
     gently: bool,
 ) -> (Outcome, String) {
-    let Spawned { mut child, mut socket, config, hands, streams } = spawned;
-    handing::configure(&mut socket, &config).await;
+    let Spawned { mut child, socket, config, hands, streams } = spawned;
+    handing::configure(&socket, &config).await;
     let process = child.id();
     let (admit, admitted) = oneshot::channel();
     // It asks for what it gets ready with.

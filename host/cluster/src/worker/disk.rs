@@ -1,76 +1,368 @@
-//! What applications have on this worker's disk, whoever wrote it: their executors count for themselves, and may have been broken out of.
+//! What applications and drivers have on this worker's disk, whoever wrote it: their processes count for themselves, and may have been broken out of.
+//!
+//! Each is looked at a little in turn, and goes on where it was the next time: one with many files keeps nobody from being looked at. Files that were
+//! removed and are still open, or mapped, are found by their processes, if the system lets the worker look at these.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::CString;
+use std::path::PathBuf;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use ingle_core::size::ByteSize;
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Stat, statat};
+use rustix::io::Errno;
 
-use super::folders::Folders;
-use super::processes::Processes;
+use super::processes::{Name, Processes};
+use super::trees;
 
 /// How often it is looked, at most.
 const EVERY: Duration = Duration::from_secs(1);
-/// And no more than a part of the time is spent with that.
+/// And no more than a part of the time is spent with that, or more if somebody has so much that it takes several times.
 const PART: u32 = 20;
+const LARGE_PART: u32 = 4;
+/// Files, folders and descriptors of one that are looked at in a turn.
+const TURN: usize = 100_000;
+/// And in all. Nobody who means well has so many.
+const MOST: usize = 5_000_000;
+/// Folders that may be in each other. Ingle's own are four.
+const DEEPEST: usize = 32;
+/// What a file's name and its entry in the system's table take, if the system says nothing.
+const LEAST: u64 = 512;
 
-/// Ends executors of applications that have more than so many bytes here, as long as it is polled.
-pub async fn watch(folders: Arc<Folders>, processes: Arc<Processes>, limit: u64) {
+/// One who stores something here.
+pub struct Owner {
+    /// Of its application, or of the driver.
+    pub id: String,
+    pub folder: PathBuf,
+    /// Its processes.
+    pub processes: Vec<(Name, u32)>,
+}
+
+/// Ends executors and drivers of whom has more than so many bytes here, as long as it is polled.
+pub async fn watch(processes: Arc<Processes>, limit: u64) {
+    let mut looks = BTreeMap::new();
     loop {
-        let (began, looked) = (Instant::now(), folders.clone());
+        let (began, owners) = (Instant::now(), processes.owners());
         let look = move || {
-            let applications = looked.applications().into_iter();
-            let sizes = applications.map(|id| (looked.size(&id), id));
-            sizes.filter(|(size, _)| *size > limit).collect::<Vec<_>>()
+            let over = look_at_all(&mut looks, &owners, limit);
+            (looks, owners, over)
         };
-        for (size, id) in tokio::task::spawn_blocking(look).await.unwrap_or_default() {
-            let (size, limit) = (ByteSize(size), ByteSize(limit));
-            let why = format!(
-                "{id} has {size} on this worker's disk, more than --disk allows an application, {limit}"
-            );
-            if processes.kill_executors(&id, &why) {
-                tracing::warn!("{why}: its executors are ended");
+        // It doesn't panic; the runtime may end.
+        let Ok((looked, owners, over)) = tokio::task::spawn_blocking(look).await else { return };
+        looks = looked;
+        for (owner, why) in over {
+            let names = owners.get(owner).map_or(&[][..], |owner| &owner.processes);
+            if names.iter().filter(|(name, _)| processes.kill_for(name, &why)).count() > 0 {
+                tracing::warn!("{why}: its processes here are ended");
             }
         }
-        tokio::time::sleep(EVERY.max(began.elapsed() * PART)).await;
+        let part = if looks.values().all(|look| look.at.is_none()) { PART } else { LARGE_PART };
+        tokio::time::sleep(EVERY.max(began.elapsed() * part)).await;
     }
 }
 
-/// Bytes that a folder takes, without following links.
-pub fn size(path: &Path) -> u64 {
-    let mut size = 0u64;
-    let mut left = vec![path.to_owned()];
-    while let Some(folder) = left.pop() {
-        // What goes meanwhile takes nothing.
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            let Ok(metadata) = entry.metadata() else { continue };
-            size = size.saturating_add(metadata.blocks().saturating_mul(512));
-            if metadata.is_dir() {
-                left.push(entry.path());
+/// Who is looked at, by their folders.
+type Looks = BTreeMap<PathBuf, Looked>;
+
+#[derive(Default)]
+struct Looked {
+    /// Where it goes on.
+    at: Option<Look>,
+    /// The last time, which took several turns, it had too much: what came and what went meanwhile may both have been counted.
+    was_over: bool,
+}
+
+/// A turn for each. Gives those who have too much, and what is to be said of it.
+fn look_at_all(looks: &mut Looks, owners: &[Owner], limit: u64) -> Vec<(usize, String)> {
+    looks.retain(|folder, _| owners.iter().any(|owner| owner.folder == *folder));
+    let mut over = Vec::new();
+    for (place, owner) in owners.iter().enumerate() {
+        let looked = looks.entry(owner.folder.clone()).or_default();
+        let look = looked.at.get_or_insert_with(|| Look::new(owner));
+        let Some(found) = look.go_on(TURN, limit) else { continue };
+        let at_once = look.turns == 1;
+        looked.at = None;
+        let id = &owner.id;
+        let why = match found {
+            Found::Bytes(bytes) if bytes <= limit => {
+                looked.was_over = false;
+                continue;
             }
+            Found::Bytes(_) if !at_once && !looked.was_over => {
+                looked.was_over = true;
+                continue;
+            }
+            Found::Bytes(bytes) => {
+                let (bytes, limit) = (ByteSize(bytes), ByteSize(limit));
+                format!(
+                    "{id} has {bytes} on this worker's disk, more than its --disk allows an application, {limit}"
+                )
+            }
+            Found::TooMany => format!(
+                "{id} has more than {MOST} files and folders on this worker's disk, and no more are allowed"
+            ),
+            Found::TooDeep => format!(
+                "{id} has more than {DEEPEST} folders in each other on this worker's disk, and no more are allowed"
+            ),
+        };
+        over.push((place, why));
+    }
+    over
+}
+
+/// It was said that it can't be looked at what processes have open.
+static BLIND: Once = Once::new();
+const WORDS: &str = "files that a process removed and holds open don't count for --disk: only a worker of root's with the capability to trace \
+                     (CAP_SYS_PTRACE) sees them";
+
+/// What one has.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Bytes(u64),
+    TooMany,
+    TooDeep,
+}
+
+/// Where a look is.
+struct Look {
+    /// Folders in each other whose entries are read.
+    folders: Vec<Dir>,
+    /// Processes that are still to be looked at, and what one of them has open and mapped.
+    processes: Vec<u32>,
+    open: Vec<Dir>,
+    /// The disk.
+    device: Option<u64>,
+    /// Files that were removed, and are counted.
+    removed: HashSet<u64>,
+    bytes: u64,
+    entries: usize,
+    turns: u32,
+}
+
+impl Look {
+    fn new(owner: &Owner) -> Self {
+        let folder = trees::enter(CWD, &owner.folder).ok();
+        let device = folder.as_ref().and_then(|folder| Some(folder.stat().ok()?.st_dev));
+        Self {
+            folders: folder.into_iter().collect(),
+            processes: owner.processes.iter().map(|(_, process)| *process).collect(),
+            open: Vec::new(),
+            device,
+            removed: HashSet::new(),
+            bytes: 0,
+            entries: 0,
+            turns: 0,
         }
     }
-    size
+
+    /// Looks at so much more. None: that wasn't all.
+    fn go_on(&mut self, room: usize, limit: u64) -> Option<Found> {
+        self.turns = self.turns.saturating_add(1);
+        let until = self.entries.saturating_add(room);
+        while self.entries < until {
+            if self.bytes > limit {
+                return Some(Found::Bytes(self.bytes));
+            }
+            if self.entries >= MOST {
+                return Some(Found::TooMany);
+            }
+            if self.folders.len() > DEEPEST {
+                return Some(Found::TooDeep);
+            }
+            if !self.look_at_entry() && !self.look_at_open() {
+                return Some(Found::Bytes(self.bytes));
+            }
+        }
+        None
+    }
+
+    /// The next entry of the innermost folder. False: there are no folders any more.
+    fn look_at_entry(&mut self) -> bool {
+        let Some(folder) = self.folders.last_mut() else { return false };
+        let Some(name) = next(folder) else {
+            self.folders.pop();
+            return true;
+        };
+        self.entries += 1;
+        // What goes meanwhile takes nothing.
+        let Ok(folder) = folder.fd() else { return true };
+        let Ok(stat) = statat(folder, &*name, AtFlags::SYMLINK_NOFOLLOW) else { return true };
+        self.bytes = self.bytes.saturating_add(size(&stat).max(LEAST));
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+            && let Ok(inner) = trees::enter(folder, &*name)
+        {
+            self.folders.push(inner);
+        }
+        true
+    }
+
+    /// The next file that a process has open, or mapped. False: there are none any more.
+    fn look_at_open(&mut self) -> bool {
+        let Some(all) = self.open.last_mut() else {
+            let Some(process) = self.processes.pop() else { return false };
+            let list = |what: &str| trees::list(&format!("/proc/{process}/{what}"));
+            let (open, mapped) = (list("fd"), list("map_files"));
+            if let Err(Errno::ACCESS | Errno::PERM) = open {
+                BLIND.call_once(|| tracing::warn!("{WORDS}"));
+            }
+            self.open.extend([open, mapped].into_iter().flatten());
+            return true;
+        };
+        let Some(name) = next(all) else {
+            self.open.pop();
+            return true;
+        };
+        self.entries += 1;
+        // What it leads to, whatever that was called.
+        let Ok(stat) = all.fd().and_then(|all| statat(all, &*name, AtFlags::empty())) else {
+            return true;
+        };
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        let is_removed = is_file && stat.st_nlink == 0 && Some(stat.st_dev) == self.device;
+        if is_removed && self.removed.insert(stat.st_ino) {
+            self.bytes = self.bytes.saturating_add(size(&stat));
+        }
+        true
+    }
+}
+
+fn size(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_blocks).unwrap_or_default().saturating_mul(512)
+}
+
+/// The next entry of a folder.
+fn next(folder: &mut Dir) -> Option<CString> {
+    loop {
+        let entry = match folder.read()? {
+            Ok(entry) => entry,
+            Err(Errno::INTR) => continue,
+            Err(_) => return None,
+        };
+        if !trees::is_dots(entry.file_name()) {
+            return Some(entry.file_name().to_owned());
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use rustix::fs::Mode;
+
     use super::*;
+
+    fn owner(id: &str, folder: &Path, processes: &[u32]) -> Owner {
+        let name = |executor| Name::Executor { application: id.to_owned(), executor };
+        let processes = processes.iter().map(|process| (name(*process), *process)).collect();
+        Owner { id: id.to_owned(), folder: folder.to_owned(), processes }
+    }
+
+    /// All that one has, in turns of so much.
+    fn found(folder: &Path, processes: &[u32], room: usize, limit: u64) -> (Found, u32) {
+        let mut look = Look::new(&owner("app-1", folder, processes));
+        loop {
+            if let Some(found) = look.go_on(room, limit) {
+                return (found, look.turns);
+            }
+        }
+    }
+
+    fn bytes(folder: &Path, processes: &[u32]) -> u64 {
+        match found(folder, processes, usize::MAX, u64::MAX) {
+            (Found::Bytes(bytes), 1) => bytes,
+            other => panic!("{other:?}"),
+        }
+    }
 
     #[test]
     fn all_that_lies_in_a_folder_counts_and_nothing_beyond_links() {
         let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::write(elsewhere.path().join("large"), vec![1; 1 << 20]).unwrap();
         fs::create_dir_all(dir.path().join("a/b")).unwrap();
-        std::os::unix::fs::symlink(elsewhere.path(), dir.path().join("a/link")).unwrap();
-        let small = size(dir.path());
+        symlink(elsewhere.path(), dir.path().join("a/link")).unwrap();
+        let small = bytes(dir.path(), &[]);
         assert!(small < 100 << 10, "{small}");
         fs::write(dir.path().join("a/b/file"), vec![1; 200 << 10]).unwrap();
-        // A file that is long, and takes nothing.
+        // A file that is long, and takes nothing but its name.
         fs::File::create(dir.path().join("hole")).unwrap().set_len(1 << 30).unwrap();
-        let large = size(dir.path()) - small;
+        let large = bytes(dir.path(), &[]) - small;
         assert!((200 << 10..300 << 10).contains(&large), "{large}");
+        assert_eq!(bytes(&dir.path().join("none"), &[]), 0);
+    }
+
+    #[test]
+    fn what_was_removed_counts_as_long_as_it_is_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let process = std::process::id();
+        if trees::list(&format!("/proc/{process}/map_files")).is_err() {
+            eprintln!("SKIPPED: this host doesn't let it look at what processes have open");
+            return;
+        }
+        let before = bytes(dir.path(), &[process]);
+        let path = dir.path().join("file");
+        fs::write(&path, vec![1; 3 << 20]).unwrap();
+        let open: Vec<_> = (0..3).map(|_| fs::File::open(&path).unwrap()).collect();
+        fs::remove_file(&path).unwrap();
+        let with = bytes(dir.path(), &[process]) - before;
+        assert!((3 << 20..4 << 20).contains(&with), "once: {with}");
+        assert_eq!(bytes(dir.path(), &[]), before);
+        drop(open);
+        assert_eq!(bytes(dir.path(), &[process]), before);
+    }
+
+    #[test]
+    fn who_nests_folders_is_told_from_who_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        trees::tests::nest(dir.path(), DEEPEST - 1, Mode::RWXU);
+        assert!(matches!(found(dir.path(), &[], 3, u64::MAX), (Found::Bytes(_), 2..)));
+        let dir = trees::tests::place();
+        trees::tests::nest(dir.path(), 3000, Mode::RWXU);
+        assert_eq!(found(dir.path(), &[], usize::MAX, u64::MAX), (Found::TooDeep, 1));
+        let dir = tempfile::tempdir().unwrap();
+        (0..9).for_each(|n| fs::write(dir.path().join(n.to_string()), "").unwrap());
+        let (Found::Bytes(least), _) = found(dir.path(), &[], usize::MAX, u64::MAX) else {
+            panic!()
+        };
+        assert_eq!(least, 9 * LEAST, "also what is empty");
+        let (Found::Bytes(some), _) = found(dir.path(), &[], usize::MAX, 1000) else { panic!() };
+        assert_eq!(some, 2 * LEAST, "no more is looked at than is needed");
+    }
+
+    #[test]
+    fn one_with_many_files_keeps_nobody_from_being_looked_at() {
+        let (many, large) = (trees::tests::place(), tempfile::tempdir().unwrap());
+        (0..=2 * TURN).for_each(|n| {
+            rustix::fs::mknodat(
+                CWD,
+                many.path().join(n.to_string()),
+                FileType::Fifo,
+                Mode::RUSR,
+                0,
+            )
+            .unwrap();
+        });
+        fs::write(large.path().join("file"), vec![1; 1 << 20]).unwrap();
+        let owners = [owner("app-1", many.path(), &[]), owner("app-2", large.path(), &[])];
+        let mut looks = Looks::new();
+        let mut ids = |limit| {
+            let over = look_at_all(&mut looks, &owners, limit);
+            over.into_iter().map(|(place, why)| (owners[place].id.clone(), why)).collect::<Vec<_>>()
+        };
+        let half = TURN as u64 * LEAST * 3 / 2;
+        let first = ids(1 << 19);
+        let [(both, _), (large, why)] = &first[..] else { panic!("{first:?}") };
+        assert!(both == "app-1" && large == "app-2");
+        assert!(
+            why.contains("app-2 has 1.0 MiB on")
+                && why.ends_with("its --disk allows an application, 512.0 KiB"),
+            "{why}"
+        );
+        // It takes two turns to see too much, and is believed the second time: what goes while it is looked doesn't count twice.
+        let counts: Vec<_> = (0..4).map(|_| ids(half).len()).collect();
+        assert_eq!(counts, [0, 0, 0, 1]);
     }
 }

@@ -1,10 +1,12 @@
 //! What a worker hands to a process that it started, at the process's wish: connections with those whom it needs, and the compiled code of its job.
 //! It opens neither itself.
 //!
-//! A process is believed nothing. It gets so much at the same time, and so fast; then the worker doesn't listen for a while.
+//! A process is believed nothing. It gets so much at the same time, and so fast; then the worker doesn't listen for a while. It hands over nothing: one that does
+//! is ended.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,12 +15,12 @@ use std::time::{Duration, Instant};
 use ingle_proto::prost::Message;
 use ingle_proto::v1;
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::net::unix::OwnedWriteHalf;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
 
+use super::closing::Apart;
 use super::peers::{Addresses, Peers};
 use crate::handing::{self, MAX_WORDS, Messages};
 use crate::lifeline::AT_ONCE;
@@ -27,9 +29,39 @@ use crate::lifeline::AT_ONCE;
 const BURST: f64 = 64.0;
 const PER_SECOND: f64 = 32.0;
 
+/// The worker's end of a process's standard input.
+pub type Socket = Arc<Apart<UnixStream>>;
+
 /// Gives a process that was just started its configuration; one that doesn't read it has ended, and says why.
-pub async fn configure(socket: &mut UnixStream, config: &[u8]) {
-    let _ = socket.write_all(config).await;
+pub async fn configure(socket: &Socket, config: &[u8]) {
+    let _ = write(socket, config, None).await;
+}
+
+/// Writes all of it, and hands over a descriptor with its first byte.
+async fn write(
+    socket: &Socket,
+    mut bytes: &[u8],
+    mut with: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let first = || handing::send(&***socket, bytes, with);
+        let sent = socket.async_io(Interest::WRITABLE, first).await?;
+        with = None;
+        bytes = bytes.get(sent..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Waits for bytes; 0: there are no more. The error: it handed something over with them, or broke.
+async fn read(socket: &Socket, bytes: &mut [u8]) -> io::Result<usize> {
+    let mut handed = Vec::new();
+    let receive = || handing::receive(&***socket, bytes, &mut handed);
+    let count = socket.async_io(Interest::READABLE, receive).await;
+    if handed.is_empty() {
+        return count;
+    }
+    drop(Apart::new(handed));
+    Err(io::Error::new(io::ErrorKind::InvalidData, "it handed over what nobody asked for"))
 }
 
 /// Whom a process works for, beside workers.
@@ -107,25 +139,27 @@ impl Hands {
     }
 }
 
+/// Something that is handed over, and its place among those at the same time, which is free once the worker has closed it.
+type Handed = Apart<(OwnedFd, OwnedSemaphorePermit)>;
+
 /// Hands a process what it asks for, as long as it runs, and tells it when it is `admitted`. Ends if it asks what it can't, with why.
-pub async fn serve(socket: UnixStream, hands: Hands, admitted: oneshot::Receiver<()>) -> String {
+pub async fn serve(socket: Socket, hands: Hands, admitted: oneshot::Receiver<()>) -> String {
     let hands = Arc::new(hands);
-    let (mut read, write) = socket.into_split();
-    let write = Arc::new(tokio::sync::Mutex::new(write));
+    let one_by_one = Arc::new(tokio::sync::Mutex::new(()));
     let mut answers = JoinSet::new();
-    let told = write.clone();
+    let (told, turn) = (socket.clone(), one_by_one.clone());
     answers.spawn(async move {
         if admitted.await.is_ok() {
-            tell(told, 0, Err(String::new())).await;
+            tell(&told, &turn, 0, Err(String::new())).await;
         }
     });
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let mut pace = Pace { left: BURST, at: Instant::now() };
     let (mut messages, mut bytes) = (Messages::default(), [0; 4096]);
     loop {
-        // What it hands over with that is closed by the system: it isn't taken.
-        match read.read(&mut bytes).await {
+        match read(&socket, &mut bytes).await {
             Ok(count @ 1..) => messages.add(&bytes[..count]),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return error.to_string(),
             // It has ended, or is about to.
             Ok(0) | Err(_) => std::future::pending().await,
         }
@@ -136,14 +170,18 @@ pub async fn serve(socket: UnixStream, hands: Hands, admitted: oneshot::Receiver
                 Err(why) => return why,
             };
             tokio::time::sleep(pace.take(Instant::now())).await;
-            // It is never closed.
-            let one = room.clone().acquire_owned().await;
-            let (hands, write) = (hands.clone(), write.clone());
+            let Ok(one) = room.clone().acquire_owned().await else {
+                unreachable!("it is never closed")
+            };
+            let (hands, socket, turn) = (hands.clone(), socket.clone(), one_by_one.clone());
             while answers.try_join_next().is_some() {}
             answers.spawn(async move {
-                let handed = hands.hand(ask.what).await;
-                tell(write, ask.number, handed).await;
-                drop(one);
+                let (handed, refused) = match hands.hand(ask.what).await {
+                    Ok(handed) => (Ok(Handed::new((handed, one))), None),
+                    Err(why) => (Err(why), Some(one)),
+                };
+                tell(&socket, &turn, ask.number, handed).await;
+                drop(refused);
             });
         }
     }
@@ -151,23 +189,27 @@ pub async fn serve(socket: UnixStream, hands: Hands, admitted: oneshot::Receiver
 
 /// Says a process's answer, as soon as the process reads.
 async fn tell(
-    write: Arc<tokio::sync::Mutex<OwnedWriteHalf>>,
+    socket: &Socket,
+    turn: &tokio::sync::Mutex<()>,
     number: u32,
-    handed: Result<OwnedFd, String>,
+    handed: Result<Handed, String>,
 ) {
     let refusal = match &handed {
         Ok(_) => String::new(),
         Err(why) => why.chars().take(MAX_WORDS / 4).collect(),
     };
     let message = v1::Handed { number, refusal }.encode_length_delimited_to_vec();
-    let with = handed.as_ref().ok().map(AsFd::as_fd);
-    let mut write = write.lock().await;
-    let socket = write.as_ref();
-    let first = || handing::send(socket, &message, with);
-    match socket.async_io(Interest::WRITABLE, first).await {
+    let with = handed.as_ref().ok().map(|handed| handed.0.as_fd());
+    {
+        let _turn = turn.lock().await;
         // One that doesn't read has ended.
-        Ok(sent) => drop(write.write_all(&message[sent..]).await),
-        Err(error) => tracing::debug!("a process isn't told: {error}"),
+        if let Err(error) = write(socket, &message, with).await {
+            tracing::debug!("a process isn't told: {error}");
+        }
+    }
+    if let Ok(handed) = &handed {
+        // It is the process's now, which may have closed it already: then what isn't sent goes with it. No socket, no lingering.
+        let _ = rustix::net::sockopt::set_socket_linger(&handed.0, None);
     }
 }
 
@@ -189,9 +231,11 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::io::{Read, Write};
+    use std::time::Duration;
 
     use ingle_sandbox::{ComponentHash, Interrupt};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -201,6 +245,40 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         (listener, address)
+    }
+
+    fn worker_end(socket: std::os::unix::net::UnixStream) -> Socket {
+        socket.set_nonblocking(true).unwrap();
+        Arc::new(Apart::new(UnixStream::from_std(socket).unwrap()))
+    }
+
+    /// A connection whose closing takes an hour, for nobody reads at its other end; until that is dropped.
+    fn lingering() -> (std::net::TcpStream, std::net::TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        while (&stream).write(&[0; 64 << 10]).is_ok() {}
+        let hour = Some(Duration::from_secs(3600));
+        rustix::net::sockopt::set_socket_linger(&stream, hour).unwrap();
+        (stream, listener.accept().unwrap().0)
+    }
+
+    /// The runtime has one thread. Where that closes what the process hands over, this test takes an hour.
+    #[tokio::test]
+    async fn a_process_that_hands_something_over_is_ended_and_nobody_waits_for_that() {
+        let peers = Peers::new("127.0.0.1:1".into(), "127.0.0.1:1".into());
+        let (socket, process) = std::os::unix::net::UnixStream::pair().unwrap();
+        let served = serve(worker_end(socket), hands(peers, "127.0.0.1:1"), admitted());
+        let mut ends = Vec::new();
+        for _ in 0..2 {
+            // The first one is read; the second stays in the socket, with which it is closed.
+            let (stream, end) = lingering();
+            handing::send(&process, &[1], Some(stream.as_fd())).unwrap();
+            ends.push(end);
+        }
+        let why = served.await;
+        assert!(why.contains("handed over"), "{why}");
+        drop(ends);
     }
 
     /// Hands of a process whose driver is there, and whose code says nothing.
@@ -225,8 +303,7 @@ mod tests {
         // Nobody is a master there.
         let peers = Peers::new(own_at.clone(), "127.0.0.1:1".into());
         let (socket, process) = std::os::unix::net::UnixStream::pair().unwrap();
-        socket.set_nonblocking(true).unwrap();
-        let socket = UnixStream::from_std(socket).unwrap();
+        let socket = worker_end(socket);
         let served = tokio::spawn(serve(socket, hands(peers, &at), admitted()));
         let (worker, admitted) = Lifeline::of_socket(process).hold_until(|_| {});
         admitted.await.unwrap();
@@ -263,9 +340,10 @@ mod tests {
     #[tokio::test]
     async fn what_makes_no_sense_ends_it() {
         let peers = Peers::new("127.0.0.1:1".into(), "127.0.0.1:1".into());
-        let (socket, mut process) = UnixStream::pair().unwrap();
+        let (socket, mut process) = std::os::unix::net::UnixStream::pair().unwrap();
+        let socket = worker_end(socket);
         let served = tokio::spawn(serve(socket, hands(peers, "127.0.0.1:1"), admitted()));
-        process.write_all(&[0xff; 20]).await.unwrap();
+        process.write_all(&[0xff; 20]).unwrap();
         assert!(!served.await.unwrap().is_empty());
     }
 
@@ -273,8 +351,7 @@ mod tests {
     async fn what_nobody_has_is_refused_and_others_are_answered() {
         let peers = Peers::new("127.0.0.1:1".into(), "127.0.0.1:1".into());
         let (socket, process) = std::os::unix::net::UnixStream::pair().unwrap();
-        socket.set_nonblocking(true).unwrap();
-        let socket = UnixStream::from_std(socket).unwrap();
+        let socket = worker_end(socket);
         let served = tokio::spawn(serve(socket, hands(peers, "127.0.0.1:1"), admitted()));
         let ask = v1::Ask { number: 7, what: None }.encode_length_delimited_to_vec();
         for _ in 0..8 {

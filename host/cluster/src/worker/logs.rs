@@ -1,7 +1,7 @@
 //! The logs of an application or a driver, read as they grow.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read as _, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,8 +14,9 @@ use super::rotated::{self, Parts};
 
 /// How often a log is looked at for more.
 const FOLLOW: Duration = Duration::from_millis(100);
-
-type Sender = mpsc::Sender<Result<v1::LogPart, Status>>;
+/// Parts that are read at a time, each of so many bytes at most.
+const PARTS: usize = 4;
+const PART: usize = 64 << 10;
 
 /// The files of one log folder.
 pub struct Tail {
@@ -25,7 +26,6 @@ pub struct Tail {
     /// Only so much of each file's end; 0: all.
     last: u64,
     files: Vec<Followed>,
-    send: Sender,
 }
 
 struct Followed {
@@ -37,26 +37,58 @@ struct Followed {
     left_out: u64,
 }
 
+/// Whom a log is sent to.
+pub trait Reader: Send {
+    /// Waits until it takes a part. False: it doesn't, and won't.
+    fn take(&mut self, part: v1::LogPart) -> impl Future<Output = bool> + Send;
+}
+
+impl Reader for mpsc::Sender<Result<v1::LogPart, Status>> {
+    async fn take(&mut self, part: v1::LogPart) -> bool {
+        self.send(Ok(part)).await.is_ok()
+    }
+}
+
+/// What was read at a time.
+struct Lately {
+    parts: Vec<v1::LogPart>,
+    /// There is no more for now.
+    is_all: bool,
+}
+
 impl Tail {
-    pub fn new(dir: PathBuf, only: Option<String>, last: u64, send: Sender) -> Self {
-        Self { dir, only, last, files: Vec::new(), send }
+    pub fn new(dir: PathBuf, only: Option<String>, last: u64) -> Self {
+        Self { dir, only, last, files: Vec::new() }
     }
 
-    /// Reads all there is, and goes on as long as somebody writes.
-    pub fn run(mut self, writing: impl Fn() -> bool) {
+    /// Reads all there is, and goes on as long as somebody writes, and takes it. A thread is kept only while a little is read.
+    pub async fn run(mut self, writing: impl Fn() -> bool, mut reader: impl Reader) {
         loop {
             // Asked before: what was written before the end is read after it.
             let more = writing();
-            if !self.look() || !more {
-                return;
+            let read = tokio::task::spawn_blocking(move || {
+                let read = self.read();
+                (self, read)
+            });
+            let Ok((this, Some(read))) = read.await else { return };
+            self = this;
+            for part in read.parts {
+                if !reader.take(part).await {
+                    return;
+                }
             }
-            std::thread::sleep(FOLLOW);
+            if read.is_all {
+                if !more {
+                    return;
+                }
+                tokio::time::sleep(FOLLOW).await;
+            }
         }
     }
 
-    /// False if nobody reads.
-    fn look(&mut self) -> bool {
-        let Ok(logs) = rotated::logs(&self.dir) else { return false };
+    /// Some of what is there. None: the logs are gone.
+    fn read(&mut self) -> Option<Lately> {
+        let logs = rotated::logs(&self.dir).ok()?;
         for (path, parts) in &logs {
             let stem = path.file_stem().unwrap_or_default().to_string_lossy();
             if self.only.as_ref().is_some_and(|only| *only != stem)
@@ -73,58 +105,59 @@ impl Tail {
             let path = path.clone();
             self.files.push(Followed { path, source, stderr, at, left_out: at });
         }
-        let (files, send) = (&mut self.files, &self.send);
-        files.iter_mut().all(|file| logs.get(&file.path).is_none_or(|parts| file.read(parts, send)))
+        let mut parts = Vec::new();
+        let mut read = |file: &mut Followed| {
+            logs.get(&file.path).is_none_or(|files| file.read(files, &mut parts))
+        };
+        let is_all = self.files.iter_mut().all(&mut read);
+        Some(Lately { parts, is_all })
     }
 }
 
 impl Followed {
-    fn part(&self, data: Bytes) -> Result<v1::LogPart, Status> {
-        Ok(v1::LogPart { source: self.source.clone(), stderr: self.stderr, data })
+    fn part(&self, data: Bytes) -> v1::LogPart {
+        v1::LogPart { source: self.source.clone(), stderr: self.stderr, data }
     }
 
-    fn say_left_out(&self, bytes: u64, send: &Sender) -> bool {
-        let words = format!("[{bytes} bytes before this are left out]\n");
-        send.blocking_send(self.part(words.into())).is_ok()
+    fn left_out(&self, bytes: u64) -> v1::LogPart {
+        self.part(format!("[{bytes} bytes before this are left out]\n").into())
     }
 
-    /// Reads what is there from where it was. False if nobody wants it.
-    fn read(&mut self, parts: &Parts, send: &Sender) -> bool {
+    /// Reads what is there from where it was. False if there is more.
+    fn read(&mut self, files: &Parts, into: &mut Vec<v1::LogPart>) -> bool {
         let left_out = std::mem::take(&mut self.left_out);
-        if left_out > 0 && !self.say_left_out(left_out, send) {
-            return false;
+        if left_out > 0 {
+            into.push(self.left_out(left_out));
         }
         loop {
-            let begun = parts.partition_point(|(start, _)| *start <= self.at);
-            if let Some((start, path)) = begun.checked_sub(1).and_then(|last| parts.get(last))
-                && !self.read_file(*start, path, send)
+            let begun = files.partition_point(|(start, _)| *start <= self.at);
+            if let Some((start, path)) = begun.checked_sub(1).and_then(|last| files.get(last))
+                && !self.read_file(*start, path, into)
             {
                 return false;
             }
-            let Some((next, _)) = parts.get(begun) else { return true };
+            let Some((next, _)) = files.get(begun) else { return true };
             // What was between was longer than what is kept.
             if *next > self.at {
-                if !self.say_left_out(next - self.at, send) {
-                    return false;
-                }
+                into.push(self.left_out(next - self.at));
                 self.at = *next;
             }
         }
     }
 
-    fn read_file(&mut self, start: u64, path: &Path, send: &Sender) -> bool {
+    fn read_file(&mut self, start: u64, path: &Path, into: &mut Vec<v1::LogPart>) -> bool {
         // One that can't be read has nothing for now.
         let Ok(mut file) = File::open(path) else { return true };
         if file.seek(SeekFrom::Start(self.at - start)).is_err() {
             return true;
         }
-        let mut buffer = vec![0; 64 << 10];
+        let mut buffer = vec![0; PART];
         while let Ok(n @ 1..) = file.read(&mut buffer) {
-            let part = self.part(Bytes::copy_from_slice(buffer.get(..n).unwrap_or_default()));
-            if send.blocking_send(part).is_err() {
+            into.push(self.part(Bytes::copy_from_slice(buffer.get(..n).unwrap_or_default())));
+            self.at += n as u64;
+            if into.len() >= PARTS {
                 return false;
             }
-            self.at += n as u64;
         }
         true
     }
@@ -135,14 +168,45 @@ mod tests {
     use super::*;
 
     fn read(dir: &std::path::Path, only: Option<&str>, last: u64) -> Vec<(String, bool, String)> {
-        let (send, mut parts) = mpsc::channel(16);
-        Tail::new(dir.to_owned(), only.map(str::to_owned), last, send).run(|| false);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let tail = Tail::new(dir.to_owned(), only.map(str::to_owned), last);
+        let (send, mut parts) = mpsc::channel(100);
+        runtime.block_on(tail.run(|| false, send));
         let mut read = Vec::new();
         while let Ok(Ok(part)) = parts.try_recv() {
             let text = String::from_utf8_lossy(&part.data).into_owned();
             read.push((part.source, part.stderr, text));
         }
         read
+    }
+
+    #[test]
+    fn a_long_log_is_read_a_little_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("executor-1.out"), vec![b'x'; 10 * PART + 1]).unwrap();
+        std::fs::write(dir.path().join("executor-2.out"), "two").unwrap();
+        let mut tail = Tail::new(dir.path().to_owned(), None, 0);
+        let first = tail.read().unwrap();
+        assert!(first.parts.len() == PARTS && !first.is_all);
+        let lengths: Vec<_> = read(dir.path(), None, 0).iter().map(|part| part.2.len()).collect();
+        assert_eq!(lengths, [[PART; 10].as_slice(), &[1, 3]].concat());
+    }
+
+    /// With one thread for all that blocks: whoever keeps it keeps all others waiting.
+    #[test]
+    fn who_takes_nothing_keeps_no_thread() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("executor-1.out"), vec![b'x'; 10 * PART]).unwrap();
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let (send, mut parts) = mpsc::channel(1);
+            let tail = Tail::new(dir.path().to_owned(), None, 0);
+            let stuck = tokio::spawn(async move { tail.run(|| false, send).await });
+            parts.recv().await.unwrap().unwrap();
+            tokio::task::spawn_blocking(|| ()).await.unwrap();
+            stuck.abort();
+        });
     }
 
     #[test]
@@ -184,15 +248,12 @@ mod tests {
     fn a_log_is_followed_from_file_to_file() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
-        let (send, mut parts) = mpsc::channel(16);
-        let mut tail = Tail::new(dir.path().to_owned(), None, 0, send);
+        let mut tail = Tail::new(dir.path().to_owned(), None, 0);
         let mut look = || {
-            assert!(tail.look());
-            let mut text = String::new();
-            while let Ok(Ok(part)) = parts.try_recv() {
-                text.push_str(&String::from_utf8_lossy(&part.data));
-            }
-            text
+            let read = tail.read().unwrap();
+            assert!(read.is_all);
+            let texts = read.parts.iter().map(|part| String::from_utf8_lossy(&part.data));
+            texts.collect::<String>()
         };
         write("driver.err", "first\n");
         assert_eq!(look(), "first\n");

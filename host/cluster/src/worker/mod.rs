@@ -5,15 +5,16 @@
 //! | `processes`, `child` | executors and drivers as child processes, and what becomes of one |
 //! | `compiler` | components, and their compiled code |
 //! | `walls`, `users` | what is around them, and whom they run as |
-//! | `handing`, `peers` | the connections and files that they are given |
-//! | `folders` | the work folder: what is kept where, and for how long |
+//! | `handing`, `peers`, `closing` | the connections and files that they are given, and how these are closed |
+//! | `folders`, `trees` | the work folder: what is kept where, and for how long, and how that goes which others made |
 //! | `service` | blocks and logs for others |
-//! | `rotated`, `logs` | what was printed, kept and read as it grows |
+//! | `rotated`, `logs`, `readers` | what was printed, kept and read as it grows, and by how many |
 //! | `disk` | what applications store |
 //! | `connection` | the master: found, lost, and found again |
 
 pub(crate) mod blocks;
 mod child;
+mod closing;
 mod compiler;
 mod connection;
 mod disk;
@@ -22,8 +23,10 @@ mod handing;
 pub mod logs;
 mod peers;
 pub mod processes;
+mod readers;
 mod rotated;
 mod service;
+mod trees;
 mod users;
 mod walls;
 
@@ -121,7 +124,10 @@ pub async fn run(
         folders.clone(),
         events,
     ));
-    let watch = disk::watch(folders.clone(), processes.clone(), processes.disk());
+    let left = folders.clone();
+    // An earlier worker's, in its own time.
+    drop(tokio::task::spawn_blocking(move || left.remove_left()));
+    let watch = disk::watch(processes.clone(), processes.disk());
     let service = service::Service::new(folders.clone(), processes.clone());
     let server =
         rpc::server().add_service(service.server()).serve_with_incoming(incoming(listener));
@@ -158,7 +164,8 @@ pub async fn run(
         served = server => return Err(format!("serving: {served:?}")),
     }
     processes.kill_all().await;
-    folders.remove_all();
+    // If the runtime ends meanwhile, so does the worker, and the next one removes what is left.
+    let _ = tokio::task::spawn_blocking(move || folders.remove_all()).await;
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ingle_proto::v1::master_client::MasterClient;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tonic::transport::Channel;
 
 use crate::rpc;
@@ -32,9 +32,14 @@ pub struct Peers {
     own: String,
     master: String,
     known: Mutex<Known>,
-    asking: tokio::sync::Mutex<Option<MasterClient<Channel>>>,
+    client: Mutex<Option<MasterClient<Channel>>>,
+    /// Where the answer comes that is waited for.
+    asking: Mutex<Option<watch::Receiver<Option<Asked>>>>,
     lookups: Arc<Semaphore>,
 }
+
+/// Whether the master said anything, or why not.
+type Asked = Result<(), String>;
 
 /// What the master said.
 #[derive(Default)]
@@ -64,14 +69,15 @@ impl Peers {
             own,
             master,
             known: Mutex::default(),
-            asking: tokio::sync::Mutex::default(),
+            client: Mutex::default(),
+            asking: Mutex::default(),
             lookups: Arc::new(Semaphore::new(LOOKUPS)),
         }
     }
 
     /// Whether a worker of the cluster serves there. The error: the master isn't there to say so. As long as it isn't, those that it named
     /// before are.
-    pub async fn is_worker(&self, address: &str) -> Result<bool, String> {
+    pub async fn is_worker(self: &Arc<Self>, address: &str) -> Result<bool, String> {
         if address == self.own {
             return Ok(true);
         }
@@ -89,22 +95,47 @@ impl Peers {
         }
     }
 
-    /// Asks the master which workers there are, unless somebody else has since `came`.
-    pub async fn ask(&self, came: Instant) -> Result<(), String> {
-        let mut master = self.asking.lock().await;
-        if self.known.lock().answered.is_some_and(|answered| answered >= came) {
-            return Ok(());
+    /// Asks the master which workers there are, unless somebody else has since `came`. All who ask at a time wait for one answer.
+    pub async fn ask(self: &Arc<Self>, came: Instant) -> Asked {
+        let mut answer = {
+            let mut asking = self.asking.lock();
+            if self.known.lock().answered.is_some_and(|answered| answered >= came) {
+                return Ok(());
+            }
+            let is_awaited = |answer: &&watch::Receiver<Option<Asked>>| answer.borrow().is_none();
+            match asking.as_ref().filter(is_awaited) {
+                Some(answer) => answer.clone(),
+                None => {
+                    let (tell, answer) = watch::channel(None);
+                    *asking = Some(answer.clone());
+                    let this = self.clone();
+                    // It goes on if who asked first has ended.
+                    tokio::spawn(async move {
+                        let asked = this.ask_now().await;
+                        tell.send_replace(Some(asked));
+                    });
+                    answer
+                }
+            }
+        };
+        match answer.wait_for(Option::is_some).await {
+            Ok(asked) => asked.clone().unwrap_or(Ok(())),
+            Err(_) => Err("the worker ends".into()),
         }
+    }
+
+    async fn ask_now(&self) -> Asked {
         let pause = self.known.lock().pause(Instant::now());
         tokio::time::sleep(pause).await;
         self.known.lock().asked = Some(Instant::now());
         let asked = async {
-            let mut client = match master.clone() {
+            let known = self.client.lock().clone();
+            let mut client = match known {
                 Some(client) => client,
                 None => MasterClient::new(rpc::endpoint(&self.master)?.connect_lazy())
                     .max_decoding_message_size(rpc::MAX_MESSAGE),
             };
-            *master = Some(client.clone());
+            *self.client.lock() = Some(client.clone());
             let workers = client.list_workers(rpc::client().unwrap_or_default()).await;
             workers.map_err(|status| rpc::words(&status))
         };
@@ -176,6 +207,23 @@ mod tests {
         assert_eq!(known.is_worker("b:1", start), None, "it may have come");
         assert_eq!(known.pause(start), PAUSE);
         assert_eq!(known.pause(start + PAUSE), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn who_asks_while_the_master_is_away_waits_for_one_answer_with_all_others() {
+        let peers = Arc::new(Peers::new("x:1".into(), "127.0.0.1:1".into()));
+        let ask = || Box::pin(peers.ask(Instant::now()));
+        let mut others: Vec<_> = (0..8).map(|_| ask()).collect();
+        let (first, came) = (ask(), Instant::now());
+        let mut now = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(others.iter_mut().all(|other| other.as_mut().poll(&mut now).is_pending()));
+        let why = first.await.unwrap_err();
+        for mut other in others {
+            assert_eq!(other.as_mut().poll(&mut now), std::task::Poll::Ready(Err(why.clone())));
+        }
+        // Who comes later has it asked again.
+        peers.ask(Instant::now()).await.unwrap_err();
+        assert!(peers.known.lock().asked.is_some_and(|asked| asked >= came + PAUSE));
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ingle_blocks::{Offer, usual_disk};
 use ingle_proto::prost::Message;
@@ -24,7 +24,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::WorkerOptions;
 use super::child::{self, Spawned};
+use super::closing::Apart;
 use super::compiler::Compiler;
+use super::disk::Owner;
 use super::folders::Folders;
 use super::handing::{Coming, Hands, Party};
 use super::peers::Peers;
@@ -38,6 +40,10 @@ use crate::rpc::{self, Secret};
 
 const NO_SECRETS: &str = "its secrets are gone: a master keeps them, and the keys of s3://, in its memory alone, and this one was started again \
                           since; submit the job again";
+
+/// How long it is until what couldn't be removed is tried again, at first and at most.
+const AGAIN: Duration = Duration::from_secs(10);
+const AT_MOST: Duration = Duration::from_secs(600);
 
 /// What a process is to its worker.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -166,6 +172,8 @@ pub struct Processes {
     /// It has a master now.
     connected: AtomicBool,
     running: Mutex<BTreeMap<Name, Running>>,
+    /// Applications and drivers whose files are being removed, and how many folders that are. It is asked for under the lock of `running`.
+    leaving: Mutex<BTreeMap<String, usize>>,
     /// Of applications that have processes here.
     known: Mutex<BTreeMap<String, Known>>,
     events: mpsc::UnboundedSender<Ended>,
@@ -199,6 +207,7 @@ impl Processes {
             worker: Mutex::new(0),
             connected: AtomicBool::new(false),
             running: Mutex::default(),
+            leaving: Mutex::default(),
             known: Mutex::default(),
             events,
             changed: Notify::new(),
@@ -268,11 +277,48 @@ impl Processes {
             }
             changed.await;
         }
-        let folders = self.folders.clone();
-        let removed = application.clone();
-        // If the runtime ends now, so does the worker, which removes them all.
-        let _ = tokio::task::spawn_blocking(move || folders.forget(&removed)).await;
-        self.free_user(&application);
+        let id = application.clone();
+        self.remove(application, move |folders| folders.forget(&id)).await;
+    }
+
+    /// Removes files of an application or a driver, as often as it takes; then its user may be another's, if nothing of it runs.
+    fn remove<R>(
+        self: &Arc<Self>,
+        id: String,
+        remove: R,
+    ) -> impl Future<Output = ()> + Send + use<R>
+    where
+        R: FnOnce(&Folders) -> Option<PathBuf> + Send + 'static,
+    {
+        // From now on.
+        *self.leaving.lock().entry(id.clone()).or_default() += 1;
+        let this = self.clone();
+        async move {
+            let folders = this.folders.clone();
+            let mut removed = tokio::task::spawn_blocking(move || remove(&folders)).await;
+            let mut pause = AGAIN;
+            while let Ok(Some(left)) = removed {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(AT_MOST);
+                let folders = this.folders.clone();
+                removed = tokio::task::spawn_blocking(move || folders.remove_again(left)).await;
+            }
+            if removed.is_err() {
+                // The runtime ends, and so does the worker.
+                return;
+            }
+            let running = this.running.lock();
+            let mut leaving = this.leaving.lock();
+            if let Some(folders) = leaving.get_mut(&id) {
+                *folders -= 1;
+                if *folders == 0 {
+                    leaving.remove(&id);
+                }
+            }
+            if !leaving.contains_key(&id) && !any_of(&running, &id) {
+                this.free_user(&id);
+            }
+        }
     }
 
     /// Applications that have something here.
@@ -314,7 +360,28 @@ impl Processes {
 
     /// Whether anything of an application or a driver runs here.
     pub fn runs_any_of(&self, id: &str) -> bool {
-        self.running.lock().keys().any(|name| name.id() == id)
+        any_of(&self.running.lock(), id)
+    }
+
+    /// Who stores something here, beside who has ended.
+    pub fn owners(&self) -> Vec<Owner> {
+        let running = self.running.lock();
+        let all = || running.iter().filter_map(|(name, process)| Some((name, process.pid?)));
+        let applications = self.folders.applications().into_iter().map(|id| {
+            let is_of = |name: &Name| matches!(name, Name::Executor { application, .. } if *application == id);
+            let processes = all().filter(|(name, _)| is_of(name));
+            let processes = processes.map(|(name, process)| (name.clone(), process)).collect();
+            Owner { folder: self.folders.of_application(&id), processes, id }
+        });
+        let drivers = all().filter_map(|(name, process)| match name {
+            Name::Driver { driver, attempt } => Some(Owner {
+                id: driver.clone(),
+                folder: self.folders.spill(driver, *attempt),
+                processes: vec![(name.clone(), process)],
+            }),
+            Name::Executor { .. } => None,
+        });
+        applications.chain(drivers).collect()
     }
 
     pub fn drain(&self) {
@@ -359,7 +426,7 @@ impl Processes {
                 disk: self.disk,
                 rules: Some(self.rules()?),
             };
-            let logs = self.folders.new_logs(&application)?;
+            let logs = self.new_logs(&application)?;
             let party = Party {
                 address: launch.driver_address.clone(),
                 is: "driver",
@@ -369,7 +436,7 @@ impl Processes {
             Ok(Config { message: config.encode_length_delimited_to_vec(), logs, party, user })
         };
         let room = v1::Room { cores: launch.cores, memory: launch.memory };
-        self.start(name, "executor", room, std::future::ready(()), config());
+        self.start(name, "executor", room, std::future::ready(()), config);
     }
 
     /// Starts a driver, once `prepared`.
@@ -380,9 +447,6 @@ impl Processes {
     ) {
         let Some(v1::DriverTry { driver, attempt }) = launch.driver else { return };
         let name = Name::Driver { driver: driver.clone(), attempt };
-        if self.running.lock().contains_key(&name) {
-            return;
-        }
         let config = || {
             let mut submission = v1::Submission::decode(launch.submission.as_slice())
                 .map_err(|e| format!("its submission can't be read: {e}"))?;
@@ -403,25 +467,32 @@ impl Processes {
                 host: self.host.clone(),
                 component: launch.component.clone(),
                 spill_dir: text(&spill)?,
+                disk: self.disk,
                 submission: Some(submission),
                 required_walls: self.walls.required.clone(),
                 rules: Some(self.rules()?),
             };
-            let logs = self.folders.new_logs(&driver)?;
+            let logs = self.new_logs(&driver)?;
             let party = Party { address: self.master.clone(), is: "master", stays: false };
             Ok(Config { message: config.encode_length_delimited_to_vec(), logs, party, user })
         };
         let room = v1::Room { cores: launch.cores, memory: launch.memory };
-        self.start(name, "driver", room, prepared, config());
+        self.start(name, "driver", room, prepared, config);
     }
 
+    fn new_logs(&self, id: &str) -> Result<PathBuf, String> {
+        self.folders.new_logs(id, |id| self.runs_any_of(id))
+    }
+
+    /// Starts a process, unless it runs. From when its `config` is made on it is one that does: what that takes for it isn't given to others because an
+    /// earlier one ends.
     fn start(
         self: &Arc<Self>,
         name: Name,
         verb: &'static str,
         room: v1::Room,
         prepared: impl Future<Output = ()> + Send + 'static,
-        config: Result<Config, String>,
+        config: impl FnOnce() -> Result<Config, String>,
     ) {
         let (kill, mut killed) = oneshot::channel();
         let mut running = self.running.lock();
@@ -431,6 +502,7 @@ impl Processes {
         let new = Running { kill, room, pid: None, since: Instant::now(), used: None };
         running.insert(name.clone(), new);
         drop(running);
+        let config = config();
         let this = self.clone();
         tokio::spawn(async move {
             // Those that it may have to be connected with. Who can't be asked now is asked when it wants to be.
@@ -455,20 +527,29 @@ impl Processes {
                 }
                 Err(why) => (Outcome::Failed, why),
             };
-            if let Name::Driver { driver, attempt } = &name {
-                this.folders.forget_spill(driver, *attempt);
-            }
-            this.running.lock().remove(&name);
-            if let Name::Driver { driver, .. } = &name
-                // A later try may have begun.
-                && !this.runs_any_of(driver)
+            let removal = match &name {
+                Name::Driver { driver, attempt } => {
+                    let (id, attempt) = (driver.clone(), *attempt);
+                    Some(this.remove(id.clone(), move |folders| folders.forget_spill(&id, attempt)))
+                }
+                Name::Executor { .. } => None,
+            };
             {
-                this.compiler.release(driver);
-                this.free_user(driver);
+                let mut running = this.running.lock();
+                running.remove(&name);
+                if let Name::Driver { driver, .. } = &name
+                    // A later try may have begun.
+                    && !any_of(&running, driver)
+                {
+                    this.compiler.release(driver);
+                }
             }
             this.changed.notify_waiters();
             // Without a master there is nobody to tell; it asks what runs when it is back.
             let _ = this.events.send(Ended { name, outcome, reason });
+            if let Some(removal) = removal {
+                removal.await;
+            }
         });
     }
 
@@ -481,7 +562,8 @@ impl Processes {
         let (socket, theirs) = std::os::unix::net::UnixStream::pair()
             .and_then(|(ours, theirs)| {
                 ours.set_nonblocking(true)?;
-                Ok((UnixStream::from_std(ours)?, OwnedFd::from(theirs)))
+                let ours = Arc::new(Apart::new(UnixStream::from_std(ours)?));
+                Ok((ours, OwnedFd::from(theirs)))
             })
             .map_err(|e| format!("making a socket for it: {e}"))?;
         let mut command = Command::new(&self.program);
@@ -547,16 +629,8 @@ impl Processes {
         self.kill_for(name, "it was killed")
     }
 
-    /// Ends the executors of an application. False if there are none.
-    pub fn kill_executors(&self, of: &str, why: &str) -> bool {
-        let is_of =
-            |name: &Name| matches!(name, Name::Executor { application, .. } if application == of);
-        let names: Vec<_> =
-            self.running.lock().keys().filter(|name| is_of(name)).cloned().collect();
-        names.iter().filter(|name| self.kill_for(name, why)).count() > 0
-    }
-
-    fn kill_for(&self, name: &Name, why: &str) -> bool {
+    /// Ends a process, which is said to have ended for that. False if there is none of that name.
+    pub fn kill_for(&self, name: &Name, why: &str) -> bool {
         let mut running = self.running.lock();
         let Some(process) = running.get_mut(name) else { return false };
         // It stays in the list until it is gone.
@@ -587,6 +661,121 @@ impl Processes {
     }
 }
 
+fn any_of(running: &BTreeMap<Name, Running>, id: &str) -> bool {
+    running.keys().any(|name| name.id() == id)
+}
+
 fn text(path: &Path) -> Result<String, String> {
     path.to_str().map(str::to_owned).ok_or_else(|| format!("{} isn't UTF-8", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use ingle_core::size::ByteSize;
+
+    use super::*;
+    use crate::web::PagePort;
+
+    /// Of a worker that gives its processes one user.
+    fn processes(place: &Path) -> (Arc<Processes>, mpsc::UnboundedReceiver<Ended>) {
+        let options = WorkerOptions {
+            master: "127.0.0.1:1".into(),
+            host: "127.0.0.1".into(),
+            port: 0,
+            page: PagePort::Off,
+            cores: 1,
+            memory: ByteSize(1 << 30),
+            work_dir: place.to_owned(),
+            program: "false".into(),
+            required_walls: Vec::new(),
+            log_size: None,
+            disk: None,
+            offer: Offer::default(),
+            executor_uids: Some("10-10".parse().unwrap()),
+            drain: Duration::ZERO,
+        };
+        let folders = Arc::new(Folders::open(place).unwrap());
+        let walls = Arc::new(Walls::none());
+        let (components, code) = (folders.components(), folders.code());
+        let program = &options.program;
+        let compiler = Compiler::new(program, components, &code, walls.clone()).unwrap();
+        let (events, ended) = mpsc::unbounded_channel();
+        let address = "127.0.0.1:2".to_owned();
+        (Arc::new(Processes::new(&options, walls, compiler, address, folders, events)), ended)
+    }
+
+    const ROOM: v1::Room = v1::Room { cores: 1, memory: 1 << 20 };
+
+    fn driver(attempt: u32) -> Name {
+        Name::Driver { driver: "driver-1".into(), attempt }
+    }
+
+    /// Waits until the user of that driver is free for another one.
+    async fn is_freed(processes: &Processes) {
+        let users = processes.users.as_ref().unwrap();
+        while users.of("driver-2").is_err() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        users.free("driver-2");
+    }
+
+    #[tokio::test]
+    async fn a_user_is_taken_until_nothing_of_whom_it_was_is_left() {
+        let place = tempfile::tempdir().unwrap();
+        let (processes, _ended) = processes(place.path());
+        let users = processes.users.as_ref().unwrap();
+        users.of("driver-1").unwrap();
+        // A folder that is none, which can't be removed.
+        let file = place.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let left = file.join("below");
+        let first = processes.remove("driver-1".into(), move |folders| folders.remove_again(left));
+        let second = processes.remove("driver-1".into(), |_| None);
+        second.await;
+        assert!(users.of("driver-2").is_err());
+        // It tries again, in a while.
+        let tried = tokio::time::timeout(Duration::from_millis(300), first).await;
+        assert!(tried.is_err() && users.of("driver-2").is_err());
+        // Of whom nothing is left, it is.
+        *processes.leaving.lock() = BTreeMap::new();
+        processes.remove("driver-1".into(), |_| None).await;
+        is_freed(&processes).await;
+    }
+
+    #[tokio::test]
+    async fn a_try_of_a_driver_that_begins_as_another_ends_has_its_user_and_its_job() {
+        let place = tempfile::tempdir().unwrap();
+        let (processes, mut ended) = processes(place.path());
+        let users = processes.users.as_ref().unwrap();
+        let job = ingle_sandbox::ComponentHash::of(b"job");
+        let prepared = std::future::pending::<()>;
+        let take = || {
+            users.of("driver-1")?;
+            processes.compiler.claim("driver-1", job)
+        };
+        let config = || {
+            // It counts already.
+            assert!(processes.runs_any_of("driver-1"));
+            take()?;
+            Err("it doesn't begin".into())
+        };
+        processes.start(driver(0), "driver", ROOM, prepared(), config);
+        // The first one ends while the second one takes what it needs.
+        processes.start(driver(1), "driver", ROOM, prepared(), || {
+            assert!(processes.kill(&driver(0)));
+            take()?;
+            Err("it doesn't begin".into())
+        });
+        assert_eq!(ended.recv().await.unwrap().name, driver(0));
+        while !processes.leaving.lock().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(users.of("driver-2").is_err());
+        let other = ingle_sandbox::ComponentHash::of(b"other");
+        assert!(processes.compiler.claim("driver-1", other).is_err(), "it has its job");
+        processes.kill(&driver(1));
+        assert_eq!(ended.recv().await.unwrap().name, driver(1));
+        is_freed(&processes).await;
+        processes.compiler.claim("driver-1", other).unwrap();
+    }
 }

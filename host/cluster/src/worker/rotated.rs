@@ -105,23 +105,40 @@ impl Rotated {
         Ok(())
     }
 
-    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
-        self.length += bytes.len() as u64;
+    /// What couldn't be written after all isn't counted: the files' names say where in the log they begin.
+    fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.file.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    self.length += written as u64;
+                    bytes = bytes.get(written..).unwrap_or_default();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
         Ok(())
     }
 
     /// Begins the next file; the oldest may go.
     fn next(&mut self) -> io::Result<()> {
+        let mut words = String::new();
         if self.start == 0 {
             let size = ingle_core::size::ByteSize(self.size);
-            let words = format!(
+            words = format!(
                 "[this log is longer than this worker's --log-size allows, {size}: what follows is in other files, and only the latest of it]\n"
             );
-            self.put(words.as_bytes())?;
         }
-        let start = self.start + self.length;
-        self.file = append(&self.path(start))?;
+        let start = self.start + self.length + words.len() as u64;
+        // First, so that the words aren't said once more when it can't be made.
+        let file = append(&self.path(start))?;
+        if let Err(error) = self.put(words.as_bytes()) {
+            // It would begin elsewhere the next time.
+            let _ = fs::remove_file(self.path(start));
+            return Err(error);
+        }
+        self.file = file;
         (self.start, self.length) = (start, 0);
         self.later.push_back(start);
         while self.later.len() > 2
@@ -262,6 +279,40 @@ mod tests {
         assert!(head.ends_with("only the latest of it]\n") && head.contains("--log-size"));
         assert_eq!(second + before.len() as u64, *last);
         assert_eq!(format!("{before}{end}"), (980..1000).map(line).collect::<String>());
+    }
+
+    #[test]
+    fn what_was_written_before_a_disk_was_full_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = Rotated::open(&dir.path().join("executor-1.out"), 1 << 30).unwrap();
+        // It takes some, and no more.
+        let (reader, writer) = io::pipe().unwrap();
+        rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK).unwrap();
+        log.file = File::from(std::os::fd::OwnedFd::from(writer));
+        assert!(log.write(&vec![b'x'; 10 << 20]).is_err());
+        let file =
+            std::mem::replace(&mut log.file, append(dir.path().join("x").as_path()).unwrap());
+        drop(file);
+        let mut taken = Vec::new();
+        { reader }.read_to_end(&mut taken).unwrap();
+        assert!(!taken.is_empty());
+        assert_eq!(log.length, taken.len() as u64);
+    }
+
+    #[test]
+    fn the_words_of_a_long_log_are_said_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = Rotated::open(&dir.path().join("executor-1.out"), 400).unwrap();
+        // Where the next file was to be there is a folder.
+        let words = "[this log is longer than this worker's --log-size allows, 400 B: what follows is in other files, and only the latest of it]\n";
+        let next = log.path(200 + words.len() as u64);
+        fs::create_dir(&next).unwrap();
+        assert!((0..3).all(|_| log.write(&[b'x'; 300]).is_err()));
+        fs::remove_dir(next).unwrap();
+        log.write(b"later\n").unwrap();
+        let parts = all(dir.path());
+        assert_eq!(parts[0].1, format!("{}{words}", "x".repeat(200)));
+        assert_eq!(parts[1..], [(200 + words.len() as u64, "later\n".to_owned())]);
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ingle_proto::v1;
 use ingle_proto::v1::worker_server::WorkerServer;
-use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -14,13 +14,12 @@ use super::blocks::Blocks;
 use super::folders::Folders;
 use super::logs::Tail;
 use super::processes::{Name, Processes};
+use super::readers::Readers;
 use crate::rpc;
 
-/// Pieces that wait for a reader who is slow.
-const AHEAD: usize = 4;
 /// The longest request, also of somebody without a secret.
 const MAX_REQUEST: usize = 64 << 10;
-/// Streams of logs that are read at the same time, each by a thread.
+/// Streams of logs that are read at the same time.
 const MAX_LOGS: usize = 64;
 
 type Streams<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -29,14 +28,14 @@ type Streams<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub struct Service {
     folders: Arc<Folders>,
     processes: Arc<Processes>,
-    logs: Arc<tokio::sync::Semaphore>,
+    readers: Readers,
     blocks: Arc<Blocks>,
 }
 
 impl Service {
     pub fn new(folders: Arc<Folders>, processes: Arc<Processes>) -> Self {
-        let logs = Arc::new(tokio::sync::Semaphore::new(MAX_LOGS));
-        Self { folders, processes, logs, blocks: Arc::default() }
+        let readers = Readers::new(MAX_LOGS);
+        Self { folders, processes, readers, blocks: Arc::default() }
     }
 
     pub fn server(self) -> WorkerServer<Self> {
@@ -90,22 +89,21 @@ impl v1::worker_server::Worker for Service {
         request: Request<v1::ReadLogRequest>,
     ) -> Result<Response<Self::ReadLogStream>, Status> {
         let v1::ReadLogRequest { id, follow, last } = request.into_inner();
-        let permit = self.logs.clone().try_acquire_owned().map_err(|_| {
-            Status::resource_exhausted(format!(
-                "{MAX_LOGS} logs are being read here, and no more can be"
-            ))
-        })?;
         let Some(dir) = self.folders.logs(&id) else {
             return Err(Status::not_found(format!(
                 "this worker has no logs of {}",
                 rpc::shown(&id)
             )));
         };
+        let (reader, parts) = self.readers.enter(Instant::now()).ok_or_else(|| {
+            Status::resource_exhausted(format!(
+                "{MAX_LOGS} logs are being read here, and no more can be"
+            ))
+        })?;
         let processes = self.processes.clone();
-        let (send, parts) = mpsc::channel(AHEAD);
-        tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            Tail::new(dir, None, last, send).run(|| follow && processes.runs_any_of(&id));
+        tokio::spawn(async move {
+            let writing = move || follow && processes.runs_any_of(&id);
+            Tail::new(dir, None, last).run(writing, reader).await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(parts))))
     }

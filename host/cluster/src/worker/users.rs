@@ -54,17 +54,7 @@ impl UserRange {
                 return Err(format!("{number} is `{name}` in {file}; choose others"));
             }
         }
-        for dir in work_dir.ancestors().skip(1) {
-            let Ok(meta) = fs::metadata(dir) else { continue };
-            if meta.mode() & 0o001 == 0 {
-                return Err(format!(
-                    "other users can't get through {} to {}: choose another folder with --work-dir, or `chmod o+x` it",
-                    dir.display(),
-                    work_dir.display()
-                ));
-            }
-        }
-        Ok(())
+        reachable(work_dir)
     }
 
     /// One of those that are listed, as /etc/passwd does.
@@ -77,6 +67,22 @@ impl UserRange {
         let mut all = listed.lines().filter_map(read);
         all.find(|(_, number)| (self.first..=self.last).contains(number))
     }
+}
+
+/// Whether other users get through all folders that a folder really lies in.
+fn reachable(work_dir: &Path) -> Result<(), String> {
+    let real = fs::canonicalize(work_dir).map_err(|e| format!("{}: {e}", work_dir.display()))?;
+    for dir in real.ancestors().skip(1) {
+        let meta = fs::metadata(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+        if meta.mode() & 0o001 == 0 {
+            return Err(format!(
+                "other users can't get through {} to {}: choose another folder with --work-dir, or `chmod o+x` it",
+                dir.display(),
+                work_dir.display()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Lets other users through a folder, to what is theirs in it.
@@ -155,6 +161,31 @@ mod tests {
         let listed = "root:x:0:0:root:/root:/bin/sh\nnonsense\nmail:x:150:8::/:/x\n";
         assert_eq!(range.taken(listed), Some(("mail", 150)));
         assert_eq!("151-200".parse::<UserRange>().unwrap().taken(listed), None);
+    }
+
+    #[test]
+    fn a_folder_that_others_cannot_reach_is_told_however_it_is_named() {
+        let place = tempfile::tempdir_in(".").unwrap();
+        let (closed, dir) = (place.path().join("closed"), place.path().join("closed/work"));
+        fs::create_dir_all(&dir).unwrap();
+        std::os::unix::fs::symlink(fs::canonicalize(&dir).unwrap(), place.path().join("link"))
+            .unwrap();
+        let open = |dir: &Path, mode| {
+            fs::set_permissions(dir, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        open(place.path(), 0o755);
+        open(&closed, 0o700);
+        let here = fs::canonicalize(".").unwrap();
+        let of = fs::canonicalize(place.path()).unwrap();
+        let relative = of.strip_prefix(here).unwrap();
+        for named in ["closed/work", "link"] {
+            let why = reachable(&relative.join(named)).unwrap_err();
+            assert!(why.contains("/closed to ") && why.contains("--work-dir"), "{why}");
+        }
+        open(&closed, 0o711);
+        // What this repository lies in may be closed.
+        let others = reachable(&relative.join("closed/work")).err().unwrap_or_default();
+        assert!(!others.contains("/closed to "), "{others}");
     }
 
     #[test]
