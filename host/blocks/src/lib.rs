@@ -30,6 +30,7 @@ mod shuffle_reader;
 mod sources;
 mod spill;
 mod store;
+pub mod trees;
 mod writer;
 
 pub use block_reader::BlockReader;

@@ -297,6 +297,13 @@ impl ShuffleDir {
         };
         // There may be none; another executor of this worker may be as quick; and what stays goes with the application.
         let _ = fs::remove_dir_all(aside);
+        // And those of executors that ended meanwhile.
+        let dropped = format!("{}.dropped-", stage.0);
+        for left in fs::read_dir(&*self.path).into_iter().flatten().flatten() {
+            if left.file_name().to_string_lossy().starts_with(&dropped) {
+                let _ = fs::remove_dir_all(left.path());
+            }
+        }
         drop(charged);
     }
 }

@@ -273,7 +273,8 @@ impl ShuffleReader {
             let more = held.saturating_sub(self.charge.bytes());
             if !self.charge.try_grow(more) {
                 (self.ahead, together) = (least, least);
-                self.charge_all(decompressed)?;
+                // Its length isn't known to be true before its checksum was looked at.
+                self.charge_all(0)?;
             }
         }
         let stored = file.take(length, together).map_err(|error| damaged(self, file, error))?;

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::disk::{Disk, DiskCharge};
 use crate::error::{Error, Result};
+use crate::trees;
 
 const NAME: &str = "ingle-spill-";
 /// A folder that was changed since may be one that its process has not locked yet.
@@ -64,12 +65,16 @@ impl SpillFolder {
     /// Removes the folder with all that is in it, whoever still holds it.
     pub(crate) fn remove(&self) {
         let folder = self.path();
-        match fs::remove_dir_all(folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!(%error, folder = %folder.display(), "spilled blocks could not be removed");
-            }
-            _ => {}
+        // A guest that broke out may have been there.
+        if let Err(error) = trees::remove(folder, &|| true) {
+            tracing::warn!(%error, folder = %folder.display(), "spilled blocks could not be removed");
         }
+    }
+}
+
+impl Drop for SpillFolder {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 
@@ -88,7 +93,7 @@ fn remove_left(parent: &Path) {
             }
             flock(&folder, FlockOperation::NonBlockingLockExclusive)?;
             // Under the lock, so that of several only one does.
-            fs::remove_dir_all(&path)?;
+            trees::remove(&path, &|| true)?;
             Ok(true)
         };
         if let Ok(true) = left() {

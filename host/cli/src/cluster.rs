@@ -285,6 +285,9 @@ fn client(
         walls: settings.walls()?,
         inherited,
     };
+    // Once the walls stand, a port that only root may have is out of reach.
+    let listener = ingle_cluster::listen(&asked.driver_host, asked.driver_port);
+    let listener = listener.map_err(Failure::host)?;
     let (ready, signals) = wanted.ready(console)?;
     let Ready { job, bytes, access: opened, spill } = ready;
     let (name, capacity, timeout) = (asked.name.clone(), asked.executor_memory, asked.timeout);
@@ -293,6 +296,7 @@ fn client(
         master: address,
         driver: String::new(),
         attempt: 0,
+        listener: Some(listener),
         task_log: Some(Arc::new(TaskLog(console.clone()))),
         notes: Arc::new(move |note| submit::tell(note, verbose, &notes)),
         ..standalone(

@@ -465,7 +465,7 @@ pub fn run_driver() -> Result<(), Broken> {
     let mut access = AccessSpec::from_message(submission.access.unwrap_or_default());
     access.cluster.extend(rules.cluster.iter().cloned());
     let offer = ingle_cluster::offer(Some(rules));
-    let opened = access.open(Path::new(&config.spill_dir), &offer).map_err(Broken::Refused)?;
+    let opened = access.open(Path::new(&config.spill_dir), &offer)?;
     let own = Own {
         write: vec![config.spill_dir.clone().into()],
         sockets: ingle_cluster::sockets(&opened),

@@ -87,16 +87,23 @@ pub struct Ready {
 impl Wanted<'_> {
     /// Opens what it was granted, reads it, and raises the walls.
     pub fn ready(self, console: &Console) -> Result<(Ready, Signals), Failure> {
-        let spill = SpillFolder::new(self.spill_parent)
-            .map_err(|e| Failure::host(StartError::from(e).to_string()))?;
         let offer = access::offer(self.options)?;
-        let access = self.spec.open(spill.path(), &offer).map_err(Failure::usage)?;
+        // It may come from whoever takes long to say it.
         let bytes = job_file::read(self.options.job())?;
         let listen =
             || Signals::listen().map_err(|e| Failure::host(format!("waiting for signals: {e}")));
-        let (job, signals) = match &self.walls {
+        // Made once there is somebody who hears that it must be removed again.
+        let open = || {
+            let spill = SpillFolder::new(self.spill_parent)
+                .map_err(|e| Failure::host(StartError::from(e).to_string()))?;
+            let access = self.spec.open(spill.path(), &offer);
+            let access = access.map_err(|broken| Failure::usage(broken.to_string()))?;
+            Ok::<_, Failure>((spill, access))
+        };
+        let (job, signals, spill, access) = match &self.walls {
             Walls::Up(required) => {
                 let mut signals = listen()?;
+                let (spill, access) = open()?;
                 let code = self.code(&bytes, required, &mut signals, console)?;
                 let sockets = ingle_cluster::sockets_with(&access, self.master);
                 let own = Own {
@@ -115,7 +122,8 @@ impl Wanted<'_> {
                 down.extend(ingle_cluster::raise_some_walls(own, &access.grants));
                 check(&down, required)?;
                 down.iter().for_each(|down| tracing::info!("{down}"));
-                (code.take(self.options.job(), &bytes)?, signals)
+                let job = code.take(self.options.job(), &bytes, self.name, &mut signals)?;
+                (job, signals, spill, access)
             }
             Walls::Off => {
                 let job = job_file::load(
@@ -126,7 +134,9 @@ impl Wanted<'_> {
                     || self.say_compiling(console),
                 )?;
                 // From now on: what compiles here hears none.
-                (job, listen()?)
+                let signals = listen()?;
+                let (spill, access) = open()?;
+                (job, signals, spill, access)
             }
         };
         Ok((Ready { job, bytes, access, spill }, signals))
@@ -196,13 +206,28 @@ struct Code {
 }
 
 impl Code {
-    fn take(self, path: &Path, bytes: &[u8]) -> Result<Job, Failure> {
+    fn take(
+        self,
+        path: &Path,
+        bytes: &[u8],
+        name: &str,
+        signals: &mut Signals,
+    ) -> Result<Job, Failure> {
         let Self { sandbox, hash, code } = self;
-        match code.map(|code| sandbox.take_code(hash, &code)) {
-            Some(Ok(job)) => Ok(job),
-            // A cache of the past: it says more.
-            Some(Err(_)) | None => job_file::load_in(&sandbox, path, bytes, || {}),
+        if let Some(Ok(job)) = code.map(|code| sandbox.take_code(hash, &code)) {
+            return Ok(job);
         }
+        // There is none, or one of the past. On a thread, behind the same walls, so that signals are heard meanwhile.
+        let (done, compiled) = tokio::sync::oneshot::channel();
+        let (path, bytes) = (path.to_owned(), bytes.to_owned());
+        let compile = move || {
+            // Nobody waits any more if a signal came.
+            let _ = done.send(job_file::load_in(&sandbox, &path, &bytes, || {}));
+        };
+        let thread = std::thread::Builder::new().name("compiler".into());
+        thread.spawn(compile).map_err(|e| Failure::host(format!("starting to compile: {e}")))?;
+        let ended = signals.race(compiled).map_err(|code| submit::signalled(name, code))?;
+        ended.unwrap_or_else(|_| Err(Failure::host("what compiles the job ended without a word")))
     }
 }
 

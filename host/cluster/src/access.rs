@@ -10,6 +10,8 @@ use ingle_blocks::{Grants, Offer, Paths, S3Options, Volume};
 use ingle_proto::v1;
 use ingle_sandbox::{Capabilities, Folders, NetGrant, Network, Preopen};
 
+use crate::broken::Broken;
+
 /// What was granted, and what both roles are told.
 #[derive(Clone, Debug, Default)]
 pub struct AccessSpec {
@@ -123,9 +125,9 @@ fn texts(paths: &[PathBuf]) -> Result<Vec<String>, String> {
 
 impl AccessSpec {
     /// Opens everything on a host that offers something; files that come with the job are put into `scratch`. The error is for the user.
-    pub fn open(&self, scratch: &Path, offer: &Offer) -> Result<Access, String> {
+    pub fn open(&self, scratch: &Path, offer: &Offer) -> Result<Access, Broken> {
         let mut grants = Grants::of(offer, &self.working_dir, &self.allow_read, &self.allow_write)
-            .map_err(|e| e.to_string())?;
+            .map_err(|e| Broken::Refused(e.to_string()))?;
         grants = grants.with_s3(self.s3.clone());
         if !self.files.is_empty() {
             grants.ship(&self.files, scratch).map_err(|e| e.to_string())?;

@@ -23,6 +23,14 @@ impl From<String> for Broken {
 }
 
 impl Broken {
+    /// With more words.
+    pub(crate) fn and(self, more: &str) -> Self {
+        match self {
+            Self::Refused(why) => Self::Refused(why + more),
+            Self::Failed(why) => Self::Failed(why + more),
+        }
+    }
+
     /// What the process exits with, for its worker.
     pub fn code(&self) -> u8 {
         match self {

@@ -131,7 +131,7 @@ fn put_up(own: Own, grants: &Grants) -> Vec<Down> {
     needs.read.extend(own.read);
     // Where the environment says that certificates are.
     let certificates = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(std::env::var_os);
-    needs.read.extend(certificates.map(PathBuf::from));
+    certificates.for_each(|paths| needs.read.extend(std::env::split_paths(&paths)));
     needs.write.extend(own.write);
     ingle_walls::raise(&needs)
 }

@@ -173,8 +173,9 @@ const NAMES: [u64; 3] = [15, 16, 0x5356_4d41];
 /// `fcntl`, as of Linux: which signal, and to whom.
 const F_SETSIG: libc::c_int = 10;
 const F_SETOWN_EX: libc::c_int = 15;
-/// `ioctl`: not to block, to be closed on exec, how much there is to read, whether it is a terminal, and how large that is.
-const CONTROLS: [u64; 5] = [0x5421, 0x5451, 0x541b, 0x5401, 0x5413];
+/// `ioctl`: not to block, to be closed on exec, how much there is to read, whether it is a terminal (in two
+/// ways), and how large that is.
+const CONTROLS: [u64; 6] = [0x5421, 0x5451, 0x541b, 0x5401, 0x802c_542a, 0x5413];
 
 /// Refuses all other calls, in all threads, as not permitted.
 pub(crate) fn filter(sockets: &Sockets) -> Result<(), String> {

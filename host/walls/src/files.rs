@@ -14,7 +14,7 @@ use crate::{Needs, Sockets};
 const KNOWN: ABI = ABI::V6;
 
 /// What any program with a network needs of the system, where it is: names, certificates, time zones, the C library's modules.
-const SYSTEM: [&str; 26] = [
+const SYSTEM: [&str; 30] = [
     "/etc/resolv.conf",
     "/etc/hosts",
     "/etc/host.conf",
@@ -28,6 +28,11 @@ const SYSTEM: [&str; 26] = [
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/openssl.cnf",
     "/etc/pki/tls/certs",
+    // Where they lead is open, wherever that is.
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/ssl/certs/ca-bundle.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/pki/tls/cacert.pem",
     "/etc/pki/ca-trust",
     "/etc/ca-certificates",
     "/var/lib/ca-certificates",

@@ -295,8 +295,13 @@ fn a_worker_speaks_for_itself_alone() {
             }))
             .await;
             let driver = Some(v1::DriverTry { driver: other.clone(), attempt: 0 });
-            fake.say(Report::DriverEnded(v1::DriverEnded { driver, reason, ..Default::default() }))
-                .await;
+            fake.say(Report::DriverEnded(v1::DriverEnded {
+                driver,
+                reason,
+                finished: false,
+                refused: true,
+            }))
+            .await;
         }
         tokio::time::sleep(std::time::Duration::from_millis(500)).await;
         // One that comes again with executors that it never had.

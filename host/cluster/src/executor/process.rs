@@ -53,7 +53,7 @@ pub fn run(config: v1::ExecutorConfig, down: Vec<Down>, lifeline: Lifeline) -> R
     let offer = access::offer(Some(rules));
     let access = access
         .open(dir, &offer)
-        .map_err(|e| Broken::Refused(format!("{e} (on the worker {})", config.worker_address)))?;
+        .map_err(|broken| broken.and(&format!(" (on the worker {})", config.worker_address)))?;
     let own =
         Own { write: vec![dir.to_owned()], sockets: walls::sockets(&access), ..Own::default() };
     walls::raise(down, own, &access.grants, &config.required_walls)?;

@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Stat, statat};
 use rustix::io::Errno;
 
 use super::processes::{Name, Processes};
-use super::trees;
+use ingle_blocks::trees;
 
 /// How often it is looked, at most.
 const EVERY: Duration = Duration::from_secs(1);
@@ -39,11 +39,11 @@ pub struct Owner {
     pub processes: Vec<(Name, u32)>,
 }
 
-/// Ends executors and drivers of whom has more than so many bytes here, as long as it is polled.
-pub async fn watch(processes: Arc<Processes>, limit: u64) {
+/// Ends executors and drivers of whom has more than `--disk` here, as long as it is polled.
+pub async fn watch(processes: Arc<Processes>) {
     let mut looks = BTreeMap::new();
     loop {
-        let (began, owners) = (Instant::now(), processes.owners());
+        let (began, owners, limit) = (Instant::now(), processes.owners(), processes.disk());
         let look = move || {
             let over = look_at_all(&mut looks, &owners, limit);
             (looks, owners, over)
@@ -69,7 +69,7 @@ type Looks = BTreeMap<PathBuf, Looked>;
 struct Looked {
     /// Where it goes on.
     at: Option<Look>,
-    /// The last time, which took several turns, it had too much: what came and what went meanwhile may both have been counted.
+    /// The last time it had too much: what came, went, or was renamed meanwhile may have been counted twice.
     was_over: bool,
 }
 
@@ -81,7 +81,6 @@ fn look_at_all(looks: &mut Looks, owners: &[Owner], limit: u64) -> Vec<(usize, S
         let looked = looks.entry(owner.folder.clone()).or_default();
         let look = looked.at.get_or_insert_with(|| Look::new(owner));
         let Some(found) = look.go_on(TURN, limit) else { continue };
-        let at_once = look.turns == 1;
         looked.at = None;
         let id = &owner.id;
         let why = match found {
@@ -89,7 +88,7 @@ fn look_at_all(looks: &mut Looks, owners: &[Owner], limit: u64) -> Vec<(usize, S
                 looked.was_over = false;
                 continue;
             }
-            Found::Bytes(_) if !at_once && !looked.was_over => {
+            Found::Bytes(_) if !looked.was_over => {
                 looked.was_over = true;
                 continue;
             }
@@ -137,7 +136,6 @@ struct Look {
     removed: HashSet<u64>,
     bytes: u64,
     entries: usize,
-    turns: u32,
 }
 
 impl Look {
@@ -152,13 +150,11 @@ impl Look {
             removed: HashSet::new(),
             bytes: 0,
             entries: 0,
-            turns: 0,
         }
     }
 
     /// Looks at so much more. None: that wasn't all.
     fn go_on(&mut self, room: usize, limit: u64) -> Option<Found> {
-        self.turns = self.turns.saturating_add(1);
         let until = self.entries.saturating_add(room);
         while self.entries < until {
             if self.bytes > limit {
@@ -254,6 +250,7 @@ mod tests {
     use rustix::fs::Mode;
 
     use super::*;
+    use crate::worker::nests::{nest, place};
 
     fn owner(id: &str, folder: &Path, processes: &[u32]) -> Owner {
         let name = |executor| Name::Executor { application: id.to_owned(), executor };
@@ -264,10 +261,12 @@ mod tests {
     /// All that one has, in turns of so much.
     fn found(folder: &Path, processes: &[u32], room: usize, limit: u64) -> (Found, u32) {
         let mut look = Look::new(&owner("app-1", folder, processes));
+        let mut turns = 1;
         loop {
             if let Some(found) = look.go_on(room, limit) {
-                return (found, look.turns);
+                return (found, turns);
             }
+            turns += 1;
         }
     }
 
@@ -317,10 +316,10 @@ mod tests {
     #[test]
     fn who_nests_folders_is_told_from_who_does_not() {
         let dir = tempfile::tempdir().unwrap();
-        trees::tests::nest(dir.path(), DEEPEST - 1, Mode::RWXU);
+        nest(dir.path(), DEEPEST - 1, Mode::RWXU);
         assert!(matches!(found(dir.path(), &[], 3, u64::MAX), (Found::Bytes(_), 2..)));
-        let dir = trees::tests::place();
-        trees::tests::nest(dir.path(), 3000, Mode::RWXU);
+        let dir = place();
+        nest(dir.path(), 3000, Mode::RWXU);
         assert_eq!(found(dir.path(), &[], usize::MAX, u64::MAX), (Found::TooDeep, 1));
         let dir = tempfile::tempdir().unwrap();
         (0..9).for_each(|n| fs::write(dir.path().join(n.to_string()), "").unwrap());
@@ -334,7 +333,7 @@ mod tests {
 
     #[test]
     fn one_with_many_files_keeps_nobody_from_being_looked_at() {
-        let (many, large) = (trees::tests::place(), tempfile::tempdir().unwrap());
+        let (many, large) = (place(), tempfile::tempdir().unwrap());
         (0..=2 * TURN).for_each(|n| {
             rustix::fs::mknodat(
                 CWD,
@@ -347,13 +346,17 @@ mod tests {
         });
         fs::write(large.path().join("file"), vec![1; 1 << 20]).unwrap();
         let owners = [owner("app-1", many.path(), &[]), owner("app-2", large.path(), &[])];
-        let mut looks = Looks::new();
-        let mut ids = |limit| {
-            let over = look_at_all(&mut looks, &owners, limit);
+        let ids = |looks: &mut Looks, limit| {
+            let over = look_at_all(looks, &owners, limit);
             over.into_iter().map(|(place, why)| (owners[place].id.clone(), why)).collect::<Vec<_>>()
         };
         let half = TURN as u64 * LEAST * 3 / 2;
-        let first = ids(1 << 19);
+        let mut looks = Looks::new();
+        assert!(
+            ids(&mut looks, 1 << 19).is_empty(),
+            "what goes while it is looked doesn't count twice"
+        );
+        let first = ids(&mut looks, 1 << 19);
         let [(both, _), (large, why)] = &first[..] else { panic!("{first:?}") };
         assert!(both == "app-1" && large == "app-2");
         assert!(
@@ -361,8 +364,9 @@ mod tests {
                 && why.ends_with("its --disk allows an application, 512.0 KiB"),
             "{why}"
         );
-        // It takes two turns to see too much, and is believed the second time: what goes while it is looked doesn't count twice.
-        let counts: Vec<_> = (0..4).map(|_| ids(half).len()).collect();
+        // It takes two turns to see too much, and is believed the second time.
+        let mut looks = Looks::new();
+        let counts: Vec<_> = (0..4).map(|_| ids(&mut looks, half).len()).collect();
         assert_eq!(counts, [0, 0, 0, 1]);
     }
 }

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
-use super::{rotated, trees, users};
+use super::{rotated, users};
 use crate::prune;
+use ingle_blocks::trees;
 
 /// Applications and drivers whose logs are kept, the latest.
 const LOGS: usize = 200;
@@ -54,7 +55,10 @@ impl Folders {
             _lock: file,
         };
         let removed = this.removed();
-        make(&removed).map_err(|e| failed(&removed, e))?;
+        if let Err(error) = make(&removed) {
+            // What is left is removed where it is.
+            tracing::warn!("{}: {error}", removed.display());
+        }
         for left in PASSING.map(|dir| this.root.join(dir)) {
             // One that can't be moved, as what is mounted there, is emptied where it is.
             let left = this.set_aside(&left).unwrap_or(left);
@@ -64,7 +68,12 @@ impl Folders {
         }
         for dir in ["apps", "components", "code", "logs", "spill"] {
             let dir = this.root.join(dir);
-            make(&dir).map_err(|e| failed(&dir, e))?;
+            let made = make(&dir).or_else(|_| {
+                // A full disk may be full of what is left.
+                this.remove_left();
+                make(&dir)
+            });
+            made.map_err(|e| failed(&dir, e))?;
         }
         Ok(this)
     }
@@ -259,7 +268,7 @@ mod tests {
     use rustix::fs::Mode;
 
     use super::*;
-    use crate::worker::trees::tests::{nest, place};
+    use crate::worker::nests::{nest, place};
 
     #[test]
     fn what_an_application_had_goes_with_it_and_its_logs_stay() {

@@ -41,11 +41,17 @@ struct Followed {
 pub trait Reader: Send {
     /// Waits until it takes a part. False: it doesn't, and won't.
     fn take(&mut self, part: v1::LogPart) -> impl Future<Output = bool> + Send;
+    /// Waits until it is gone.
+    fn gone(&self) -> impl Future<Output = ()> + Send;
 }
 
 impl Reader for mpsc::Sender<Result<v1::LogPart, Status>> {
     async fn take(&mut self, part: v1::LogPart) -> bool {
         self.send(Ok(part)).await.is_ok()
+    }
+
+    fn gone(&self) -> impl Future<Output = ()> + Send {
+        self.closed()
     }
 }
 
@@ -81,7 +87,10 @@ impl Tail {
                 if !more {
                     return;
                 }
-                tokio::time::sleep(FOLLOW).await;
+                tokio::select! {
+                    () = tokio::time::sleep(FOLLOW) => {}
+                    () = reader.gone() => return,
+                }
             }
         }
     }

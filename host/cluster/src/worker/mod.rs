@@ -6,7 +6,7 @@
 //! | `compiler` | components, and their compiled code |
 //! | `walls`, `users` | what is around them, and whom they run as |
 //! | `handing`, `peers`, `closing` | the connections and files that they are given, and how these are closed |
-//! | `folders`, `trees` | the work folder: what is kept where, and for how long, and how that goes which others made |
+//! | `folders` | the work folder: what is kept where, and for how long |
 //! | `service` | blocks and logs for others |
 //! | `rotated`, `logs`, `readers` | what was printed, kept and read as it grows, and by how many |
 //! | `disk` | what applications store |
@@ -21,12 +21,13 @@ mod disk;
 pub mod folders;
 mod handing;
 pub mod logs;
+#[cfg(test)]
+mod nests;
 mod peers;
 pub mod processes;
 mod readers;
 mod rotated;
 mod service;
-mod trees;
 mod users;
 mod walls;
 
@@ -124,10 +125,16 @@ pub async fn run(
         folders.clone(),
         events,
     ));
-    let left = folders.clone();
+    let (left, later) = (folders.clone(), processes.clone());
+    let (work_dir, usual) = (options.work_dir.clone(), options.disk.is_none());
     // An earlier worker's, in its own time.
-    drop(tokio::task::spawn_blocking(move || left.remove_left()));
-    let watch = disk::watch(processes.clone(), processes.disk());
+    drop(tokio::task::spawn_blocking(move || {
+        left.remove_left();
+        if usual {
+            later.look_at_disk_again(&work_dir);
+        }
+    }));
+    let watch = disk::watch(processes.clone());
     let service = service::Service::new(folders.clone(), processes.clone());
     let server =
         rpc::server().add_service(service.server()).serve_with_incoming(incoming(listener));

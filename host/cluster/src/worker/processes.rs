@@ -8,7 +8,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ingle_blocks::{Offer, usual_disk};
@@ -44,6 +44,13 @@ const NO_SECRETS: &str = "its secrets are gone: a master keeps them, and the key
 /// How long it is until what couldn't be removed is tried again, at first and at most.
 const AGAIN: Duration = Duration::from_secs(10);
 const AT_MOST: Duration = Duration::from_secs(600);
+
+/// What an application may store if nobody says how much: on a disk that is full, a little, for it may not stay so.
+fn disk_of(work_dir: &Path) -> u64 {
+    usual_disk(work_dir).max(LEAST_DISK)
+}
+
+const LEAST_DISK: u64 = 64 << 20;
 
 /// What a process is to its worker.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -158,7 +165,7 @@ pub struct Processes {
     /// What one of their logs may be long.
     log_size: u64,
     /// What an application may store here.
-    disk: u64,
+    disk: AtomicU64,
     walls: Arc<Walls>,
     peers: Arc<Peers>,
     compiler: Compiler,
@@ -197,7 +204,7 @@ impl Processes {
             peers: Arc::new(Peers::new(address.clone(), options.master.clone())),
             address,
             folders,
-            disk: options.disk.map_or_else(|| usual_disk(&options.work_dir), |disk| disk.0),
+            disk: AtomicU64::new(options.disk.map_or_else(|| disk_of(&options.work_dir), |d| d.0)),
             log_size: options.log_size.unwrap_or(super::DEFAULT_LOG).0,
             walls,
             compiler,
@@ -333,7 +340,12 @@ impl Processes {
 
     /// What an application may store here, in bytes.
     pub fn disk(&self) -> u64 {
-        self.disk
+        self.disk.load(Ordering::Relaxed)
+    }
+
+    /// What an earlier worker left is gone: there may be more room than there was.
+    pub fn look_at_disk_again(&self, work_dir: &Path) {
+        self.disk.fetch_max(disk_of(work_dir), Ordering::Relaxed);
     }
 
     /// What is around them.
@@ -423,7 +435,7 @@ impl Processes {
                 worker_address: self.address.clone(),
                 application_dir: text(&dir)?,
                 required_walls: self.walls.required.clone(),
-                disk: self.disk,
+                disk: self.disk(),
                 rules: Some(self.rules()?),
             };
             let logs = self.new_logs(&application)?;
@@ -467,7 +479,7 @@ impl Processes {
                 host: self.host.clone(),
                 component: launch.component.clone(),
                 spill_dir: text(&spill)?,
-                disk: self.disk,
+                disk: self.disk(),
                 submission: Some(submission),
                 required_walls: self.walls.required.clone(),
                 rules: Some(self.rules()?),

@@ -85,6 +85,10 @@ impl Reader for Sender {
             }
         }
     }
+
+    fn gone(&self) -> impl Future<Output = ()> + Send {
+        self.send.closed()
+    }
 }
 
 impl Drop for Sender {

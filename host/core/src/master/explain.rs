@@ -267,7 +267,10 @@ impl Master {
             None if driver.not_before > self.now => {
                 format!("it failed, and is started again in a moment: {}", driver.last)
             }
-            None => format!("waits for {}", self.lack(spec.cores, spec.memory)),
+            None => {
+                let lack = self.lack(spec.cores, spec.memory);
+                format!("waits for {lack}{}", driver.refused.words(self.now))
+            }
         };
         DriverStatus {
             id,
@@ -321,13 +324,7 @@ impl Master {
                 format!("; before it came {number} applications, {first} to {last}")
             }
         };
-        let refused = match app.refused.count(self.now) {
-            0 => String::new(),
-            n => format!(
-                "; {n} of the workers gave no executor what it is granted: {}",
-                app.last_failure
-            ),
-        };
+        let refused = app.refused.words(self.now);
         format!("{have}waits for {lack}{before}{refused}")
     }
 

@@ -8,22 +8,27 @@ use super::explain::AppState;
 use super::{Master, Process, clean};
 use crate::ids::WorkerId;
 
-/// Who refused a job, and until when it isn't asked again.
+/// Who refused a job, until when it isn't asked again, and what the last one said.
 #[derive(Debug, Default)]
-pub(super) struct Refused(BTreeMap<WorkerId, Duration>);
+pub(super) struct Refused(BTreeMap<WorkerId, Duration>, String);
 
 impl Refused {
     pub(super) fn has(&self, worker: WorkerId, now: Duration) -> bool {
         self.0.get(&worker).is_some_and(|until| *until > now)
     }
 
-    pub(super) fn count(&self, now: Duration) -> usize {
-        self.0.values().filter(|until| **until > now).count()
+    /// For what somebody waits for; empty if nobody refused.
+    pub(super) fn words(&self, now: Duration) -> String {
+        match self.0.values().filter(|until| **until > now).count() {
+            0 => String::new(),
+            n => format!("; {n} of the workers didn't give it what it is granted: {}", self.1),
+        }
     }
 
-    fn note(&mut self, worker: WorkerId, now: Duration, until: Duration) {
+    fn note(&mut self, worker: WorkerId, now: Duration, until: Duration, reason: &str) {
         self.0.retain(|_, until| *until > now);
         self.0.insert(worker, until);
+        reason.clone_into(&mut self.1);
     }
 }
 
@@ -47,15 +52,18 @@ impl Master {
         }
         let reason = clean(reason);
         self.free_executor(name, true);
-        self.tell_app(id, AppNews::Lost { executor, reason: reason.to_string() }, actions);
+        self.tell_app(id, AppNews::Lost { executor, reason: reason.clone() }, actions);
         self.persist_app(id, actions);
         let (now, until) = (self.now, self.now + self.policy.refusal);
         let Some(app) = self.apps.get_mut(&id) else { return };
-        app.refused.note(at, now, until);
-        app.last_failure = reason.to_string();
+        app.refused.note(at, now, until, &reason);
         let (cores, memory) = (app.spec.executor_cores.unwrap_or(1), app.spec.executor_memory);
-        let refused = self.apps.get(&id).map(|app| &app.refused);
-        if refused.is_some_and(|refused| self.is_left(cores, memory, refused)) {
+        let goes_on = self.apps.get(&id).is_some_and(|app| {
+            // What works goes on working.
+            let works = app.executors.values().any(|executor| executor.registered);
+            works || self.is_left(cores, memory, &app.refused)
+        });
+        if goes_on {
             self.look_at(until);
             return;
         }
@@ -76,7 +84,7 @@ impl Master {
         let found = found.filter(|d| d.worker == Some(at) && d.restarts == attempt);
         // One that has an application was refused nothing.
         if let Some(driver) = found.filter(|driver| driver.app.is_none()) {
-            driver.refused.note(at, now, until);
+            driver.refused.note(at, now, until, &clean(reason));
             let (cores, memory) = (driver.spec.cores, driver.spec.memory);
             let refused = self.drivers.get(&id).map(|driver| &driver.refused);
             if refused.is_some_and(|refused| self.is_left(cores, memory, refused)) {

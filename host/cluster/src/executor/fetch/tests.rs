@@ -106,7 +106,8 @@ fn readers_that_read_nothing_cost_what_there_is_room_for_and_keep_nobody_waiting
         let next = reader.next().unwrap().unwrap();
         assert_eq!((next.block.map, next.block.stored[0]), (at / 12, at as u8 % 12));
         let charged = pool.usage().of(MemoryUse::Input);
-        assert!(charged <= (8 + 3) << 20, "{charged} bytes are held");
+        // Three pieces are on their way to the one that reads, and a few bytes of each request.
+        assert!(charged <= (8 + 4) << 20, "{charged} bytes are held");
     }
     assert!(reader.next().unwrap().is_none());
     let mut requests = 0;

@@ -43,7 +43,7 @@ fn a_worker_that_refused_is_asked_again_later() {
     assert!(env.launched().is_empty());
     let text = env.master.app(app).unwrap().text;
     assert!(
-        text.ends_with("; 1 of the workers gave no executor what it is granted: no volume v"),
+        text.ends_with("; 1 of the workers didn't give it what it is granted: no volume v"),
         "{text}"
     );
     let waits = Policy::default().refusal.as_secs();
@@ -59,10 +59,9 @@ fn a_worker_that_refused_is_asked_again_later() {
 fn a_job_that_every_worker_refuses_is_over_at_once() {
     let mut env = Env::new();
     let (one, _) = env.worker("a", 1, 8);
-    let (app, _) = env.app(spec());
+    let (app, _) = env.app(AppSpec { executor_memory: 2 * GIB, ..spec() });
     // Too small for it, so no way out.
-    let small = env.worker("b", 1, 1).0;
-    env.tell(Event::WorkerDraining { worker: small });
+    env.worker("b", 1, 1);
     refuse(&mut env, one, app, 0);
     let status = env.master.app(app).unwrap();
     assert_eq!(status.state, AppState::Failed);
@@ -70,6 +69,16 @@ fn a_job_that_every_worker_refuses_is_over_at_once() {
         status.text,
         "no worker gives its executors what it is granted; worker-1: no volume v"
     );
+}
+
+#[test]
+fn what_works_goes_on_though_nobody_gives_it_more() {
+    let mut env = Env::new();
+    let (worker, _) = env.worker("a", 2, 8);
+    let (app, _) = env.app(AppSpec { num_executors: Some(2), ..spec() });
+    env.tell(Event::ExecutorRegistered { executor: (app, ExecutorId(0)) });
+    refuse(&mut env, worker, app, 1);
+    assert_eq!(env.master.app(app).unwrap().state, AppState::Running);
 }
 
 #[test]

@@ -171,7 +171,7 @@ impl Removal<'_> {
 }
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
     use std::fs;
     use std::os::fd::OwnedFd;
 
@@ -181,13 +181,13 @@ pub mod tests {
     use super::*;
 
     /// Where many folders are quickly made and removed, if there is such a place.
-    pub fn place() -> tempfile::TempDir {
+    fn place() -> tempfile::TempDir {
         let in_memory = tempfile::tempdir_in("/dev/shm");
         in_memory.or_else(|_| tempfile::tempdir()).unwrap()
     }
 
     /// Folders in each other, deeper than any path can say, with a file in the last one.
-    pub fn nest(top: &Path, depth: usize, mode: Mode) {
+    fn nest(top: &Path, depth: usize, mode: Mode) {
         let name = "x".repeat(200);
         let mut folder: OwnedFd = fs::File::open(top).unwrap().into();
         for _ in 0..depth {
