@@ -57,7 +57,8 @@ pub fn is_dots(name: &CStr) -> bool {
 pub fn remove(path: &Path, may_go_on: &dyn Fn() -> bool) -> Result<()> {
     match unlinkat(CWD, path, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::ISDIR) => {}
+        // Who may remove no file there may still remove a folder.
+        Err(Errno::ISDIR | Errno::ACCESS | Errno::PERM) => {}
         Err(error) => return Err(error),
     }
     let top = enter(CWD, path)?;

@@ -14,7 +14,7 @@ use crate::{Needs, Sockets};
 const KNOWN: ABI = ABI::V6;
 
 /// What any program with a network needs of the system, where it is: names, certificates, time zones, the C library's modules.
-const SYSTEM: [&str; 30] = [
+const SYSTEM: [&str; 31] = [
     "/etc/resolv.conf",
     "/etc/hosts",
     "/etc/host.conf",
@@ -39,6 +39,7 @@ const SYSTEM: [&str; 30] = [
     "/run/systemd/resolve",
     "/run/NetworkManager/resolv.conf",
     "/usr/share/ca-certificates",
+    "/usr/local/share/ca-certificates",
     "/usr/share/zoneinfo",
     "/lib",
     "/lib64",
