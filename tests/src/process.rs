@@ -18,6 +18,13 @@ use crate::place::{Place, program, target_dir};
 
 /// Nothing here takes so long, on however slow a machine. Only a guard against hanging.
 const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How long a process may take: [`TIMEOUT`], or as many seconds as `INGLE_TESTS_TIMEOUT` says, for those who repeat what takes long.
+fn patience() -> Duration {
+    let asked = std::env::var("INGLE_TESTS_TIMEOUT").ok().and_then(|seconds| seconds.parse().ok());
+    asked.map_or(TIMEOUT, Duration::from_secs)
+}
+
 /// As much for a build, which may have to build the guest's standard library first.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(1200);
 
@@ -91,7 +98,7 @@ impl Rsubmit {
 
     pub fn spawn(mut self) -> Running {
         self.command.arg(self.job).args(self.args);
-        Running::start(self.command, TIMEOUT)
+        Running::start(self.command, patience())
     }
 
     pub fn run(self) -> Run {
@@ -122,7 +129,7 @@ impl Running {
         }
         // With whatever it starts.
         command.process_group(0);
-        Self::start(command, TIMEOUT)
+        Self::start(command, patience())
     }
 
     /// Whether it hasn't ended.

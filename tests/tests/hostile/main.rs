@@ -1,7 +1,7 @@
 //! Attacks by jobs, and that they fail as the book says: the host goes on, so do the executor's other tasks, other applications on
 //! the same worker, and the daemons; and nothing is left behind.
 //!
-//! `INGLE_HOSTILE_RUNS=20` holds each of them so often; `INGLE_BLESS=1` writes the book's table anew.
+//! `INGLE_HOSTILE_RUNS=20 INGLE_TESTS_TIMEOUT=3600` holds each of them so often; `INGLE_BLESS=1` writes the book's table anew.
 
 mod attack;
 mod book;
