@@ -1,10 +1,9 @@
 //! What an attacker costs its neighbours, and how soon it is stopped.
 
-use std::cell::RefCell;
-use std::fs::File;
 use std::hint::black_box;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,11 +44,13 @@ impl Beside {
         Ok(attacker)
     }
 
-    fn plain(work: fn(usize)) -> Self {
+    fn plain(mut work: Work) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let told = stop.clone();
         let thread = std::thread::spawn(move || {
-            (0..).take_while(|_| !told.load(Ordering::Relaxed)).for_each(work);
+            while !told.load(Ordering::Relaxed) {
+                work();
+            }
         });
         Self::Plain { stop, thread: Some(thread) }
     }
@@ -88,7 +89,7 @@ struct Attack {
     /// How many times slower a neighbour may be.
     reach: f64,
     /// The same as a program that isn't sandboxed.
-    plain: fn(usize),
+    plain: fn(&Path) -> Result<Work>,
 }
 
 const ATTACKS: [Attack; 3] = [
@@ -112,26 +113,30 @@ const ATTACKS: [Attack; 3] = [
     },
 ];
 
-fn spin(_: usize) {
-    (0..1 << 20).for_each(|n: u32| _ = black_box(n));
+/// A little of some work at each call, with what it needs in a folder.
+type Work = Box<dyn FnMut() + Send>;
+
+fn spin(_: &Path) -> Result<Work> {
+    Ok(Box::new(|| (0..1 << 20).for_each(|n: u32| _ = black_box(n))))
 }
 
 /// As much memory as the attack has.
-fn scribble(_: usize) {
-    thread_local!(static CELLS: RefCell<Vec<u64>> = RefCell::new(vec![1; 1 << 16]));
-    CELLS.with_borrow_mut(|cells| {
+fn scribble(_: &Path) -> Result<Work> {
+    let mut cells = vec![1u64; 1 << 16];
+    Ok(Box::new(move || {
         cells.iter_mut().for_each(|cell| *cell = black_box(cell.wrapping_mul(3)));
-    });
+    }))
 }
 
 /// Blocks to a file that is deleted already, up to 4 GiB of them.
-fn write(n: usize) {
-    thread_local!(static FILE: Option<File> = tempfile::tempfile().ok());
-    FILE.with(|file| {
-        let at = (n as u64 % (4 << 14)) << 16;
+fn write(beside: &Path) -> Result<Work> {
+    let file = tempfile::tempfile_in(beside)?;
+    let mut blocks = (0..4u64 << 14).cycle();
+    Ok(Box::new(move || {
+        let at = blocks.next().unwrap_or_default() << 16;
         // A full disk is as much of a neighbour.
-        let _ = file.as_ref().map(|file| file.write_all_at(&[0; 64 << 10], at));
-    });
+        let _ = file.write_all_at(&[0; 64 << 10], at);
+    }))
 }
 
 /// All rows of walls.
@@ -162,7 +167,7 @@ pub fn measure(places: &Places, scale: Scale) -> Result<Vec<Row>> {
             attacked.push(neighbour()?);
             attacker.check()?;
             drop(attacker);
-            let plain = Beside::plain(plain);
+            let plain = Beside::plain(plain(&places.data)?);
             usual.push(neighbour()?);
             drop(plain);
         }

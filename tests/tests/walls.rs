@@ -47,19 +47,8 @@ fn executors_and_drivers_on_workers_are_behind_their_walls() {
     });
     let mut groups = BTreeSet::new();
     for process in children() {
-        let status = kernel(process, "status");
-        for (wall, name, expected) in [
-            ("privileges", "NoNewPrivs", "1"),
-            ("capabilities", "CapEff", "0000000000000000"),
-            ("calls", "Seccomp", "2"),
-        ] {
-            if !missing.contains(wall) {
-                assert_eq!(field(&status, name), expected, "{name}\n{status}");
-            }
-        }
-        let limits = kernel(process, "limits");
-        let core = limits.lines().find(|line| line.starts_with("Max core file size"));
-        assert!(core.is_some_and(|line| line.contains(" 0 ")), "{limits}");
+        stand(&kernel(process, "status"), "0000000000000000", &missing);
+        leaves_no_core(process);
         let environment = kernel(process, "environ");
         assert!(!environment.contains("PATH=") && !environment.contains("HOME="), "{environment}");
         if !missing.contains("memory") {
@@ -113,6 +102,28 @@ fn jobs_on_workers_reach_what_was_granted_and_nothing_else() {
     cluster.wait_until_clean();
 }
 
+/// What is around a thread, by what the kernel says of it.
+#[track_caller]
+fn stand(status: &str, capabilities: &str, missing: &BTreeSet<String>) {
+    for (wall, name, expected) in [
+        ("privileges", "NoNewPrivs", "1"),
+        ("capabilities", "CapEff", capabilities),
+        ("capabilities", "CapPrm", capabilities),
+        ("calls", "Seccomp", "2"),
+    ] {
+        if !missing.contains(wall) {
+            assert_eq!(field(status, name), expected, "{name}\n{status}");
+        }
+    }
+}
+
+#[track_caller]
+fn leaves_no_core(process: u32) {
+    let limits = kernel(process, "limits");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size"));
+    assert!(core.is_some_and(|line| line.contains(" 0 ")), "{limits}");
+}
+
 /// A process that runs a guest without a worker: what the kernel says of it, and of each of its threads.
 #[track_caller]
 fn is_behind_its_walls(process: u32, missing: &BTreeSet<String>) {
@@ -125,20 +136,9 @@ fn is_behind_its_walls(process: u32, missing: &BTreeSet<String>) {
     for thread in threads {
         // It may have ended.
         let Ok(status) = fs::read_to_string(&thread) else { continue };
-        for (wall, name, expected) in [
-            ("privileges", "NoNewPrivs", "1"),
-            ("capabilities", "CapEff", capabilities),
-            ("capabilities", "CapPrm", capabilities),
-            ("calls", "Seccomp", "2"),
-        ] {
-            if !missing.contains(wall) {
-                assert_eq!(field(&status, name), expected, "{name}\n{status}");
-            }
-        }
+        stand(&status, capabilities, missing);
     }
-    let limits = kernel(process, "limits");
-    let core = limits.lines().find(|line| line.starts_with("Max core file size"));
-    assert!(core.is_some_and(|line| line.contains(" 0 ")), "{limits}");
+    leaves_no_core(process);
 }
 
 #[test]

@@ -94,7 +94,8 @@ impl Offer {
     pub(crate) fn permit_around(&self, at: &Path, flag: &'static str, asked: &Path) -> Result<()> {
         self.permit(at, flag, asked).map_err(|_| {
             Error::Invalid(format!(
-                "{flag}={} isn't there yet, and isn't allowed on this host without: the folder that is there, {}, is one that no                  job may touch all of; make the folder first",
+                "{flag}={} isn't there yet, and isn't allowed on this host without: the folder that is there, {}, is one that no \
+                 job may touch all of; make the folder first",
                 show(asked),
                 show(at)
             ))

@@ -47,7 +47,9 @@ impl SpillFolder {
         };
         let made = made().map_err(Error::io("making a folder for spilled blocks in", parent))?;
         remove_left(parent);
-        let (folder, lock) = made;
+        let (mut folder, lock) = made;
+        // It is removed by hand.
+        folder.disable_cleanup(true);
         Ok(Arc::new(Self { folder, files: AtomicU64::new(0), disk: OnceLock::new(), _lock: lock }))
     }
 

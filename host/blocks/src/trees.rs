@@ -3,7 +3,7 @@
 //! Known libraries, and the standard one, remove them by recursion, with a descriptor open for each level: a process that nests deep enough ends
 //! whoever tidies up after it.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
@@ -47,9 +47,16 @@ fn allow(parent: impl AsFd, name: impl Arg) -> Result<()> {
     chmodat(CWD, held_at, Mode::RWXU, AtFlags::empty())
 }
 
-/// Whether a name is of the folder itself, or of the one that it is in.
-pub fn is_dots(name: &CStr) -> bool {
-    matches!(name.to_bytes(), b"." | b"..")
+/// The next entry of a folder, but for itself and the one that it is in.
+pub fn next(entries: &mut Dir) -> Option<Result<CString>> {
+    loop {
+        match entries.read()? {
+            Err(Errno::INTR) => {}
+            Err(error) => return Some(Err(error)),
+            Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
+            Ok(entry) => return Some(Ok(entry.file_name().to_owned())),
+        }
+    }
 }
 
 /// Removes a folder, or a file, with all that is in it, as long as it may go on. What lies in its folders is moved up to it, one by one, and emptied
@@ -94,19 +101,14 @@ impl Removal<'_> {
         all
     }
 
-    fn next(&self, entries: &mut Dir) -> Result<Option<std::ffi::CString>> {
-        loop {
-            match entries.read() {
-                _ if !(self.may_go_on)() => return Err(Errno::INTR),
-                // A folder that is gone has nothing.
-                None | Some(Err(Errno::NOENT)) => return Ok(None),
-                Some(entry) => {
-                    let entry = entry?;
-                    if !is_dots(entry.file_name()) {
-                        return Ok(Some(entry.file_name().to_owned()));
-                    }
-                }
-            }
+    fn next(&self, entries: &mut Dir) -> Result<Option<CString>> {
+        if !(self.may_go_on)() {
+            return Err(Errno::INTR);
+        }
+        match next(entries) {
+            // A folder that is gone has nothing.
+            None | Some(Err(Errno::NOENT)) => Ok(None),
+            Some(entry) => entry.map(Some),
         }
     }
 
@@ -266,6 +268,31 @@ mod tests {
 
     #[test]
     fn what_cannot_be_removed_is_said_and_the_rest_goes() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: only root makes what others can't remove");
+            return;
+        }
+        let place = tempfile::tempdir().unwrap();
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        fs::set_permissions(place.path(), open).unwrap();
+        let folder = place.path().join("folder");
+        let gone: Vec<_> = (0..9).map(|n| folder.join(format!("goes-{n}"))).collect();
+        gone.iter().for_each(|gone| fs::create_dir_all(gone.join("x")).unwrap());
+        let kept = folder.join("kept");
+        fs::create_dir_all(kept.join("x")).unwrap();
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        fs::set_permissions(&kept, private).unwrap();
+        for theirs in
+            gone.iter().flat_map(|gone| [gone.join("x"), gone.clone()]).chain([folder.clone()])
+        {
+            std::os::unix::fs::chown(theirs, Some(65_534), Some(65_534)).unwrap();
+        }
+        as_somebody(|| assert!(remove(&folder, &|| true).is_err()));
+        assert!(kept.join("x").exists() && !gone.iter().any(|gone| gone.exists()));
+    }
+
+    #[test]
+    fn who_is_stopped_says_so() {
         let place = tempfile::tempdir().unwrap();
         let folder = place.path().join("folder");
         fs::create_dir_all(folder.join("a/b/c")).unwrap();

@@ -3,14 +3,13 @@
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 
 use ingle_blocks::Grants;
 use ingle_cluster::Own;
 use ingle_sandbox::{Interrupt, MAX_COMPONENT_BYTES};
 use rustix::process::{Signal, set_parent_process_death_signal};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use crate::exit::{Code, Failure};
 use crate::job_file;
@@ -19,10 +18,6 @@ use crate::job_file;
 const BE_COMPILER: &str = "--be-compiler";
 /// This very program, also if its file was replaced meanwhile.
 const PROGRAM: &str = "/proc/self/exe";
-/// The longest code.
-const MAX_CODE: u64 = 1 << 30;
-/// The longest word about a component that can't be compiled.
-const WORDS: u64 = 64 << 10;
 
 /// Why there is no code.
 pub enum Uncompiled {
@@ -57,48 +52,21 @@ pub async fn compile(
         .kill_on_drop(true)
         .spawn()
         .map_err(|e| Uncompiled::NoProcess(e.to_string()))?;
-    let failed = |what: &str, why: &dyn std::fmt::Display| {
-        Uncompiled::Failed(Failure::host(format!("{what} the process that compiles it: {why}")))
-    };
-    let ended = talk(&mut child, bytes).await;
-    let (status, made, words) = ended.map_err(|e| failed("waiting for", &e))?;
+    let ended = ingle_cluster::converse_with_compiler(&mut child, bytes).await;
+    let (status, made, words) = ended.map_err(|e| {
+        Uncompiled::Failed(Failure::host(format!("waiting for what compiles it: {e}")))
+    })?;
     if status.success() {
         return Ok(made);
     }
     let words = String::from_utf8_lossy(&words).trim().to_owned();
-    let code = [Code::NotAJob, Code::Host].into_iter();
-    match code.into_iter().find(|code| status.code() == Some(u8::from(*code).into())) {
-        Some(code) => Err(Uncompiled::Failed(Failure::new(code, words))),
-        None => Err(failed("", &format!("{status}; {words}"))),
-    }
-}
-
-/// Tells it the job, and hears what it has to say, as much as it may be.
-async fn talk(child: &mut Child, bytes: &[u8]) -> std::io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
-    let (input, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let (mut code, mut words) = (Vec::new(), Vec::new());
-    let tell = async {
-        if let Some(mut input) = input {
-            // One that doesn't read it has ended, and says why.
-            let _ = input.write_all(bytes).await;
-        }
-    };
-    let read_code = async {
-        match out {
-            Some(out) => out.take(MAX_CODE).read_to_end(&mut code).await,
-            None => Ok(0),
-        }
-    };
-    let read_words = async {
-        match err {
-            Some(err) => err.take(WORDS).read_to_end(&mut words).await,
-            None => Ok(0),
-        }
-    };
-    // One that says more finds nobody who listens, and ends.
-    let ((), code_read, words_read) = tokio::join!(tell, read_code, read_words);
-    code_read.and(words_read)?;
-    Ok((child.wait().await?, code, words))
+    let mut codes = [Code::NotAJob, Code::Host].into_iter();
+    let told = codes.find(|code| status.code() == Some(u8::from(*code).into()));
+    Err(Uncompiled::Failed(match told {
+        Some(code) => Failure::new(code, words),
+        None if words.is_empty() => Failure::host(format!("what compiles it ended with {status}")),
+        None => Failure::host(format!("what compiles it ended with {status}: {words}")),
+    }))
 }
 
 /// Compiles, if this process was started for that. Its exit code then.

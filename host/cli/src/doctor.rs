@@ -47,8 +47,11 @@ fn report(down: &[Down]) -> String {
             let _ = writeln!(text, "{:>25}{why}; {}", "", wall.remedy());
         }
     }
-    text.push_str(
-        "\nrsubmit raises those of them around itself that a process can, where a job, or its driver, runs in it: all but memory, threads, cores and user.\n",
+    let put_around = Wall::ALL.into_iter().filter(|wall| wall.is_put_around()).map(Wall::name);
+    let put_around = put_around.collect::<Vec<_>>().join(", ");
+    let _ = writeln!(
+        text,
+        "\nrsubmit raises those of them around itself that a process can, where a job, or its driver, runs in it: all but {put_around}."
     );
     let _ = match down.len() {
         0 => writeln!(text, "\nAll walls stand."),

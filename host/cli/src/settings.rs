@@ -134,7 +134,7 @@ const KNOWN: &[(&str, &str)] = &[
     (TASK_CPU_TIMEOUT, "how much of a processor's time it may take [default: no bound]"),
     (
         TASK_OUTPUT,
-        "what a task may write to an output, before compression, as 10g [default: no bound]",
+        "what a task may write to an output, before compression, and to files of granted folders, together, as 10g [default: no bound]",
     ),
     (DRIVER_TIMEOUT, "how long a driver, and so its job, may take [default: no bound]"),
     (

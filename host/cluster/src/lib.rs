@@ -50,7 +50,8 @@ pub use ingle_proto::v1::{
 };
 pub use lifeline::{Lifeline, configuration};
 pub use loading::{
-    compile as run_compiler, component as load_component, hash as component_hash, load as load_job,
+    compile as run_compiler, component as load_component, converse as converse_with_compiler,
+    hash as component_hash, load as load_job,
 };
 pub use local::{Local, LocalOptions, Remote, StartError, Totals};
 pub use master::{MasterOptions, run as run_master};

@@ -4,11 +4,14 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::process::ExitStatus;
 
 use ingle_blocks::Grants;
 use ingle_proto::v1;
 use ingle_sandbox::{ComponentHash, Interrupt, Job, MAX_COMPONENT_BYTES, Sandbox};
 use ingle_walls::Down;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::Child;
 
 use crate::lifeline::Worker;
 use crate::walls::{self, Own};
@@ -37,6 +40,43 @@ pub fn compile(config: &v1::CompileConfig, down: Vec<Down>) -> Result<(), String
     let made = sandbox.make(hash, &component).map_err(|e| e.to_string())?;
     let mut out = std::io::stdout().lock();
     out.write_all(&made).and_then(|()| out.flush()).map_err(|e| format!("handing it over: {e}"))
+}
+
+/// The longest code.
+const MAX_CODE: u64 = 1 << 30;
+/// The longest word about a component that can't be compiled.
+const WORDS: u64 = 64 << 10;
+
+/// Tells a process that compiles what to, on its standard input. How it ended, and what it said on its two outputs, as much of it as may be: it is
+/// believed nothing.
+pub async fn converse(
+    child: &mut Child,
+    told: &[u8],
+) -> std::io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
+    let (input, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (mut code, mut words) = (Vec::new(), Vec::new());
+    let tell = async {
+        if let Some(mut input) = input {
+            // One that doesn't read it has ended, and says why.
+            let _ = input.write_all(told).await;
+        }
+    };
+    let read_code = async {
+        match out {
+            Some(out) => out.take(MAX_CODE).read_to_end(&mut code).await,
+            None => Ok(0),
+        }
+    };
+    let read_words = async {
+        match err {
+            Some(err) => err.take(WORDS).read_to_end(&mut words).await,
+            None => Ok(0),
+        }
+    };
+    // One that says more finds nobody who listens, and ends.
+    let ((), code_read, words_read) = tokio::join!(tell, read_code, read_words);
+    code_read.and(words_read)?;
+    Ok((child.wait().await?, code, words))
 }
 
 /// A component's name.

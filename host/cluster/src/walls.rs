@@ -95,7 +95,7 @@ fn alone() -> Result<(), String> {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    Err("another thread of this process would stay outside of its walls; its driver's name may not be found".into())
+    Err("another thread of this process would stay outside of its walls".into())
 }
 
 /// Raises the walls of this process, which has one thread. The error: one doesn't stand that must.
@@ -105,7 +105,8 @@ pub fn raise(
     grants: &Grants,
     required: &[String],
 ) -> Result<(), String> {
-    alone()?;
+    // It looked its driver up before.
+    alone().map_err(|why| format!("{why}; its driver's name may not be found"))?;
     down.extend(put_up(own, grants));
     judge(&down, required)
 }
@@ -113,9 +114,11 @@ pub fn raise(
 /// Raises those walls of this process that it can raise, and gives those that don't stand.
 pub fn raise_some(own: Own, grants: &Grants) -> Vec<Down> {
     let alone = alone();
+    let by_ports = matches!(own.sockets, Sockets::Own(Some(_)));
     let mut down = put_up(own, grants);
     if let Err(why) = alone {
-        // The others are all threads'.
+        // The others are all threads', and so is the network but where it is a matter of ports.
+        down.extend(by_ports.then(|| Down::new(Wall::Network, &why)));
         let own = [Wall::Privileges, Wall::Capabilities, Wall::Files, Wall::Signals];
         down.extend(own.map(|wall| Down::new(wall, &why)));
     }
@@ -130,8 +133,10 @@ fn put_up(own: Own, grants: &Grants) -> Vec<Down> {
     let mut needs = Needs { read, write, clear, sockets, owns_all };
     needs.read.extend(own.read);
     // Where the environment says that certificates are.
-    let certificates = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(std::env::var_os);
-    certificates.for_each(|paths| needs.read.extend(std::env::split_paths(&paths)));
+    needs.read.extend(std::env::var_os("SSL_CERT_FILE").map(PathBuf::from));
+    if let Some(folders) = std::env::var_os("SSL_CERT_DIR") {
+        needs.read.extend(std::env::split_paths(&folders));
+    }
     needs.write.extend(own.write);
     ingle_walls::raise(&needs)
 }

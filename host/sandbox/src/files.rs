@@ -15,7 +15,7 @@ use wasmtime_wasi::p2::{
 };
 
 use crate::host::Stop;
-use crate::linker::{Role, State};
+use crate::linker::State;
 
 /// Asked before a guest writes to a file.
 pub trait FileWrites: Send + Sync {
@@ -24,7 +24,7 @@ pub trait FileWrites: Send + Sync {
 }
 
 /// A driver's writes have no bound but its disk.
-struct Unbounded;
+pub struct Unbounded;
 
 impl FileWrites for Unbounded {
     fn allow(&self, _: u64) -> Result<(), Stop> {
@@ -32,10 +32,28 @@ impl FileWrites for Unbounded {
     }
 }
 
+/// Who is asked before an instance writes to files: whoever it works for at that moment, whenever the file was opened. Nobody before its first task:
+/// what code does that runs as it is made is done for no task.
+#[derive(Clone, Default)]
+pub struct Asked(Arc<Mutex<Option<Arc<dyn FileWrites>>>>);
+
+impl Asked {
+    pub fn set(&self, whom: Option<Arc<dyn FileWrites>>) {
+        *self.0.lock() = whom;
+    }
+
+    fn allow(&self, more: u64) -> Result<(), Stop> {
+        match &*self.0.lock() {
+            Some(asked) => asked.allow(more),
+            None => Err(Stop::Misuse("it wrote to a file before its task began".into())),
+        }
+    }
+}
+
 /// A file's stream whose bytes are counted.
 struct Counted {
     stream: DynOutputStream,
-    writes: Arc<dyn FileWrites>,
+    writes: Asked,
 }
 
 impl Counted {
@@ -77,18 +95,18 @@ impl OutputStream for Counted {
 }
 
 /// A folder that is being listed: it holds one buffer of the kernel's, however many entries there are.
-struct Listing(Mutex<rustix::fs::Dir>);
+struct Listing(rustix::fs::Dir);
 
 impl Listing {
     fn of(folder: &std::fs::File) -> Result<Self, ErrorCode> {
         // Its own description, for that has a position.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let own = rustix::fs::openat(folder, ".", flags, Mode::empty()).map_err(code)?;
-        Ok(Self(Mutex::new(rustix::fs::Dir::new(own).map_err(code)?)))
+        Ok(Self(rustix::fs::Dir::new(own).map_err(code)?))
     }
 
-    fn next(&self) -> Result<Option<DirectoryEntry>, ErrorCode> {
-        let mut folder = self.0.lock();
+    fn next(&mut self) -> Result<Option<DirectoryEntry>, ErrorCode> {
+        let folder = &mut self.0;
         loop {
             let Some(entry) = folder.read() else { return Ok(None) };
             let entry = entry.map_err(code)?;
@@ -136,13 +154,6 @@ const INTERFACE: &str = "wasi:filesystem/types@0.2.12";
 type Cx<'a> = StoreContextMut<'a, State>;
 
 impl State {
-    fn writes(&self) -> Arc<dyn FileWrites> {
-        match &self.role {
-            Role::Task(host) => host.writes(),
-            Role::Driver(_) | Role::Idle => Arc::new(Unbounded),
-        }
-    }
-
     fn counted(
         &mut self,
         stream: FsResult<Resource<DynOutputStream>>,
@@ -151,7 +162,7 @@ impl State {
             Ok(stream) => self.table.delete(stream)?,
             Err(error) => return Ok(Err(error.downcast()?)),
         };
-        let counted: DynOutputStream = Box::new(Counted { stream, writes: self.writes() });
+        let counted: DynOutputStream = Box::new(Counted { stream, writes: self.writes.clone() });
         Ok(Ok(self.table.push(counted)?))
     }
 }
@@ -171,7 +182,7 @@ fn link_writes(l: &mut LinkerInstance<'_, State>) -> Result<()> {
         "[method]descriptor.write",
         |mut cx: Cx<'_>, (file, bytes, offset): (Resource<Descriptor>, Vec<u8>, u64)| {
             let state = cx.data_mut();
-            state.writes().allow(bytes.len() as u64)?;
+            state.writes.allow(bytes.len() as u64)?;
             let mut files = state.filesystem();
             match files.write(file, bytes, offset) {
                 Ok(written) => Ok((Ok(written),)),
@@ -219,7 +230,64 @@ fn link_listings(l: &mut LinkerInstance<'_, State>) -> Result<()> {
     l.func_wrap(
         "[method]directory-entry-stream.read-directory-entry",
         |mut cx: Cx<'_>, (listing,): (Resource<Listing>,)| {
-            Ok((cx.data_mut().table.get(&listing)?.next(),))
+            Ok((cx.data_mut().table.get_mut(&listing)?.next(),))
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Sum(AtomicU64);
+
+    impl FileWrites for Sum {
+        fn allow(&self, more: u64) -> Result<(), Stop> {
+            self.0.fetch_add(more, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+
+    /// Takes everything.
+    struct File;
+
+    #[wasmtime_wasi::async_trait]
+    impl Pollable for File {
+        async fn ready(&mut self) {}
+    }
+
+    #[wasmtime_wasi::async_trait]
+    impl OutputStream for File {
+        fn write(&mut self, _: Bytes) -> StreamResult<()> {
+            Ok(())
+        }
+
+        fn flush(&mut self) -> StreamResult<()> {
+            Ok(())
+        }
+
+        fn check_write(&mut self) -> StreamResult<usize> {
+            Ok(1 << 20)
+        }
+    }
+
+    #[test]
+    fn a_file_that_stays_open_is_written_on_the_account_of_whose_task_it_is() {
+        let writes = Asked::default();
+        let mut file = Counted { stream: Box::new(File), writes: writes.clone() };
+        let early = file.write(Bytes::from_static(b"early"));
+        assert!(matches!(early, Err(StreamError::Trap(_))), "nobody has a task yet");
+        let tasks = [(); 2].map(|()| Arc::new(Sum::default()));
+        for (at, task) in tasks.iter().enumerate() {
+            writes.set(Some(task.clone()));
+            file.write(Bytes::from(vec![0; 10 + at])).unwrap();
+            file.write_zeroes(100).unwrap();
+        }
+        assert_eq!(tasks.map(|task| task.0.load(Ordering::Relaxed)), [110, 111]);
+        writes.set(None);
+        assert!(file.write(Bytes::from_static(b"late")).is_err());
+    }
 }

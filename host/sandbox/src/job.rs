@@ -11,6 +11,7 @@ use crate::cache::{self, CodeCache};
 use crate::component::{self, ComponentError, ComponentHash, Exports, FileKind};
 use crate::dirtied::Sampler;
 use crate::failure::{self, FailureKind, GuestFailure, TASK_HINT};
+use crate::files::{Asked, Unbounded};
 use crate::host::{DriverHost, Stop, TaskHost};
 use crate::image::Image;
 use crate::limits::{Charge, Limiter};
@@ -233,6 +234,7 @@ impl Job {
             ranges: self.ranges.clone(),
             component: self.hash,
             role,
+            writes: Asked::default(),
             announced: None,
             before: None,
             image,
@@ -267,6 +269,7 @@ impl Job {
     ) -> Result<Finished, GuestFailure> {
         let charge = Charge::new(pool);
         let mut store = self.store(&charge, pool, capabilities, log, Role::Driver(host), None);
+        store.data().writes.set(Some(Arc::new(Unbounded)));
         let ended = (|| {
             let instance = self.pre.instantiate(&mut store)?;
             let drive = instance
@@ -341,7 +344,9 @@ impl TaskInstance {
         entry: u64,
         host: Box<dyn TaskHost>,
     ) -> (Option<Box<dyn TaskHost>>, Result<(), GuestFailure>) {
-        self.store.data_mut().role = Role::Task(host);
+        let state = self.store.data_mut();
+        state.writes.set(Some(host.writes()));
+        state.role = Role::Task(host);
         if let Some(dirtied) = &self.store.data().dirtied {
             dirtied.begin();
         }
@@ -355,6 +360,7 @@ impl TaskInstance {
         };
         let ended = ended.map_err(|e| GuestFailure::of(&e));
         let state = self.store.data_mut();
+        state.writes.set(None);
         if let Some(dirtied) = &state.dirtied {
             dirtied.end();
         }

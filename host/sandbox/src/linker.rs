@@ -11,7 +11,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::component::ComponentHash;
 use crate::dirtied::{Dirtied, Sampler};
-use crate::files;
+use crate::files::{self, Asked};
 use crate::host::{DriverHost, OutputSpec, SourceSpec, StageSpec, Stop, StorageLevel, TaskHost};
 use crate::image::{Before, CaptureError, Image};
 use crate::limits::Limiter;
@@ -59,6 +59,8 @@ pub struct State {
     pub ranges: Ranges,
     pub component: ComponentHash,
     pub role: Role,
+    /// Who is asked before it writes to files.
+    pub writes: Asked,
     /// Of a driver: the image that it may capture next. Of a task: none.
     pub announced: Option<u64>,
     /// Of a driver: the image that lies over its memory.

@@ -259,7 +259,10 @@ fn what_a_host_does_not_offer_is_not_granted_by_whatever_path() {
     }
     // What is to be made beside it would open all of the folder around both to the job's process.
     let refused = of(&[], &["beside/it"]).unwrap_err().to_string();
-    assert!(refused.contains("make the folder first"), "{refused}");
+    assert!(
+        refused.contains("is one that no job may touch all of; make the folder first"),
+        "{refused}"
+    );
     fs::create_dir(root.path().join("beside")).unwrap();
     assert!(of(&[], &["beside/it"]).is_ok());
 }

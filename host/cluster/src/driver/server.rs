@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ingle_blocks::{BlockStore, ResultBuffer};
 use ingle_core::ids::{ExecutorId, ImageId, TaskId, WorkerId};
+use ingle_core::master::WORKER_LOST;
 use ingle_core::memory::MemoryUse;
 use ingle_proto::prost::Message;
 use ingle_proto::v1;
@@ -134,7 +135,7 @@ impl Hub {
         let went = self.executors.lock().broken.remove(&executor);
         self.gone(executor, reason);
         // That its worker is lost is said for all of them together.
-        if went && !reason.starts_with("its worker is lost") {
+        if went && !reason.starts_with(WORKER_LOST) {
             self.application.executor_ended(executor, reason);
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -11,20 +11,17 @@ use ingle_proto::prost::Message;
 use ingle_proto::v1;
 use ingle_sandbox::{CodeCache, ComponentHash};
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::sync::Semaphore;
 
 use super::walls::Walls;
-use crate::loading::{hash, read_component};
+use crate::loading::{self, hash, read_component};
 use crate::prune;
 
 /// How long compiling may take.
 const TIME: Duration = Duration::from_secs(120);
 /// How long a component may take to come: others may wait for it.
 const FETCH: Duration = Duration::from_secs(60);
-/// The longest code.
-const MAX_CODE: u64 = 1 << 30;
 /// And what memory.
 const MEMORY: u64 = 3 << 30;
 /// How many jobs are compiled at the same time, each of another application or driver.
@@ -32,8 +29,6 @@ const AT_ONCE: usize = 2;
 /// Components that are kept, beside those of what runs: so many, and so many bytes.
 const KEPT: usize = 128;
 const KEPT_BYTES: u64 = 2 << 30;
-/// The longest word about a component that can't be compiled.
-const WORDS: usize = 64 << 10;
 
 /// Compiles components, each once.
 pub struct Compiler {
@@ -252,11 +247,8 @@ impl Compiler {
         let room = v1::Room { cores: 1, memory: MEMORY };
         let enclosed = tokio::task::spawn_blocking(move || walls.enclose(process, room));
         let enclosed = enclosed.await.map_err(|e| e.to_string())??;
-        if let Some(mut input) = child.stdin.take() {
-            // One that doesn't read it has ended, and says why.
-            let _ = input.write_all(&config.encode_length_delimited_to_vec()).await;
-        }
-        let ended = tokio::time::timeout(TIME, output(&mut child)).await;
+        let told = config.encode_length_delimited_to_vec();
+        let ended = tokio::time::timeout(TIME, loading::converse(&mut child, &told)).await;
         if let Some(memory) = enclosed.killed_for_memory() {
             return Err(format!("compiling the job takes more than {memory}"));
         }
@@ -277,28 +269,6 @@ impl Compiler {
             None => format!("what compiles the job ended with {status}"),
         })
     }
-}
-
-/// How a child ended, and what it said, up to so much of it: it is believed nothing.
-async fn output(child: &mut Child) -> std::io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
-    let (out, err) = (child.stdout.take(), child.stderr.take());
-    let (mut code, mut words) = (Vec::new(), Vec::new());
-    let read_code = async {
-        match out {
-            Some(out) => out.take(MAX_CODE).read_to_end(&mut code).await,
-            None => Ok(0),
-        }
-    };
-    let read_words = async {
-        match err {
-            Some(err) => err.take(WORDS as u64).read_to_end(&mut words).await,
-            None => Ok(0),
-        }
-    };
-    // One that says more finds nobody who listens, and ends.
-    let (code_read, words_read) = tokio::join!(read_code, read_words);
-    code_read.and(words_read)?;
-    Ok((child.wait().await?, code, words))
 }
 
 #[cfg(test)]

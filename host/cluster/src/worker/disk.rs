@@ -4,7 +4,6 @@
 //! removed and are still open, or mapped, are found by their processes, if the system lets the worker look at these.
 
 use std::collections::{BTreeMap, HashSet};
-use std::ffi::CString;
 use std::path::PathBuf;
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
@@ -176,7 +175,7 @@ impl Look {
     /// The next entry of the innermost folder. False: there are no folders any more.
     fn look_at_entry(&mut self) -> bool {
         let Some(folder) = self.folders.last_mut() else { return false };
-        let Some(name) = next(folder) else {
+        let Some(Ok(name)) = trees::next(folder) else {
             self.folders.pop();
             return true;
         };
@@ -205,7 +204,7 @@ impl Look {
             self.open.extend([open, mapped].into_iter().flatten());
             return true;
         };
-        let Some(name) = next(all) else {
+        let Some(Ok(name)) = trees::next(all) else {
             self.open.pop();
             return true;
         };
@@ -225,20 +224,6 @@ impl Look {
 
 fn size(stat: &Stat) -> u64 {
     u64::try_from(stat.st_blocks).unwrap_or_default().saturating_mul(512)
-}
-
-/// The next entry of a folder.
-fn next(folder: &mut Dir) -> Option<CString> {
-    loop {
-        let entry = match folder.read()? {
-            Ok(entry) => entry,
-            Err(Errno::INTR) => continue,
-            Err(_) => return None,
-        };
-        if !trees::is_dots(entry.file_name()) {
-            return Some(entry.file_name().to_owned());
-        }
-    }
 }
 
 #[cfg(test)]
@@ -316,10 +301,10 @@ mod tests {
     #[test]
     fn who_nests_folders_is_told_from_who_does_not() {
         let dir = tempfile::tempdir().unwrap();
-        nest(dir.path(), DEEPEST - 1, Mode::RWXU);
+        nest(dir.path(), DEEPEST - 1);
         assert!(matches!(found(dir.path(), &[], 3, u64::MAX), (Found::Bytes(_), 2..)));
         let dir = place();
-        nest(dir.path(), 3000, Mode::RWXU);
+        nest(dir.path(), 3000);
         assert_eq!(found(dir.path(), &[], usize::MAX, u64::MAX), (Found::TooDeep, 1));
         let dir = tempfile::tempdir().unwrap();
         (0..9).for_each(|n| fs::write(dir.path().join(n.to_string()), "").unwrap());

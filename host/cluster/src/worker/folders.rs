@@ -92,7 +92,7 @@ impl Folders {
                 Ok(()) => return Ok(aside),
                 Err(Errno::NOENT) => return Ok(path.to_owned()),
                 // An earlier worker's.
-                Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR | Errno::ISDIR) => {}
+                Err(Errno::NOTEMPTY | Errno::EXIST) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -265,8 +265,6 @@ fn make(dir: &Path) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use rustix::fs::Mode;
-
     use super::*;
     use crate::worker::nests::{nest, place};
 
@@ -313,7 +311,7 @@ mod tests {
         let folders = Folders::open(root.path()).unwrap();
         let removed = || fs::read_dir(root.path().join("removed")).unwrap().count();
         for id in ["app-1", "app-2"] {
-            nest(&folders.application(id).unwrap(), 20_000, Mode::RWXU);
+            nest(&folders.application(id).unwrap(), 20_000);
         }
         assert_eq!(folders.forget("app-1"), None);
         assert_eq!(removed(), 0);
@@ -323,7 +321,7 @@ mod tests {
         assert!(removed() > 0, "it is removed later");
         folders.remove_left();
         assert_eq!(removed(), 0);
-        nest(&folders.application("app-3").unwrap(), 20_000, Mode::RWXU);
+        nest(&folders.application("app-3").unwrap(), 20_000);
         folders.new_spill("driver-1", 0).unwrap();
         folders.remove_all();
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 5, "lock, and what stays");

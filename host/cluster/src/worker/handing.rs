@@ -171,7 +171,7 @@ pub async fn serve(socket: Socket, hands: Hands, admitted: oneshot::Receiver<()>
             };
             tokio::time::sleep(pace.take(Instant::now())).await;
             let Ok(one) = room.clone().acquire_owned().await else {
-                unreachable!("it is never closed")
+                return "its worker ends".into();
             };
             let (hands, socket, turn) = (hands.clone(), socket.clone(), one_by_one.clone());
             while answers.try_join_next().is_some() {}

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, fchmod, mkdirat, openat};
+use rustix::fs::{Mode, OFlags, mkdirat, openat};
 
 const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC);
 
@@ -15,14 +15,12 @@ pub fn place() -> tempfile::TempDir {
 }
 
 /// Folders in each other, deeper than any path can say, with a file in the last one.
-pub fn nest(top: &Path, depth: usize, mode: Mode) {
+pub fn nest(top: &Path, depth: usize) {
     let name = "x".repeat(200);
     let mut folder: OwnedFd = fs::File::open(top).unwrap().into();
     for _ in 0..depth {
         mkdirat(&folder, &*name, Mode::RWXU).unwrap();
-        let inner = openat(&folder, &*name, FOLDER, Mode::empty()).unwrap();
-        fchmod(&folder, mode).unwrap();
-        folder = inner;
+        folder = openat(&folder, &*name, FOLDER, Mode::empty()).unwrap();
     }
     let file = openat(&folder, "file", OFlags::CREATE | OFlags::WRONLY, Mode::RUSR).unwrap();
     rustix::io::write(file, b"x").unwrap();

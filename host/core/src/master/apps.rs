@@ -12,6 +12,15 @@ use super::refused::Refused;
 use super::{App, Executor, Master, Peer, Process, clean, has_control};
 use crate::ids::WorkerId;
 
+/// What an executor's end is laid to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    Itself,
+    WorkerLost,
+    /// Its worker doesn't give its job what it is granted. One that worked was refused nothing.
+    Refused,
+}
+
 impl App {
     pub(super) fn new(spec: AppSpec, connection: Option<ConnectionId>, now: Duration) -> Self {
         Self {
@@ -217,7 +226,7 @@ impl Master {
     }
 
     /// An executor isn't its application's any more: its process `ended`, or is told to.
-    pub(super) fn free_executor(&mut self, name: ExecutorName, ended: bool) -> Option<Executor> {
+    fn free_executor(&mut self, name: ExecutorName, ended: bool) -> Option<Executor> {
         let app = self.apps.get_mut(&name.0)?;
         let executor = app.executors.remove(&name.1)?;
         let room = app.room(&executor);
@@ -236,7 +245,7 @@ impl Master {
         at: WorkerId,
         name: ExecutorName,
         reason: &str,
-        worker_lost: bool,
+        cause: Cause,
         actions: &mut Vec<Action>,
     ) {
         if let Some(worker) = self.workers.get_mut(&at) {
@@ -254,14 +263,19 @@ impl Master {
         self.persist_app(id, actions);
         let (max, now) = (self.policy.max_executor_failures, self.now);
         let Some(app) = self.apps.get_mut(&id) else { return };
-        // That its worker went is no sign of what the application is like.
-        if worker_lost {
-            return;
-        }
-        if executor_of.registered {
-            let since = executor_of.since;
-            self.ended_at_work(id, since, reason);
-            return;
+        match cause {
+            // That its worker went is no sign of what the application is like.
+            Cause::WorkerLost => return,
+            _ if executor_of.registered => {
+                let since = executor_of.since;
+                self.ended_at_work(id, since, reason);
+                return;
+            }
+            Cause::Refused => {
+                self.app_refused(id, at, reason, actions);
+                return;
+            }
+            Cause::Itself => {}
         }
         app.failures += 1;
         reason.clone_into(&mut app.last_failure);

@@ -26,6 +26,7 @@ impl Driver {
             refused: super::refused::Refused::default(),
             looked_at: false,
             restarts: 0,
+            moved: 0,
             not_before: Duration::ZERO,
             last: String::new(),
         }
@@ -133,9 +134,10 @@ impl Master {
             self.end_driver(id, AppState::Finished, "", actions);
         } else if supervised {
             let now = self.now;
-            let restarts = self.drivers.get(&id).map_or(0, |d| d.restarts) + 1;
+            let (restarts, moved) = self.drivers.get(&id).map_or((0, 0), |d| (d.restarts, d.moved));
+            let restarts = restarts + 1;
             // The first wait of a driver is a second.
-            let wait = self.backoff(restarts) * 10;
+            let wait = self.backoff(restarts.saturating_sub(moved)) * 10;
             let not_before = now + wait.min(self.policy.max_backoff * 2);
             if let Some(driver) = self.drivers.get_mut(&id) {
                 (driver.restarts, driver.not_before) = (restarts, not_before);
@@ -165,6 +167,7 @@ impl Master {
         let reason = clean(reason);
         if let Some(driver) = self.drivers.get_mut(&id) {
             (driver.restarts, driver.looked_at) = (attempt.saturating_add(1), false);
+            driver.moved += 1;
             driver.last = reason.to_string();
         }
         self.persist_driver(id, actions);

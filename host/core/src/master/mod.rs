@@ -31,7 +31,9 @@ pub use event::{
 pub use explain::{AppState, AppStatus, DriverStatus, ExecutorStatus, WorkerStatus};
 pub use ids::{AppId, DriverId};
 
+use apps::Cause;
 use refused::Refused;
+pub use workers::WORKER_LOST;
 
 use crate::ids::{ExecutorId, WorkerId};
 
@@ -195,6 +197,8 @@ struct Driver {
     /// A worker was looked for.
     looked_at: bool,
     restarts: u32,
+    /// As many of these were moves to another worker, which are no failures.
+    moved: u32,
     not_before: Duration,
     /// How it ended last.
     last: String,
@@ -321,10 +325,10 @@ impl Master {
             }
             Event::WorkerDraining { worker } => self.drain_worker(worker, actions),
             Event::ExecutorEnded { worker, executor, reason } => {
-                self.executor_ended(worker, executor, &reason, false, actions);
+                self.executor_ended(worker, executor, &reason, Cause::Itself, actions);
             }
             Event::ExecutorRefused { worker, executor, reason } => {
-                self.executor_refused(worker, executor, &reason, actions);
+                self.executor_ended(worker, executor, &reason, Cause::Refused, actions);
             }
             Event::DriverEnded { worker, driver, finished, reason } => {
                 self.driver_ended(worker, driver, finished, &reason, actions);

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::event::{Action, AppNews, DriverTry, ExecutorName};
+use super::event::{Action, DriverTry};
 use super::explain::AppState;
-use super::{Master, Process, clean};
+use super::ids::AppId;
+use super::{Master, clean};
 use crate::ids::WorkerId;
 
 /// Who refused a job, until when it isn't asked again, and what the last one said.
@@ -33,30 +34,17 @@ impl Refused {
 }
 
 impl Master {
-    pub(super) fn executor_refused(
+    /// A worker doesn't give an application what it is granted: others may. If none does, and nothing of it works, it is over.
+    pub(super) fn app_refused(
         &mut self,
+        id: AppId,
         at: WorkerId,
-        name: ExecutorName,
         reason: &str,
         actions: &mut Vec<Action>,
     ) {
-        let (id, executor) = name;
-        let found = self.apps.get(&id).and_then(|app| app.executors.get(&executor));
-        // One that works was refused nothing.
-        if found.is_none_or(|e| e.worker != at || e.registered) {
-            self.executor_ended(at, name, reason, false, actions);
-            return;
-        }
-        if let Some(worker) = self.workers.get_mut(&at) {
-            worker.has_ended(Process::Executor(name));
-        }
-        let reason = clean(reason);
-        self.free_executor(name, true);
-        self.tell_app(id, AppNews::Lost { executor, reason: reason.clone() }, actions);
-        self.persist_app(id, actions);
         let (now, until) = (self.now, self.now + self.policy.refusal);
         let Some(app) = self.apps.get_mut(&id) else { return };
-        app.refused.note(at, now, until, &reason);
+        app.refused.note(at, now, until, reason);
         let (cores, memory) = (app.spec.executor_cores.unwrap_or(1), app.spec.executor_memory);
         let goes_on = self.apps.get(&id).is_some_and(|app| {
             // What works goes on working.

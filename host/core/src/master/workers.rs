@@ -2,12 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::apps::Cause;
 use super::event::{
     Action, AppNews, ConnectionId, Key, Record, Reply, RequestId, Room, WorkerHello, WorkerOrder,
 };
 use super::{Master, Peer, Process, Worker, has_control};
 use crate::ids::WorkerId;
 use crate::size::ByteSize;
+
+/// How the reason of an executor's end begins whose worker is lost.
+pub const WORKER_LOST: &str = "its worker is lost";
 
 impl Master {
     pub(super) fn worker_hello(
@@ -170,7 +174,7 @@ impl Master {
         }
         let reason = "it ended while its worker was out of reach";
         for name in should.into_iter().filter(|name| !runs.contains_key(name)) {
-            self.executor_ended(id, name, reason, true, actions);
+            self.executor_ended(id, name, reason, Cause::WorkerLost, actions);
         }
         for driver in drivers.into_iter().filter(|driver| !runs_drivers.contains_key(driver)) {
             self.driver_ended(id, driver, false, reason, actions);
@@ -229,7 +233,8 @@ impl Master {
         let news = AppNews::WorkerLost { worker: id, reason: reason.to_owned() };
         self.tell_apps_with(id, &news, actions);
         for name in executors {
-            self.executor_ended(id, name, &format!("its worker is lost: {reason}"), true, actions);
+            let reason = format!("{WORKER_LOST}: {reason}");
+            self.executor_ended(id, name, &reason, Cause::WorkerLost, actions);
         }
         for driver in drivers {
             let reason = format!("its worker {id} ({address}) is lost: {reason}");

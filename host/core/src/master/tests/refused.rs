@@ -82,6 +82,31 @@ fn what_works_goes_on_though_nobody_gives_it_more() {
 }
 
 #[test]
+fn a_move_is_no_failure() {
+    let mut env = Env::new();
+    let (first, _) = env.worker("a", 4, 8);
+    let (second, _) = env.worker("b", 2, 8);
+    env.tell(Event::SubmitDriver { request: RequestId(1), spec: driver_spec(1, true), wall: 0 });
+    let driver = DriverId::new(0, 1);
+    env.tell(Event::DriverRefused {
+        worker: first,
+        driver: (driver, 0),
+        reason: "no volume v".into(),
+    });
+    let failed = (driver, 1);
+    env.tell(Event::DriverEnded {
+        worker: second,
+        driver: failed,
+        finished: false,
+        reason: "boom".into(),
+    });
+    assert_ne!(env.master.driver(driver).unwrap().state, AppState::Running);
+    // As long as after a first failure.
+    env.pass_with(second, 1);
+    assert_eq!(env.master.driver(driver).unwrap().state, AppState::Running);
+}
+
+#[test]
 fn a_driver_that_is_refused_is_tried_elsewhere_and_over_once_nobody_is_left() {
     let mut env = Env::new();
     let (first, _) = env.worker("a", 4, 8);
