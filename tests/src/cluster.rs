@@ -156,7 +156,11 @@ impl<'a> Cluster<'a> {
             "--cores",
             &cores,
         ];
-        let more: Vec<&str> = self.worker_flags.iter().map(String::as_str).collect();
+        let mut more: Vec<&str> = self.worker_flags.iter().map(String::as_str).collect();
+        // What a test grants is its own user's, unless it says otherwise.
+        if !more.iter().any(|flag| flag.starts_with("--executor-uids")) {
+            more.push("--executor-uids=none");
+        }
         self.daemon(number + 1, &[&args[..], &more, flags, &["--work-dir"]].concat(), dir)
     }
 

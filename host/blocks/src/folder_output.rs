@@ -1,7 +1,8 @@
 //! Output folders of this machine: nothing shows in one until the job commits, and an aborted one is gone.
 //!
 //! A task writes `OUT/_temporary/TOKEN/attempt-S-P-A`, wherever it runs, by its stage, partition and attempt. The driver accepts one attempt for each
-//! partition; its commit moves these to `OUT/part-P` and writes `_SUCCESS` last. So attempts may race, and come late, as they like.
+//! partition; its commit moves these to `OUT/part-P` and writes `_SUCCESS` last. So attempts may race, and come late, as they like. Executors of a
+//! cluster may be other users than the driver: they can make files in `TOKEN`, whose name is a secret of the job's, for nobody else can list what it lies in.
 //!
 //! `OUT/_temporary/open` says who writes. A later try of the same driver moves what is there out of the way, and begins anew; an earlier one
 //! that still ran would find nothing where it wants to publish.
@@ -12,13 +13,14 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cap_std::fs::{Dir, OpenOptions};
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 
 use crate::error::{Error, Result};
 use crate::grants::{Grants, Resolved};
 use crate::output::{Accepted, TEMPORARY, attempted};
 use crate::parts::{PART_NAME, Parts};
+use crate::shared_dir;
 use crate::writer::{MARKER, MAX_MARKER, Marker, Token, Writer};
 
 const BUFFER: usize = 256 << 10;
@@ -63,9 +65,9 @@ impl FolderOutput {
         let mut made = Made::default();
         let parent = made.parents(&found).map_err(found.failed("making"))?;
         let marker = Marker::new(writer).map_err(found.failed("making"))?;
-        let cleared = clear_earlier(&parent, name, writer, &marker.token);
+        let cleared = clear_earlier(&parent, name, writer);
         cleared.map_err(found.failed("removing what an earlier try left of"))?;
-        let made_now = made.folder(&parent, name, &marker);
+        let made_now = made.folder(&parent, name, &marker, writer.has_others);
         let (dir, attempts) = made_now.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists if is_unfinished(&parent, name) => {
                 Error::Unfinished(full.clone())
@@ -116,7 +118,8 @@ impl FolderOutput {
                 return Err(Error::Exists(full.join(name)));
             }
         }
-        write_new(dir, "_SUCCESS".as_ref(), &self.marker)
+        let usual = Mode::from_raw_mode(0o666);
+        write_new(dir, "_SUCCESS".as_ref(), &self.marker, usual)
             .map_err(Error::io("writing", &full.join("_SUCCESS")))?;
         self.grants.publish(full);
         self.made.keep();
@@ -143,7 +146,7 @@ impl FolderTarget {
     pub fn open(grants: &Grants, path: &str, parts: &Parts, token: &Token) -> Result<Self> {
         let found = grants.resolve_write(path)?;
         let dir = found.dir.open_dir(&found.path).map_err(found.failed("opening"))?;
-        let attempts = open_own(&dir, TEMPORARY.as_ref())
+        let attempts = open_way(&dir, TEMPORARY.as_ref())
             .and_then(|temporary| open_own(&temporary, token.as_str().as_ref()))
             .map_err(found.failed("opening the output"))?;
         let (full, accepted, parts) = (found.full.clone(), Accepted::default(), parts.clone());
@@ -221,7 +224,17 @@ fn rename_new(from_dir: &Dir, from: &str, to_dir: &Dir, to: &str) -> io::Result<
         match rustix::fs::renameat_with(from_dir, from, to_dir, to, RenameFlags::NOREPLACE) {
             // Some file systems (NFS) only know the old call; a link is as exclusive.
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
-                from_dir.hard_link(from, to_dir, to).and_then(|()| from_dir.remove_file(from))
+                match from_dir.hard_link(from, to_dir, to) {
+                    Ok(()) => from_dir.remove_file(from),
+                    // Another user's file can't be linked, and where it goes is this job's own.
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                        match id_at(to_dir, to.as_ref()) {
+                            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+                            Err(_) => from_dir.rename(from, to_dir, to),
+                        }
+                    }
+                    Err(error) => Err(error),
+                }
             }
             done => done.map_err(io::Error::from),
         };
@@ -266,17 +279,32 @@ impl Made {
     }
 
     /// Makes the output itself, and the folder of its attempts. It is never there without its marker, whenever this process is killed.
-    fn folder(&mut self, parent: &Dir, name: &OsStr, marker: &Marker) -> io::Result<(Dir, Dir)> {
+    fn folder(
+        &mut self,
+        parent: &Dir,
+        name: &OsStr,
+        marker: &Marker,
+        has_others: bool,
+    ) -> io::Result<(Dir, Dir)> {
         let holder = parent.try_clone()?;
-        let aside = aside(&marker.token);
+        let aside = aside()?;
         parent.create_dir(&aside)?;
+        let token = marker.token.as_str();
         let make = || {
             let dir = open_own(parent, aside.as_ref())?;
-            dir.create_dir(TEMPORARY)?;
+            match has_others {
+                true => shared_dir::make(&dir, TEMPORARY.as_ref(), shared_dir::PASSAGE)?,
+                false => dir.create_dir(TEMPORARY)?,
+            }
             let temporary = open_own(&dir, TEMPORARY.as_ref())?;
-            write_new(&temporary, MARKER.as_ref(), marker)?;
-            temporary.create_dir(marker.token.as_str())?;
-            let attempts = open_own(&temporary, marker.token.as_str().as_ref())?;
+            // It tells the secret.
+            let private = Mode::RUSR | Mode::WUSR;
+            write_new(&temporary, MARKER.as_ref(), marker, private)?;
+            match has_others {
+                true => shared_dir::make(&temporary, token.as_ref(), shared_dir::SHARED)?,
+                false => temporary.create_dir(token)?,
+            }
+            let attempts = open_own(&temporary, token.as_ref())?;
             let id = id_of(&dir)?;
             rename_new_dir(parent, aside.as_ref(), name)?;
             Ok((dir, attempts, id))
@@ -314,7 +342,16 @@ impl Drop for Made {
 
 /// Opens a folder that we made ourselves, so not by a link.
 fn open_own(dir: &Dir, name: &OsStr) -> io::Result<Dir> {
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+    open_with(dir, name, OFlags::RDONLY)
+}
+
+/// The same, also if it can't be listed: what lies in it can be opened, by who knows its name.
+fn open_way(dir: &Dir, name: &OsStr) -> io::Result<Dir> {
+    open_with(dir, name, OFlags::PATH)
+}
+
+fn open_with(dir: &Dir, name: &OsStr, how: OFlags) -> io::Result<Dir> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | how;
     let opened = rustix::fs::openat(dir, name, flags, Mode::empty())?;
     Ok(Dir::from_std_file(opened.into()))
 }
@@ -332,9 +369,9 @@ fn id_at(parent: &Dir, name: &OsStr) -> io::Result<Id> {
     Ok((stat.st_dev, stat.st_ino))
 }
 
-/// What an output is called before it is whole, or when it goes.
-fn aside(token: &Token) -> String {
-    format!(".ingle-{token}")
+/// What an output is called before it is whole, or when it goes: not by its own token, for others may list what it lies in.
+fn aside() -> io::Result<String> {
+    Ok(format!(".ingle-{}", Token::random()?))
 }
 
 /// Renames a folder within another one, without replacing.
@@ -349,9 +386,9 @@ fn rename_new_dir(parent: &Dir, from: &OsStr, to: &OsStr) -> io::Result<()> {
     }
 }
 
-fn write_new(dir: &Dir, name: &Path, marker: &Marker) -> io::Result<()> {
+fn write_new(dir: &Dir, name: &Path, marker: &Marker, mode: Mode) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
+    options.write(true).create_new(true).mode(mode.as_raw_mode());
     dir.open_with(name, &options)?.write_all(&marker.text()?)
 }
 
@@ -369,7 +406,7 @@ fn is_unfinished(parent: &Dir, name: &OsStr) -> bool {
 }
 
 /// Removes what an earlier try of the same driver left, if there is that and nothing else. At no instant is a part of it there.
-fn clear_earlier(parent: &Dir, name: &OsStr, writer: &Writer, token: &Token) -> io::Result<()> {
+fn clear_earlier(parent: &Dir, name: &OsStr, writer: &Writer) -> io::Result<()> {
     // A file, a link, or nothing is none of an output.
     let Ok(left) = open_own(parent, name) else { return Ok(()) };
     if !read_marker(&left).is_some_and(|marker| marker.is_left_for(writer)) {
@@ -382,7 +419,7 @@ fn clear_earlier(parent: &Dir, name: &OsStr, writer: &Writer, token: &Token) -> 
             return Ok(());
         }
     }
-    let (id, aside) = (id_of(&left)?, aside(token));
+    let (id, aside) = (id_of(&left)?, aside()?);
     parent.rename(name, parent, &aside)?;
     if id_at(parent, aside.as_ref())? != id {
         // A try that is later still was quicker.

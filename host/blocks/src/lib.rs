@@ -25,6 +25,7 @@ mod reader;
 mod runs;
 mod segment;
 mod serving;
+mod shared_dir;
 mod shuffle_dir;
 mod shuffle_reader;
 mod sources;

@@ -15,12 +15,15 @@ pub(crate) const MAX_MARKER: u64 = 4096;
 pub struct Writer {
     driver: String,
     attempt: u32,
+    /// Tasks of other processes write as well, who may be other users.
+    #[serde(skip)]
+    pub(crate) has_others: bool,
 }
 
 impl Writer {
-    /// A driver, and how often it was started before.
+    /// A driver of a cluster, and how often it was started before.
     pub fn new(driver: &str, attempt: u32) -> Self {
-        Self { driver: driver.to_owned(), attempt }
+        Self { driver: driver.to_owned(), attempt, has_others: true }
     }
 
     /// Whether what the other one left is this one's.
@@ -44,7 +47,7 @@ impl TryFrom<String> for Token {
 }
 
 impl Token {
-    fn random() -> io::Result<Self> {
+    pub(crate) fn random() -> io::Result<Self> {
         let mut bytes = [0; 8];
         getrandom::fill(&mut bytes).map_err(io::Error::other)?;
         Ok(Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
@@ -76,7 +79,9 @@ pub(crate) struct Marker {
 
 impl Marker {
     pub fn new(writer: &Writer) -> io::Result<Self> {
-        Ok(Self { writer: writer.clone(), token: Token::random()? })
+        // That isn't told.
+        let writer = Writer { has_others: false, ..writer.clone() };
+        Ok(Self { writer, token: Token::random()? })
     }
 
     pub fn read(text: &[u8]) -> Option<Self> {

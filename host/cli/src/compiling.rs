@@ -8,7 +8,6 @@ use std::process::Stdio;
 use ingle_blocks::Grants;
 use ingle_cluster::Own;
 use ingle_sandbox::{Interrupt, MAX_COMPONENT_BYTES};
-use rustix::process::{Signal, set_parent_process_death_signal};
 use tokio::process::Command;
 
 use crate::exit::{Code, Failure};
@@ -89,8 +88,7 @@ pub fn be_compiler(mut arguments: impl Iterator<Item = OsString>) -> Option<u8> 
 fn run(interrupt: Interrupt, required: &[String]) -> Result<(), Failure> {
     // Before this process opens anything.
     let mut down = Vec::from_iter(ingle_walls::close_inherited());
-    // Whoever started it takes what it makes. If it can't be said, it ends when it writes that.
-    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    ingle_walls::end_with_parent();
     let mut bytes = Vec::new();
     let read = std::io::stdin().lock().take(MAX_COMPONENT_BYTES as u64 + 1).read_to_end(&mut bytes);
     read.map_err(|e| Failure::host(format!("reading it: {e}")))?;

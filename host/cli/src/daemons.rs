@@ -1,7 +1,9 @@
 //! `ingle master`, `worker`, `up`, and the processes that workers start.
 
+use std::fs::DirBuilder;
 use std::io::Write;
 use std::net::IpAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
@@ -10,9 +12,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use ingle_blocks::SpillFolder;
 use ingle_cluster::{
-    AccessSpec, Broken, CompileConfig, DriverConfig, ExecutorConfig, LEAST_LOG, Lifeline,
-    MasterOptions, MasterPolicy, Note, Offer, Own, PagePort, Standalone, StartError, UserRange,
-    Way, Wish, WorkerOptions,
+    AccessSpec, Broken, CompileConfig, DriverConfig, ExecutorConfig, ExecutorUids, LEAST_LOG,
+    Lifeline, MasterOptions, MasterPolicy, Note, Offer, Own, PagePort, Standalone, StartError, Way,
+    Wish, WorkerOptions,
 };
 use ingle_core::size::ByteSize;
 use ingle_sandbox::{Finished, Interrupt, LogSink, Stream};
@@ -78,7 +80,7 @@ pub struct WorkerArgs {
     /// Memory that it offers: a number and b, k, m, g or t [default: this machine's but for 1 GiB, or half of a small one].
     #[arg(long, value_name = "SIZE", env = "INGLE_WORKER_MEMORY")]
     memory: Option<String>,
-    /// Where executors keep their files, logs and compiled jobs [default: ~/.local/state/ingle/worker-PORT].
+    /// Where executors keep their files, logs and compiled jobs [default: ~/.local/state/ingle/worker-PORT; root's: /var/lib/ingle/worker-PORT].
     #[arg(long, value_name = "DIR", env = "INGLE_WORKER_DIR")]
     work_dir: Option<PathBuf>,
     /// Walls without which it starts no process for an application, as `ingle doctor` names them, or `all`; comma-separated.
@@ -98,11 +100,11 @@ pub struct WorkerArgs {
     /// comma-separated.
     #[arg(long, value_name = "NAME=PATH[:ro]", env = "INGLE_WORKER_VOLUME", value_delimiter = ',')]
     volume: Vec<String>,
-    /// Users that nobody is, as 200000-200999, from which each application and each driver has one for its processes, with the group of that number:
-    /// for a worker that root starts. They reach what jobs are granted as that user, who is another one on each worker: jobs that write to folders need
-    /// workers without it. No two workers of a machine share any [default: they run as the worker's user].
+    /// Users that nobody is, as 2010000000-2010099999, of whom each application has one for its processes, with the group of that number, and what compiles
+    /// jobs two: for a worker that root starts. It is the same one on all workers of a master that have the same users. They reach what jobs are
+    /// granted as that user; `none`: as the worker's [default: 2010000000-2139999999 if root starts it, and those can reach the work folder].
     #[arg(long, value_name = "FIRST-LAST", env = "INGLE_WORKER_EXECUTOR_UIDS")]
-    executor_uids: Option<UserRange>,
+    executor_uids: Option<ExecutorUids>,
     /// How long what runs may go on after SIGTERM, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     drain: u64,
@@ -200,6 +202,18 @@ fn state_dir(name: &str) -> Result<PathBuf, String> {
     Ok(base.join("ingle").join(name))
 }
 
+/// Where a worker keeps everything if nobody says. Other users get to the folder if it is root's.
+fn worker_dir(port: u16) -> Result<PathBuf, String> {
+    let name = format!("worker-{port}");
+    if !rustix::process::geteuid().is_root() || std::env::var_os("XDG_STATE_HOME").is_some() {
+        return state_dir(&name);
+    }
+    let all = Path::new("/var/lib/ingle");
+    let made = DirBuilder::new().recursive(true).mode(0o711).create(all);
+    made.map_err(|e| format!("making {}: {e}; choose another with --work-dir", all.display()))?;
+    Ok(all.join(name))
+}
+
 /// Memory that a worker offers if nobody says.
 fn usual_memory() -> ByteSize {
     let all = machine::memory().map_or(1 << 30, |all| all.0);
@@ -264,7 +278,7 @@ pub fn run_worker(args: &WorkerArgs) -> Done {
     }
     let work_dir = match args.work_dir.clone().or(file.work_dir) {
         Some(dir) => dir,
-        None => state_dir(&format!("worker-{port}"))?,
+        None => worker_dir(port)?,
     };
     let work_dir = std::path::absolute(&work_dir)
         .map_err(|e| format!("--work-dir {}: {e}", work_dir.display()))?;
@@ -294,9 +308,9 @@ pub fn run_worker(args: &WorkerArgs) -> Done {
         &or_file(&args.volume, file.volume),
     )?;
     let executor_uids = match (args.executor_uids, file.executor_uids) {
-        (Some(range), _) => Some(range),
-        (None, Some(text)) => Some(text.parse().map_err(|why| format!("executor-uids: {why}"))?),
-        (None, None) => None,
+        (Some(users), _) => users,
+        (None, Some(text)) => text.parse().map_err(|why| format!("executor-uids: {why}"))?,
+        (None, None) => ExecutorUids::Usual,
     };
     let options = WorkerOptions {
         offer,
@@ -376,7 +390,7 @@ pub fn run_up(args: &UpArgs) -> Done {
                 disk: None,
                 // The master's state lies there as well.
                 offer: Offer { closed: vec![dir.clone()], ..Offer::default() },
-                executor_uids: None,
+                executor_uids: ExecutorUids::None,
                 drain: Duration::ZERO,
             };
             running.spawn(ingle_cluster::run_worker(options, wish.clone()));
@@ -415,10 +429,16 @@ fn end_when_told(remote: ingle_cluster::Remote) -> Done {
         .map_err(|e| format!("starting: {e}"))
 }
 
+/// What each process of a worker does first, before it opens anything. Gives walls that don't stand.
+fn begin() -> Vec<ingle_walls::Down> {
+    let down = Vec::from_iter(ingle_walls::close_inherited());
+    ingle_walls::end_with_parent();
+    down
+}
+
 /// A process that a worker starts for an application.
 pub fn run_executor() -> Result<(), Broken> {
-    // Before this process opens anything.
-    let down = Vec::from_iter(ingle_walls::close_inherited());
+    let down = begin();
     start_log();
     submit::raise_file_limit();
     let (lifeline, config) = Lifeline::of_this_process::<ExecutorConfig>()?;
@@ -427,11 +447,11 @@ pub fn run_executor() -> Result<(), Broken> {
 
 /// The process that compiles a job for a worker.
 pub fn run_compiler() -> Done {
-    // Before this process opens anything.
-    let down = Vec::from_iter(ingle_walls::close_inherited());
+    let down = begin();
     start_log();
-    let config: CompileConfig = ingle_cluster::configuration(std::io::stdin().lock())?;
-    ingle_cluster::run_compiler(&config, down)
+    let mut input = std::io::stdin().lock();
+    let config: CompileConfig = ingle_cluster::configuration(&mut input)?;
+    ingle_cluster::run_compiler(&config, down, input)
 }
 
 /// What a driver on a worker prints, to the files that its worker keeps.
@@ -451,8 +471,7 @@ impl LogSink for Streams {
 
 /// A driver that a worker starts, in cluster mode.
 pub fn run_driver() -> Result<(), Broken> {
-    // Before this process opens anything.
-    let down = Vec::from_iter(ingle_walls::close_inherited());
+    let down = begin();
     start_log();
     submit::raise_file_limit();
     let (lifeline, mut config) = Lifeline::of_this_process::<DriverConfig>()?;

@@ -1,8 +1,10 @@
 //! `ingle doctor`: which walls this host can put around a process that runs a guest.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use clap::Args;
+use ingle_cluster::ExecutorUids;
 use ingle_walls::{Down, Groups, Wall};
 
 /// What is asked.
@@ -26,7 +28,9 @@ pub fn run(args: &DoctorArgs) -> Result<(), String> {
     let program = std::env::current_exe().map_err(|e| format!("finding this program: {e}"))?;
     let (_groups, mut down) = Groups::find();
     down.extend(ingle_cluster::probe_walls(&program));
-    down.push(Down::new(Wall::User, "a worker has it if it is told to"));
+    // Where a worker of root's keeps everything.
+    let users = ExecutorUids::Usual.choose(Path::new("/var/lib"), &program)?;
+    down.extend(users.err().map(|why| Down::new(Wall::User, why)));
     print!("{}", report(&down));
     match ingle_cluster::lacking_wall(&down, &args.require) {
         Some(down) => Err(down.to_string()),
@@ -57,11 +61,6 @@ fn report(down: &[Down]) -> String {
         0 => writeln!(text, "\nAll walls stand."),
         count => writeln!(text, "\n{count} of {} walls are missing.", Wall::ALL.len()),
     };
-    if rustix::process::geteuid().is_root() {
-        text.push_str(
-            "You are root: executors of a worker that root starts without --executor-uids are root's processes, without its capabilities.\n",
-        );
-    }
     text
 }
 

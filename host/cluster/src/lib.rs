@@ -62,4 +62,4 @@ pub use walls::{
     raise as raise_walls, raise_some as raise_some_walls, sockets, sockets_with,
 };
 pub use web::PagePort;
-pub use worker::{LEAST_LOG, UserRange, Wish, WorkerOptions, listen, run as run_worker};
+pub use worker::{ExecutorUids, LEAST_LOG, Wish, WorkerOptions, listen, run as run_worker};

@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn what_no_worker_says_is_no_configuration() {
-        let config = v1::CompileConfig { path: "x".into(), ..Default::default() };
+        let config = v1::CompileConfig { component: b"x".to_vec(), ..Default::default() };
         let sound = config.encode_length_delimited_to_vec();
         assert_eq!(configuration::<v1::CompileConfig>(&sound[..]), Ok(config));
         for wrong in [&b""[..], b"hello\n", &[0xff; 12], &sound[..sound.len() - 1]] {

@@ -2,7 +2,7 @@
 //! there is compiled by a process of its own, with limits of its own, since a component may be made to break a compiler.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::ExitStatus;
 
@@ -10,7 +10,7 @@ use ingle_blocks::Grants;
 use ingle_proto::v1;
 use ingle_sandbox::{ComponentHash, Interrupt, Job, MAX_COMPONENT_BYTES, Sandbox};
 use ingle_walls::Down;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Child;
 
 use crate::lifeline::Worker;
@@ -28,12 +28,16 @@ pub async fn load(
     tokio::task::spawn_blocking(load).await.map_err(|e| format!("loading the job: {e}"))?
 }
 
-/// The process that compiles one job, and writes its code to standard output. The error is for the user.
-pub fn compile(config: &v1::CompileConfig, down: Vec<Down>) -> Result<(), String> {
+/// The process that compiles one job, which it reads, and writes its code to standard output. The error is for the user.
+pub fn compile(
+    config: &v1::CompileConfig,
+    down: Vec<Down>,
+    component: impl Read,
+) -> Result<(), String> {
     let hash = hash(&config.component)?;
-    let bytes = read_component(Path::new(&config.path), hash)?;
     let nothing = Grants::new(&[], &[]).map_err(|e| e.to_string())?;
     walls::raise(down, Own::default(), &nothing, &config.required_walls)?;
+    let bytes = read_named(component, hash)?;
     let component = ingle_guests::componentize(&bytes).map_err(|e| e.to_string())?;
     let interrupt = if config.epoch_interruption { Interrupt::Epoch } else { Interrupt::Calls };
     let sandbox = Sandbox::new(None, interrupt).map_err(|e| e.to_string())?;
@@ -51,14 +55,14 @@ const WORDS: u64 = 64 << 10;
 /// believed nothing.
 pub async fn converse(
     child: &mut Child,
-    told: &[u8],
+    mut told: impl AsyncRead + Unpin,
 ) -> std::io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
     let (input, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (mut code, mut words) = (Vec::new(), Vec::new());
     let tell = async {
         if let Some(mut input) = input {
             // One that doesn't read it has ended, and says why.
-            let _ = input.write_all(told).await;
+            let _ = tokio::io::copy(&mut told, &mut input).await;
         }
     };
     let read_code = async {
@@ -88,19 +92,18 @@ pub fn hash(bytes: &[u8]) -> Result<ComponentHash, String> {
 /// The job of this process, which its worker hands over as it is.
 pub async fn component(worker: &Worker, hash: ComponentHash) -> Result<Vec<u8>, String> {
     let handed = worker.component(hash).await?;
-    let read = tokio::task::spawn_blocking(move || read_file(handed, hash));
+    let read = tokio::task::spawn_blocking(move || read_named(handed, hash));
     read.await.map_err(|e| format!("reading the job: {e}"))?
 }
 
 /// A job's file, if it is what its name says.
 pub fn read_component(path: &Path, hash: ComponentHash) -> Result<Vec<u8>, String> {
-    read_file(File::open(path).map_err(|e| format!("reading the job: {e}"))?, hash)
+    read_named(File::open(path).map_err(|e| format!("reading the job: {e}"))?, hash)
 }
 
-fn read_file(file: File, hash: ComponentHash) -> Result<Vec<u8>, String> {
-    use std::io::Read;
+fn read_named(from: impl Read, hash: ComponentHash) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    let read = file.take(MAX_COMPONENT_BYTES as u64 + 1).read_to_end(&mut bytes);
+    let read = from.take(MAX_COMPONENT_BYTES as u64 + 1).read_to_end(&mut bytes);
     read.map_err(|e| format!("reading the job: {e}"))?;
     if ComponentHash::of(&bytes) == hash {
         Ok(bytes)

@@ -235,6 +235,8 @@ fn rules(own: &Sockets) -> Result<BTreeMap<libc::c_long, Vec<SeccompRule>>, Stri
     // Of what is open: modes and times of other files are no business of a guest's, and landlock doesn't look at them.
     let open = SeccompCondition::new(1, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0);
     rules.insert(libc::SYS_utimensat, vec![rule([open])?]);
+    // A thread's own mask of permissions, to make one folder with others.
+    rules.insert(libc::SYS_unshare, one_of(0, &[libc::CLONE_FS as u64])?);
     rules.insert(libc::SYS_prctl, one_of(0, &NAMES)?);
     rules.insert(libc::SYS_ioctl, one_of(1, &CONTROLS)?);
     rules.insert(libc::SYS_prlimit64, one_of(0, &[0, this])?);

@@ -111,7 +111,7 @@ impl Wall {
     pub fn remedy(self) -> &'static str {
         match self {
             Wall::User => {
-                "have root start the worker, with --executor-uids FIRST-LAST: users that nobody is"
+                "have root start the worker, where other users reach its --work-dir and its program"
             }
             Wall::Files => "it needs Linux 5.19 or later with landlock among its `lsm=`",
             Wall::Signals => "it needs Linux 6.12 or later with landlock among its `lsm=`",
@@ -230,6 +230,11 @@ pub fn raise(needs: &Needs) -> Vec<Down> {
 /// Closes what a parent left open, at the very start of a process. As a wall that doesn't stand if that fails.
 pub fn close_inherited() -> Option<Down> {
     process::close_inherited().err().map(|why| Down::new(Wall::Descriptors, why))
+}
+
+/// Has the kernel end this process when whoever started it ends. To be called once it runs as the user that it shall be.
+pub fn end_with_parent() {
+    process::end_with_parent();
 }
 
 /// Raises this process's walls, and says in lines on standard output which of them don't stand: the other end of [`probe`].

@@ -6,7 +6,9 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
 use rustix::fs::{Dir, Mode, OFlags};
-use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal,
+};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 /// The first descriptor after the standard streams.
@@ -52,6 +54,13 @@ impl Inherited {
             unsafe { libc::close(descriptor) };
         }
     }
+}
+
+/// Has the kernel kill this process when what started it ends, however that goes: it needn't notice, nor be willing. It goes by the thread that started
+/// it, which must be there as long as its process is. Changing users before is fine, changing them later undoes it, as would a call that the walls keep it from.
+pub(crate) fn end_with_parent() {
+    // If it can't be said, it ends when it next reads from its parent, or writes to it.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
 }
 
 /// What a process may have open: sources, outputs, spilled data, connections.

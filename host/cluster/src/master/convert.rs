@@ -110,13 +110,21 @@ pub fn worker_command(
             let page = page.to_owned();
             WorkerCommand::Welcome(v1::WorkerWelcome { worker: id.0, page })
         }
-        WorkerOrder::LaunchExecutor { executor, cores, memory, driver_address, secret } => {
+        WorkerOrder::LaunchExecutor {
+            executor,
+            cores,
+            memory,
+            driver_address,
+            secret,
+            driver,
+        } => {
             WorkerCommand::LaunchExecutor(v1::LaunchExecutor {
                 executor: Some(executor_message(executor)),
                 cores,
                 memory,
                 driver_address,
                 secret,
+                driver: driver.map(|driver| driver.to_string()).unwrap_or_default(),
             })
         }
         WorkerOrder::KillExecutor(name) => WorkerCommand::KillExecutor(executor_message(name)),

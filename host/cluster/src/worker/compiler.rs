@@ -11,9 +11,11 @@ use ingle_proto::prost::Message;
 use ingle_proto::v1;
 use ingle_sandbox::{CodeCache, ComponentHash};
 use parking_lot::Mutex;
+use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 
+use super::users::COMPILERS;
 use super::walls::Walls;
 use crate::loading::{self, hash, read_component};
 use crate::prune;
@@ -25,7 +27,7 @@ const FETCH: Duration = Duration::from_secs(60);
 /// And what memory.
 const MEMORY: u64 = 3 << 30;
 /// How many jobs are compiled at the same time, each of another application or driver.
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = COMPILERS as usize;
 /// Components that are kept, beside those of what runs: so many, and so many bytes.
 const KEPT: usize = 128;
 const KEPT_BYTES: u64 = 2 << 30;
@@ -40,6 +42,20 @@ pub struct Compiler {
     /// Of applications and drivers, and what each compiles.
     jobs: Mutex<HashMap<String, Claim>>,
     at_once: Semaphore,
+    /// Whom none of those that compile is now; none: all are the worker's user.
+    users: Option<Mutex<Vec<u32>>>,
+}
+
+/// One of what compiles is that user.
+struct User<'a> {
+    number: u32,
+    of: &'a Mutex<Vec<u32>>,
+}
+
+impl Drop for User<'_> {
+    fn drop(&mut self) {
+        self.of.lock().push(self.number);
+    }
 }
 
 /// What an application or a driver runs.
@@ -63,6 +79,7 @@ impl Compiler {
         components: PathBuf,
         code: &Path,
         walls: Arc<Walls>,
+        users: Option<Vec<u32>>,
     ) -> Result<Self, String> {
         Ok(Self {
             program: program.to_owned(),
@@ -72,6 +89,7 @@ impl Compiler {
             busy: Mutex::default(),
             jobs: Mutex::default(),
             at_once: Semaphore::new(AT_ONCE),
+            users: users.map(Mutex::new),
         })
     }
 
@@ -225,14 +243,29 @@ impl Compiler {
         Ok(())
     }
 
+    /// A user that nothing else is; none: the worker's.
+    fn user(&self) -> Result<Option<User<'_>>, String> {
+        let Some(of) = &self.users else { return Ok(None) };
+        let number = of.lock().pop().ok_or("all that compile are other users")?;
+        Ok(Some(User { number, of }))
+    }
+
     async fn compile(&self, hash: ComponentHash, epoch: bool) -> Result<Vec<u8>, String> {
         let config = v1::CompileConfig {
             component: hash.as_bytes().to_vec(),
-            path: self.path(hash).to_string_lossy().into_owned(),
             epoch_interruption: epoch,
             required_walls: self.walls.required.clone(),
         };
-        let mut child = Command::new(&self.program)
+        let component = tokio::fs::File::open(self.path(hash)).await;
+        let component = component.map_err(|e| format!("reading the job: {e}"))?;
+        // Until the process has ended.
+        let user = self.user()?;
+        let mut command = Command::new(&self.program);
+        if let Some(user) = &user {
+            // And no other groups.
+            command.uid(user.number).gid(user.number);
+        }
+        let mut child = command
             .arg("compile")
             .current_dir("/")
             .env_clear()
@@ -248,12 +281,16 @@ impl Compiler {
         let enclosed = tokio::task::spawn_blocking(move || walls.enclose(process, room));
         let enclosed = enclosed.await.map_err(|e| e.to_string())??;
         let told = config.encode_length_delimited_to_vec();
-        let ended = tokio::time::timeout(TIME, loading::converse(&mut child, &told)).await;
+        let told = told.chain(component);
+        let ended = tokio::time::timeout(TIME, loading::converse(&mut child, told)).await;
+        if ended.is_err() {
+            // Also that its user is nobody's.
+            let _ = child.kill().await;
+        }
         if let Some(memory) = enclosed.killed_for_memory() {
             return Err(format!("compiling the job takes more than {memory}"));
         }
         let Ok(ended) = ended else {
-            let _ = child.start_kill();
             let seconds = TIME.as_secs();
             return Err(format!("compiling the job takes more than {seconds} s"));
         };
@@ -284,7 +321,8 @@ mod tests {
         fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let walls = Arc::new(Walls::none());
-        Compiler::new(&program, place.join("components"), &place.join("code"), walls).unwrap()
+        let (components, code) = (place.join("components"), place.join("code"));
+        Compiler::new(&program, components, &code, walls, None).unwrap()
     }
 
     fn entries(place: &Path) -> usize {
@@ -327,6 +365,25 @@ mod tests {
             assert!(failed.contains(says), "{script}: {failed}");
         }
         assert_eq!(entries(place.path()), 0);
+    }
+
+    #[tokio::test]
+    async fn it_runs_as_a_user_that_nothing_else_is_and_is_given_the_component() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: only root can run a compiler as another user");
+            return;
+        }
+        let place = tempfile::tempdir().unwrap();
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o711)).unwrap();
+        let script = "echo error: $(id -u) $(id -g) $(id -G) $(tail -c 3) >&2; exit 1";
+        let mut compiler = compiler(place.path(), script);
+        compiler.users = Some(Mutex::new(vec![3_000_000, 3_000_001]));
+        let hash = ComponentHash::of(b"job");
+        for _ in 0..4 {
+            let said = compiler.prepare("app", hash, false, ready(Ok(b"job".to_vec()))).await;
+            assert_eq!(said.unwrap_err(), "3000001 3000001 3000001 job");
+        }
+        assert_eq!(compiler.users.unwrap().into_inner().len(), 2, "all are free again");
     }
 
     #[tokio::test]

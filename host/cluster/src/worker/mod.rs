@@ -47,7 +47,8 @@ use compiler::Compiler;
 use connection::Connection;
 use folders::Folders;
 use processes::Processes;
-pub use users::UserRange;
+pub use users::ExecutorUids;
+use users::UserRange;
 use walls::Walls;
 
 /// What a worker is told.
@@ -77,8 +78,8 @@ pub struct WorkerOptions {
     pub disk: Option<ByteSize>,
     /// What jobs may have of this host's files. The work folder is never among it.
     pub offer: Offer,
-    /// Users of its processes; none: its own.
-    pub executor_uids: Option<UserRange>,
+    /// Users of its processes.
+    pub executor_uids: ExecutorUids,
     /// How long what runs may go on once the worker shall end.
     pub drain: Duration,
 }
@@ -109,16 +110,24 @@ pub async fn run(
     let address = rpc::join(&options.host, port);
     let folders = Arc::new(Folders::open(&options.work_dir)?);
     close(&mut options.offer, &options.work_dir)?;
-    if let Some(users) = &options.executor_uids {
-        users.check(&options.work_dir).map_err(|why| format!("--executor-uids {users}: {why}"))?;
+    let users = options.executor_uids.choose(&options.work_dir, &options.program)?;
+    if users.is_ok() {
         folders.let_users_through()?;
     }
-    let walls = Arc::new(Walls::find(&options)?);
+    let walls = Arc::new(Walls::find(&options, users.as_ref().err())?);
+    let users = users.ok();
     let (components, code) = (folders.components(), folders.code());
-    let compiler = Compiler::new(&options.program, components, &code, walls.clone())?;
+    let compiler = Compiler::new(
+        &options.program,
+        components,
+        &code,
+        walls.clone(),
+        users.map(UserRange::compilers),
+    )?;
     let (events, ended) = mpsc::unbounded_channel();
     let processes = Arc::new(Processes::new(
         &options,
+        users,
         walls,
         compiler,
         address.clone(),

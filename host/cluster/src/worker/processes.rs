@@ -27,7 +27,7 @@ use super::compiler::Compiler;
 use super::disk::Owner;
 use super::folders::Folders;
 use super::peers::Peers;
-use super::users::Users;
+use super::users::{UserRange, Users};
 use super::walls::Walls;
 use crate::broken::Outcome;
 use crate::loading::hash;
@@ -171,6 +171,7 @@ pub struct Processes {
 impl Processes {
     pub fn new(
         options: &WorkerOptions,
+        users: Option<UserRange>,
         walls: Arc<Walls>,
         compiler: Compiler,
         address: String,
@@ -190,7 +191,7 @@ impl Processes {
             compiler,
             offer: options.offer.clone(),
             pages: Mutex::default(),
-            users: options.executor_uids.map(Users::new),
+            users: users.map(Users::new),
             worker: Mutex::new(0),
             connected: AtomicBool::new(false),
             running: Mutex::default(),

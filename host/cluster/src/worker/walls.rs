@@ -31,13 +31,11 @@ pub struct Walls {
 }
 
 impl Walls {
-    /// Finds out what this host has. The error: not what must stand.
-    pub fn find(options: &WorkerOptions) -> Result<Self, String> {
+    /// Finds out what this host has; `no_users` is why its processes have none of their own. The error: not what must stand.
+    pub fn find(options: &WorkerOptions, no_users: Option<&String>) -> Result<Self, String> {
         let (groups, mut down) = Groups::find();
         down.extend(walls::probe(&options.program));
-        if options.executor_uids.is_none() {
-            down.push(Down::new(Wall::User, "they run as this worker's user"));
-        }
+        down.extend(no_users.map(|why| Down::new(Wall::User, why)));
         walls::judge(&down, &options.required_walls)?;
         let required = options.required_walls.clone();
         Ok(Self { groups: Arc::new(groups), required, down, made: AtomicU64::new(0) })

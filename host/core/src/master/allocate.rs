@@ -163,6 +163,7 @@ impl Master {
             memory: app.spec.executor_memory,
             driver_address: app.spec.driver_address.clone(),
             secret: app.spec.secret.clone(),
+            driver: app.spec.driver,
         };
         let news = AppNews::Granted {
             executor,

@@ -281,6 +281,8 @@ pub enum WorkerOrder {
         driver_address: String,
         /// What it proves itself with.
         secret: Vec<u8>,
+        /// The driver on a worker that its application belongs to.
+        driver: Option<DriverId>,
     },
     /// End an executor. Its end is reported, unless it isn't there.
     KillExecutor(ExecutorName),

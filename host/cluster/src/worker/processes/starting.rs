@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::{Ended, Known, Name, Processes, Running, any_of};
 use crate::access;
-use crate::broken::Outcome;
+use crate::broken::{Broken, Outcome};
 use crate::loading::hash;
 use crate::rpc::Secret;
 use crate::worker::child::{self, Spawned};
@@ -53,11 +53,13 @@ impl Processes {
         };
         let name = Name::Executor { application: application.clone(), executor };
         let config = || {
-            let secret = Secret::from_bytes(launch.secret.clone()).ok_or("it has no secret")?;
+            let secret = Secret::from_bytes(launch.secret.clone());
+            let secret = secret.ok_or_else(|| "it has no secret".to_owned())?;
             let driver = launch.driver_address.clone();
             self.known.lock().insert(application.clone(), Known { secret, driver });
             let dir = self.folders.application(&application)?;
-            let user = self.user(&application, &dir)?;
+            let owner = if launch.driver.is_empty() { &application } else { &launch.driver };
+            let user = self.user(&application, owner, &dir)?;
             let config = v1::ExecutorConfig {
                 application: application.clone(),
                 executor,
@@ -97,13 +99,13 @@ impl Processes {
             let mut submission = v1::Submission::decode(launch.submission.as_slice())
                 .map_err(|e| format!("its submission can't be read: {e}"))?;
             if submission.has_secrets && launch.secrets.is_none() {
-                return Err(NO_SECRETS.into());
+                return Err(NO_SECRETS.to_owned().into());
             }
             submission.access.get_or_insert_default().secrets = launch.secrets;
             let hash = hash(&launch.component)?;
             self.compiler.claim(&driver, hash)?;
             let spill = self.folders.new_spill(&driver, attempt)?;
-            let user = self.user(&driver, &spill)?;
+            let user = self.user(&driver, &driver, &spill)?;
             let config = v1::DriverConfig {
                 driver: driver.clone(),
                 attempt,
@@ -138,7 +140,7 @@ impl Processes {
         verb: &'static str,
         room: v1::Room,
         prepared: impl Future<Output = ()> + Send + 'static,
-        config: impl FnOnce() -> Result<Config, String>,
+        config: impl FnOnce() -> Result<Config, Broken>,
     ) {
         let (kill, mut killed) = oneshot::channel();
         let mut running = self.running.lock();
@@ -159,9 +161,11 @@ impl Processes {
                 _ = &mut killed => false,
             };
             let gently = matches!(name, Name::Driver { .. });
-            let config =
-                if begun { config } else { Err("it was killed before it began".to_owned()) };
-            let started = config.and_then(|config| this.spawn(&name, verb, config));
+            let config = match begun {
+                true => config,
+                false => Err("it was killed before it began".to_owned().into()),
+            };
+            let started = config.and_then(|config| Ok(this.spawn(&name, verb, config)?));
             let (outcome, reason) = match started {
                 Ok(spawned) => {
                     if let Some(process) = this.running.lock().get_mut(&name) {
@@ -171,7 +175,8 @@ impl Processes {
                     let enclose = move |process| walls.enclose(process, room);
                     child::watch(spawned, enclose, &mut killed, gently).await
                 }
-                Err(why) => (Outcome::Failed, why),
+                Err(why @ Broken::Refused(_)) => (Outcome::Refused, why.to_string()),
+                Err(why) => (Outcome::Failed, why.to_string()),
             };
             let removal = match &name {
                 Name::Driver { driver, attempt } => {
@@ -256,10 +261,11 @@ impl Processes {
         }));
     }
 
-    /// The user of an application or a driver, whose `dir` becomes theirs. None: the worker's.
-    fn user(&self, id: &str, dir: &Path) -> Result<Option<u32>, String> {
+    /// The user of an application or a driver that is or belongs to `owner`, whose `dir` becomes theirs. None: the worker's. The error: another
+    /// worker may have one.
+    fn user(&self, id: &str, owner: &str, dir: &Path) -> Result<Option<u32>, Broken> {
         let Some(users) = &self.users else { return Ok(None) };
-        let user = users.of(id)?;
+        let user = users.of(id, owner).map_err(Broken::Refused)?;
         users::give(dir, user)?;
         Ok(Some(user))
     }
