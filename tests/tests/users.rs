@@ -82,15 +82,15 @@ fn an_application_is_a_user_of_its_own_and_the_same_on_all_workers() {
         let all = (0..2).flat_map(|worker| cluster.children(worker));
         all.map(|pid| pid.as_raw_nonzero().get() as u32).collect::<Vec<_>>()
     };
-    let all_are =
-        |process: &u32| whose(*process).0.iter().all(|user| user.starts_with("300000"));
+    let all_are = |process: &u32| whose(*process).0.iter().all(|user| user.starts_with("300000"));
     // Its driver has a core; the workers have four.
     wait_until("driver and executors are other users", || {
         children().len() == 4 && children().iter().all(all_are)
     });
     let on_both = (0..2).all(|worker| !cluster.children(worker).is_empty());
     assert!(on_both, "something of it runs on either worker");
-    let users: BTreeSet<_> = children().iter().map(|process| whose(*process).0[0].clone()).collect();
+    let users: BTreeSet<_> =
+        children().iter().map(|process| whose(*process).0[0].clone()).collect();
     assert_eq!(users.len(), 1, "{users:?}");
     assert!(children().iter().all(|process| whose(*process).1.is_empty()), "and no groups");
     let user = users.first().unwrap();

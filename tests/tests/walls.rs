@@ -241,9 +241,12 @@ fn a_job_is_compiled_once_by_a_process_behind_walls() {
         let run = place.rsubmit("operators").conf("ingle.cache.dir", "cache").flag("--verbose");
         run.conf("ingle.local.dir", ".").args(["nothing"])
     };
-    let walled = |process: &rustix::process::Pid| {
+    let is_root = rustix::process::geteuid().is_root();
+    let walled = |process: &Pid| {
         let status = kernel(process.as_raw_nonzero().get() as u32, "status");
-        missing.contains("calls") || field(&status, "Seccomp") == "2"
+        let is_walled = missing.contains("calls") || field(&status, "Seccomp") == "2";
+        // Root's is nobody's.
+        is_walled && (!is_root || field(&status, "Uid").starts_with("2009999999"))
     };
     let running = submit().spawn();
     running.wait_for("compiling");

@@ -18,13 +18,16 @@ pub(crate) fn make(parent: &Dir, name: &OsStr, mode: u32) -> io::Result<()> {
     let make = || {
         match own_mask() {
             Ok(()) => drop(rustix::process::umask(Mode::empty())),
-            Err(error) => tracing::debug!(%error, "executors that are other users can't write here"),
+            Err(error) => {
+                tracing::debug!(%error, "executors that are other users can't write here")
+            }
         }
         Ok(rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(mode))?)
     };
     // What a thread keeps from others is else all threads', which make files meanwhile.
     std::thread::scope(|scope| {
-        let made = std::thread::Builder::new().name("shared-dir".into()).spawn_scoped(scope, make)?;
+        let made =
+            std::thread::Builder::new().name("shared-dir".into()).spawn_scoped(scope, make)?;
         made.join().unwrap_or_else(|_| Err(io::Error::other("the thread that makes it panicked")))
     })
 }

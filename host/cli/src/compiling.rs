@@ -36,21 +36,31 @@ pub async fn compile(
         Interrupt::Calls => "calls",
         Interrupt::Epoch => "epoch",
     };
-    let mut child = Command::new(PROGRAM)
-        .arg0("rsubmit")
-        .args([BE_COMPILER, how])
-        .args(required)
-        .current_dir("/")
-        .env_clear()
-        .envs(ingle_walls::environment())
-        // What a terminal sends is for this process to hear.
-        .process_group(0)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|e| Uncompiled::NoProcess(e.to_string()))?;
+    let start = |user: Option<u32>| {
+        let mut command = Command::new(PROGRAM);
+        if let Some(user) = user {
+            // And no other groups.
+            command.uid(user).gid(user);
+        }
+        command
+            .arg0("rsubmit")
+            .args([BE_COMPILER, how])
+            .args(required)
+            .current_dir("/")
+            .env_clear()
+            .envs(ingle_walls::environment())
+            // What a terminal sends is for this process to hear.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+    };
+    // Root's, as nobody else. In a container that may be nobody at all, or the program root's alone.
+    let user = rustix::process::geteuid().is_root().then_some(ingle_cluster::RSUBMITS_COMPILER);
+    let child = start(user).or_else(|error| user.map_or(Err(error), |_| start(None)));
+    let mut child = child.map_err(|e| Uncompiled::NoProcess(e.to_string()))?;
     let ended = ingle_cluster::converse_with_compiler(&mut child, bytes).await;
     let (status, made, words) = ended.map_err(|e| {
         Uncompiled::Failed(Failure::host(format!("waiting for what compiles it: {e}")))

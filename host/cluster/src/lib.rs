@@ -62,4 +62,6 @@ pub use walls::{
     raise as raise_walls, raise_some as raise_some_walls, sockets, sockets_with,
 };
 pub use web::PagePort;
-pub use worker::{ExecutorUids, LEAST_LOG, Wish, WorkerOptions, listen, run as run_worker};
+pub use worker::{
+    ExecutorUids, LEAST_LOG, RSUBMITS_COMPILER, Wish, WorkerOptions, listen, run as run_worker,
+};

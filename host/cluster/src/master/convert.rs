@@ -110,14 +110,7 @@ pub fn worker_command(
             let page = page.to_owned();
             WorkerCommand::Welcome(v1::WorkerWelcome { worker: id.0, page })
         }
-        WorkerOrder::LaunchExecutor {
-            executor,
-            cores,
-            memory,
-            driver_address,
-            secret,
-            driver,
-        } => {
+        WorkerOrder::LaunchExecutor { executor, cores, memory, driver_address, secret, driver } => {
             WorkerCommand::LaunchExecutor(v1::LaunchExecutor {
                 executor: Some(executor_message(executor)),
                 cores,

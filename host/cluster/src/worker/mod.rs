@@ -47,8 +47,8 @@ use compiler::Compiler;
 use connection::Connection;
 use folders::Folders;
 use processes::Processes;
-pub use users::ExecutorUids;
 use users::UserRange;
+pub use users::{ExecutorUids, RSUBMITS_COMPILER};
 use walls::Walls;
 
 /// What a worker is told.

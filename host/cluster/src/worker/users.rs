@@ -142,6 +142,9 @@ pub enum ExecutorUids {
 /// below what systemd keeps for others' files (from 2147352576).
 pub const USUAL: UserRange = UserRange { first: 2_010_000_000, last: 2_139_999_999 };
 
+/// What compiles for root's `rsubmit`: the one before those.
+pub const RSUBMITS_COMPILER: u32 = USUAL.first - 1;
+
 impl FromStr for ExecutorUids {
     type Err = String;
 
@@ -179,8 +182,7 @@ impl ExecutorUids {
 fn runs(program: &Path, user: u32) -> Result<(), String> {
     let mut command = Command::new(program);
     command.arg("--version").current_dir("/").env_clear().uid(user).gid(user);
-    let tried =
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let tried = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     let why = match tried {
         Ok(status) if status.success() => return Ok(()),
         Ok(status) => status.to_string(),

@@ -1,8 +1,8 @@
 use ingle_core::size::ByteSize;
 
 use super::*;
-use crate::worker::ExecutorUids;
 use crate::web::PagePort;
+use crate::worker::ExecutorUids;
 
 /// Of a worker that gives its processes one user.
 fn processes(place: &Path) -> (Arc<Processes>, mpsc::UnboundedReceiver<Ended>) {
