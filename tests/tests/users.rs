@@ -185,8 +185,14 @@ fn jobs_of_other_users_write_folders_and_read_what_all_may() {
     // What only root may read they can't, granted or not.
     open(&place, "in/0.txt", 0o600);
     let run = cluster.rsubmit("wordcount").args(["in", "private"]).run();
-    run.ends_with(1).says(&["ermission denied"]);
+    run.ends_with(1).says(&["in/0.txt: Permission denied (os error 13), as user 30000"]);
     assert!(!place.path("private").exists());
+    open(&place, "in", 0o700);
+    let run = cluster.rsubmit("wordcount").flag("--allow-read=in").args(["in", "private"]).run();
+    run.ends_with(1).says(&[
+        "no worker gives its executors what it is granted",
+        "in/: Permission denied (os error 13), as user 30000",
+    ]);
     cluster.wait_until_clean();
     assert!(cluster.panics().is_empty());
 }

@@ -8,6 +8,16 @@ use ingle_core::memory::OutOfMemory;
 
 use crate::disk::OutOfDisk;
 
+/// The system's answer; on a worker, what a process may open depends on whom it runs as.
+fn told(source: &io::Error) -> String {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!("{source}, as user {}", rustix::process::geteuid().as_raw())
+        }
+        _ => source.to_string(),
+    }
+}
+
 /// An error of a task or of the driver's call, never of the host as a whole.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -45,7 +55,7 @@ pub enum Error {
     )]
     Unfinished(PathBuf),
     /// The system refused or failed.
-    #[error("{doing} {}: {source}", show(path))]
+    #[error("{doing} {}: {}", show(path), told(source))]
     Io {
         /// What was tried: `reading`.
         doing: &'static str,

@@ -133,7 +133,7 @@ impl AccessSpec {
             grants.ship(&self.files, scratch).map_err(|e| e.to_string())?;
         }
         // WASI can't open a folder for writing alone, so one that may not be read isn't opened for it.
-        let preopens = grants.preopens().map_err(|e| e.to_string())?;
+        let preopens = grants.preopens().map_err(|e| Broken::Refused(e.to_string()))?;
         let preopen = |p: ingle_blocks::Preopen| Preopen {
             folder: p.dir.into_std_file().into(),
             guest: p.guest,
