@@ -19,6 +19,8 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream as Streamed;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::application::Application;
@@ -340,17 +342,23 @@ impl ExecutorLink for Remote {
     }
 }
 
-/// The service.
+/// The service. Whoever asks has proved to be of the application.
 #[derive(Clone)]
 pub struct Service(pub Arc<Hub>);
 
 impl Service {
-    pub fn server(self) -> DriverServer<Self> {
-        DriverServer::new(self).max_decoding_message_size(rpc::MAX_MESSAGE)
-    }
-
-    fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        if self.0.secret.is_in(request) { Ok(()) } else { Err(rpc::wrong_secret()) }
+    /// Refuses who doesn't prove that before anything of the messages is read.
+    pub fn server(
+        self,
+    ) -> InterceptedService<DriverServer<Self>, impl Interceptor + Clone + Send + Sync + 'static>
+    {
+        let secret = self.0.secret.clone();
+        let check = move |request: Request<()>| match secret.is_in(&request) {
+            true => Ok(request),
+            false => Err(rpc::wrong_secret()),
+        };
+        let server = DriverServer::new(self).max_decoding_message_size(rpc::MAX_MESSAGE);
+        InterceptedService::new(server, check)
     }
 }
 
@@ -364,7 +372,6 @@ impl v1::driver_server::Driver for Service {
         &self,
         request: Request<Streaming<v1::ExecutorReports>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        self.check(&request)?;
         let mut reports = request.into_inner();
         let first = reports.message().await?.map(|batch| batch.reports).unwrap_or_default();
         let Some(Report::Register(register)) = first.into_iter().next().and_then(|r| r.report)
@@ -399,7 +406,6 @@ impl v1::driver_server::Driver for Service {
         &self,
         request: Request<v1::GetAccessRequest>,
     ) -> Result<Response<v1::Access>, Status> {
-        self.check(&request)?;
         let v1::GetAccessRequest { protocol, executor } = request.into_inner();
         rpc::check_protocol("executor", protocol)?;
         self.0.grant(ExecutorId(executor)).await?;
@@ -410,9 +416,8 @@ impl v1::driver_server::Driver for Service {
 
     async fn fetch_component(
         &self,
-        request: Request<v1::FetchComponentRequest>,
+        _: Request<v1::FetchComponentRequest>,
     ) -> Result<Response<Self::FetchComponentStream>, Status> {
-        self.check(&request)?;
         Ok(Response::new(Box::pin(rpc::chunks(self.0.component.clone()))))
     }
 
@@ -420,7 +425,6 @@ impl v1::driver_server::Driver for Service {
         &self,
         request: Request<v1::FetchPiecesRequest>,
     ) -> Result<Response<Self::FetchPiecesStream>, Status> {
-        self.check(&request)?;
         let v1::FetchPiecesRequest { image, pieces } = request.into_inner();
         let image = self.0.application.image(ImageId(image));
         let image = image.ok_or_else(|| Status::not_found("that image is no longer needed"))?;
