@@ -1,18 +1,25 @@
 //! Logs: they are where they were written, and pass through the master on their way to people.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use ingle_core::ids::WorkerId;
 use ingle_core::master::{AppId, DriverId, Master};
 use ingle_proto::v1;
 use ingle_proto::v1::worker_client::WorkerClient;
-use tokio::sync::mpsc;
-use tonic::Status;
+use tokio::sync::{Semaphore, mpsc};
+use tonic::{Status, Streaming};
 
 use crate::rpc;
 
 /// Parts that wait for a reader who is slow.
 pub const AHEAD: usize = 16;
+/// Workers whose logs are begun to be read at the same time, for one reader.
+pub const TURNS: usize = 16;
+/// How long a worker may take to begin: it answers pings perhaps, and nothing else.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// And to go on, in the middle of what is written already.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// What a log is read as, part by part.
 pub type Parts = mpsc::Sender<Result<v1::LogPart, Status>>;
@@ -41,30 +48,57 @@ pub fn places(
     Some(places.into_iter().collect())
 }
 
-/// Passes on one worker's log. False if nobody reads any more.
-pub async fn relay(address: &str, request: v1::ReadLogRequest, send: &Parts) -> bool {
-    let words = |why: String| v1::LogPart {
+/// Passes on one worker's log, which is begun when it is its turn. False if nobody reads any more.
+pub async fn relay(
+    address: &str,
+    request: v1::ReadLogRequest,
+    turns: &Semaphore,
+    send: &Parts,
+) -> bool {
+    let follow = request.follow;
+    let begun = async {
+        let turn = turns.acquire().await.map_err(|_| "the master ends")?;
+        let begun = tokio::time::timeout(PATIENCE, begin(address, request.clone()));
+        let parts = begun.await.map_err(|_| "it doesn't answer")??;
+        // All of those that go on are read at the same time.
+        Ok::<_, String>((parts, (!follow).then_some(turn)))
+    };
+    let begun = tokio::select! {
+        begun = begun => begun,
+        () = send.closed() => return false,
+    };
+    let words = |why: &str| v1::LogPart {
         source: "master".into(),
         stderr: true,
         data: format!("the logs of {} on {address} can't be read: {why}\n", request.id).into(),
     };
-    let channel = match rpc::connect(address).await {
-        Ok(channel) => channel,
-        Err(why) => return send.send(Ok(words(why))).await.is_ok(),
+    let (mut parts, _turn) = match begun {
+        Ok(begun) => begun,
+        Err(why) => return send.send(Ok(words(&why))).await.is_ok(),
     };
-    let mut worker = WorkerClient::new(channel).max_decoding_message_size(rpc::PIECE);
-    let mut parts = match worker.read_log(request.clone()).await {
-        Ok(parts) => parts.into_inner(),
-        Err(status) => return send.send(Ok(words(rpc::words(&status)))).await.is_ok(),
-    };
+    // What is written on may say nothing for as long as it likes.
+    let silence = if follow { Duration::MAX } else { SILENCE };
     loop {
         let part = tokio::select! {
-            part = parts.message() => part,
+            part = tokio::time::timeout(silence, parts.message()) => part,
             () = send.closed() => return false,
+        };
+        let Ok(part) = part else {
+            return send.send(Ok(words("it says no more"))).await.is_ok();
         };
         let Ok(Some(part)) = part else { return true };
         if send.send(Ok(part)).await.is_err() {
             return false;
         }
     }
+}
+
+async fn begin(
+    address: &str,
+    request: v1::ReadLogRequest,
+) -> Result<Streaming<v1::LogPart>, String> {
+    let mut worker =
+        WorkerClient::new(rpc::connect(address).await?).max_decoding_message_size(rpc::PIECE);
+    let parts = worker.read_log(request).await.map_err(|status| rpc::words(&status))?;
+    Ok(parts.into_inner())
 }

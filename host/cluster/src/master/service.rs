@@ -357,12 +357,13 @@ impl v1::master_server::Master for Service {
             Status::resource_exhausted(many)
         })?;
         let turn = Arc::new(turn);
+        let turns = Arc::new(Semaphore::new(logs::TURNS));
         let (send, parts) = mpsc::channel(logs::AHEAD);
         for (address, id) in places {
             let request = v1::ReadLogRequest { id, ..request.clone() };
-            let (turn, send) = (turn.clone(), send.clone());
+            let (turn, turns, send) = (turn.clone(), turns.clone(), send.clone());
             tokio::spawn(async move {
-                logs::relay(&address, request, &send).await;
+                logs::relay(&address, request, &turns, &send).await;
                 drop(turn);
             });
         }

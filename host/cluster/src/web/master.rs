@@ -10,7 +10,7 @@ use ingle_core::ids::WorkerId;
 use ingle_core::master::{AppId, AppStatus, DriverId, DriverStatus, Master, WorkerStatus};
 use ingle_proto::v1::ReadLogRequest;
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::answer::{Asked, Paged, missing, view};
 use super::html::brief;
@@ -390,9 +390,10 @@ async fn logs_of(State(site): State<MasterSite>, Path(id): Path<String>) -> Resp
     let Some(place) = site.readers.enter() else { return logs::busy() };
     let (send, parts) = mpsc::channel(logs::AHEAD);
     tokio::spawn(async move {
+        let turns = Semaphore::new(1);
         for (address, id) in places {
             let request = ReadLogRequest { id, follow: false, last: logs::LAST };
-            if !places::relay(&address, request, &send).await {
+            if !places::relay(&address, request, &turns, &send).await {
                 return;
             }
         }
