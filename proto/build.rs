@@ -9,7 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let builder = bulk
         .fold(tonic_prost_build::configure(), |b, name| b.bytes(format!(".ingle.v1.{name}")))
         // Written by hand: they have keys.
-        .skip_debug([".ingle.v1.S3", ".ingle.v1.Secrets"]);
+        .skip_debug([".ingle.v1.S3", ".ingle.v1.Secrets", ".ingle.v1.SubmitDriverRequest"]);
     builder.compile_fds(files)?;
     println!("cargo:rerun-if-changed=ingle");
     Ok(())

@@ -15,7 +15,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
 /// The protocol's version.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// For asynchronous calls.
 pub fn runtime() -> tokio::runtime::Runtime {

@@ -97,8 +97,8 @@ async fn begin(
     address: &str,
     request: v1::ReadLogRequest,
 ) -> Result<Streaming<v1::LogPart>, String> {
-    let mut worker =
-        WorkerClient::new(rpc::connect(address).await?).max_decoding_message_size(rpc::PIECE);
+    let mut worker = WorkerClient::new(rpc::connect(address).await?)
+        .max_decoding_message_size(rpc::PIECE_MESSAGE);
     let parts = worker.read_log(request).await.map_err(|status| rpc::words(&status))?;
     Ok(parts.into_inner())
 }

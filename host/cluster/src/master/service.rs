@@ -9,7 +9,6 @@ use ingle_core::master::{
 use ingle_proto::prost::Message;
 use ingle_proto::v1;
 use ingle_proto::v1::application_report::Report as AppReport;
-use ingle_proto::v1::master_server::MasterServer;
 use ingle_proto::v1::worker_report::Report as WorkerReport;
 use ingle_sandbox::ComponentHash;
 use tokio::sync::{Semaphore, mpsc};
@@ -76,10 +75,6 @@ impl Service {
     pub fn new(shell: Arc<Shell>, components: Components) -> Self {
         let logs = Arc::new(Semaphore::new(MAX_LOGS));
         Self { shell, transfers: Transfers::new(components), logs }
-    }
-
-    pub fn server(self) -> MasterServer<Self> {
-        MasterServer::new(self).max_decoding_message_size(rpc::MAX_MESSAGE)
     }
 
     /// Passes on what the core says to a peer, until either is gone.
@@ -249,9 +244,11 @@ impl v1::master_server::Master for Service {
             return Err(Status::failed_precondition("the job must be uploaded first"));
         }
         let secrets = request.secrets.take();
-        if secrets.as_ref().is_some_and(|secrets| secrets.encoded_len() > MAX_SECRETS) {
+        if secrets.as_ref().is_some_and(|secrets| secrets.len() > MAX_SECRETS) {
             return Err(Status::failed_precondition("its secrets take more than 1 MiB"));
         }
+        let secrets = secrets.map(|secrets| v1::Secrets::decode(secrets.as_slice())).transpose();
+        let secrets = secrets.map_err(|_| Status::invalid_argument("its secrets can't be read"))?;
         let spec = convert::driver_spec(request);
         let wall = Shell::wall();
         let submit = |request| Event::SubmitDriver { request, spec, wall };

@@ -136,8 +136,9 @@ pub async fn run(
     }));
     let watch = disk::watch(processes.clone());
     let service = service::Service::new(folders.clone(), processes.clone());
-    let server =
-        rpc::server().add_service(service.server()).serve_with_incoming(incoming(listener));
+    let server = rpc::server(rpc::WORDS)
+        .add_service(service.server())
+        .serve_with_incoming(incoming(listener));
     let server = tokio::spawn(server);
     let site = WorkerSite::new(&options, &address, processes.clone(), folders.clone());
     let page = web::listen(&options.host, options.page).await;

@@ -24,6 +24,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 const ANSWER: Duration = Duration::from_secs(2);
 /// Less than those who wait for it do.
 const CONNECT: Duration = Duration::from_secs(4);
+/// Its answer has all workers: as many as it may have, by names as long as they may be.
+const MAX_LIST: usize = 8 << 20;
 /// Names that are looked up at the same time. The system may take long for one, and has a thread for each.
 const LOOKUPS: usize = 64;
 
@@ -133,7 +135,7 @@ impl Peers {
             let mut client = match known {
                 Some(client) => client,
                 None => MasterClient::new(rpc::endpoint(&self.master)?.connect_lazy())
-                    .max_decoding_message_size(rpc::MAX_MESSAGE),
+                    .max_decoding_message_size(MAX_LIST),
             };
             *self.client.lock() = Some(client.clone());
             let workers = client.list_workers(rpc::client().unwrap_or_default()).await;

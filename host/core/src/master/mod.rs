@@ -24,6 +24,7 @@ mod workers;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+pub use drivers::MAX_SUBMISSION;
 pub use event::{
     Action, AppNews, AppSpec, ConnectionId, DriverSpec, DriverTry, Event, ExecutorName, Key,
     Policy, Record, Reply, RequestId, Room, Target, WorkerHello, WorkerOrder,
