@@ -45,6 +45,12 @@ pub const BOOK: &[[&str; 4]] = &[
         "not believed",
         "peers::a_worker_speaks_for_itself_alone",
     ],
+    [
+        "somebody who reaches a worker reads its logs, without a secret or with one's own application's",
+        "a secret that each worker tells its master",
+        "refused: logs are read through the master",
+        "peers::logs_are_told_to_the_master_alone",
+    ],
 ];
 
 /// What the attacker proves itself with.
@@ -184,7 +190,7 @@ fn ids_are_no_paths() {
             refused(
                 &format!("the log of {shown:?}"),
                 worker.read_log(log()).await,
-                &[Code::NotFound, Code::OutOfRange],
+                &[Code::Unauthenticated, Code::OutOfRange],
             );
             if let Ok(answer) = master.read_logs(log()).await {
                 let mut parts = answer.into_inner();
@@ -274,6 +280,30 @@ fn nobody_becomes_another_application() {
         }
     });
     field.unharmed("an application that says it is another");
+    field.end();
+}
+
+#[test]
+fn logs_are_told_to_the_master_alone() {
+    let place = place();
+    let field = Field::new(&place);
+    let other = neighbour(&field);
+    runtime().block_on(async {
+        let (_life, own) = own_application(&field).await;
+        let mut worker = WorkerClient::new(connect(&field.cluster.worker_address(0)).await);
+        for id in [&other, &own] {
+            let log = || v1::ReadLogRequest { id: id.clone(), follow: false, last: 0 };
+            let strangers = [Code::Unauthenticated];
+            refused("its log", worker.read_log(log()).await, &strangers);
+            for secret in [&OWN[..], &[], &[0; 32], &[1; 33]] {
+                let answer = worker.read_log(with_secret(log(), secret)).await;
+                refused(&format!("its log with {secret:?}"), answer, &strangers);
+            }
+        }
+    });
+    let read = field.cluster.ask(&["logs", &other]).succeeds();
+    assert!(!read.stderr.contains("can't be read"), "{}", read.stderr);
+    field.unharmed("somebody who reads others' logs");
     field.end();
 }
 

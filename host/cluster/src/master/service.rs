@@ -356,11 +356,11 @@ impl v1::master_server::Master for Service {
         let turn = Arc::new(turn);
         let turns = Arc::new(Semaphore::new(logs::TURNS));
         let (send, parts) = mpsc::channel(logs::AHEAD);
-        for (address, id) in places {
-            let request = v1::ReadLogRequest { id, ..request.clone() };
+        let v1::ReadLogRequest { follow, last, .. } = request;
+        for place in places {
             let (turn, turns, send) = (turn.clone(), turns.clone(), send.clone());
             tokio::spawn(async move {
-                logs::relay(&address, request, &turns, &send).await;
+                logs::relay(place, follow, last, &turns, &send).await;
                 drop(turn);
             });
         }

@@ -8,7 +8,6 @@ use axum::response::Response;
 use axum::routing::get;
 use ingle_core::ids::WorkerId;
 use ingle_core::master::{AppId, AppStatus, DriverId, DriverStatus, Master, WorkerStatus};
-use ingle_proto::v1::ReadLogRequest;
 use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -391,9 +390,8 @@ async fn logs_of(State(site): State<MasterSite>, Path(id): Path<String>) -> Resp
     let (send, parts) = mpsc::channel(logs::AHEAD);
     tokio::spawn(async move {
         let turns = Semaphore::new(1);
-        for (address, id) in places {
-            let request = ReadLogRequest { id, follow: false, last: logs::LAST };
-            if !places::relay(&address, request, &turns, &send).await {
+        for place in places {
+            if !places::relay(place, false, logs::LAST, &turns, &send).await {
                 return;
             }
         }
