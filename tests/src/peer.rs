@@ -1,7 +1,11 @@
 //! Peers that speak a cluster's language and are none of ours: for tests of what daemons let pass.
 
+use std::future::{Ready, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper::Uri;
+use hyper_util::rt::TokioIo;
 use ingle_proto::v1;
 use ingle_proto::v1::application_report::Report as AppReport;
 use ingle_proto::v1::driver_client::DriverClient;
@@ -9,8 +13,11 @@ use ingle_proto::v1::executor_report::Report as ExecutorReport;
 use ingle_proto::v1::master_client::MasterClient;
 use ingle_proto::v1::worker_command::Command;
 use ingle_proto::v1::worker_report::Report as WorkerReport;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::codegen::Service;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
@@ -27,6 +34,36 @@ pub fn runtime() -> tokio::runtime::Runtime {
 pub async fn connect(address: &str) -> Channel {
     let endpoint = Channel::from_shared(format!("http://{address}")).expect("an address");
     endpoint.connect().await.expect("somebody listens")
+}
+
+/// A connection as a worker makes it for a process of an application, or for a driver: it says so first.
+pub async fn connect_for(address: &str, id: &str) -> Channel {
+    let mut preamble = [0; 73];
+    preamble[..8].copy_from_slice(b"\0ingle\0\x01");
+    preamble[8] = u8::try_from(id.len()).expect("an id");
+    preamble[9..][..id.len()].copy_from_slice(id.as_bytes());
+    let mut stream = TcpStream::connect(address).await.expect("somebody listens");
+    stream.write_all(&preamble).await.expect("it listens");
+    let endpoint = Channel::from_shared(format!("http://{address}")).expect("an address");
+    endpoint.connect_with_connector(Made(Some(stream))).await.expect("it is let in")
+}
+
+/// A connection that there is.
+struct Made(Option<TcpStream>);
+
+impl Service<Uri> for Made {
+    type Response = TokioIo<TcpStream>;
+    type Error = std::io::Error;
+    type Future = Ready<std::io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let once = || std::io::Error::other("it broke");
+        ready(self.0.take().map(TokioIo::new).ok_or_else(once))
+    }
 }
 
 /// A worker's first words.

@@ -12,7 +12,7 @@
 //! | `master`, `worker` | the daemons of a cluster |
 //! | `verbs` | what people ask a master |
 //! | `web` | the daemons' pages for people |
-//! | `incoming` | which connections are let in |
+//! | `incoming`, `preamble` | which connections are let in, and which of them a worker handed over |
 //! | `rpc` | what all connections share |
 //! | `lifeline`, `handing` | a process and its worker: the socket between them, and what is handed over it |
 
@@ -28,6 +28,7 @@ mod lifeline;
 mod loading;
 mod local;
 mod master;
+mod preamble;
 mod protocol;
 mod prune;
 mod rpc;

@@ -1,4 +1,5 @@
 //! What callers may make a master hold before it knows anything of them: by method, how long a message may be, and how long the first words may take.
+//! And what a process asks that a worker connected with its master: a driver attaches its application, and nobody else asks anything.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use tonic::codegen::{self, BoxFuture, StdError, http};
 use tonic::server::NamedService;
 
 use super::service::Service;
-use crate::rpc::PIECE_MESSAGE;
+use crate::incoming::HandedTo;
+use crate::rpc::{self, PIECE_MESSAGE};
 
 /// The hello of a worker that has all that a worker can have.
 const WORKER: usize = 1 << 20;
@@ -91,6 +93,12 @@ where
             MasterServer::from_arc(self.service.clone()).max_decoding_message_size(limit(&method));
         let (submissions, turn) = (self.submissions.clone(), self.patience);
         let patience = self.patience(&method);
+        if let Some(id) = handed_to(request.extensions())
+            && method != "AttachApplication"
+        {
+            let refused = not_yours(id).into_http();
+            return Box::pin(std::future::ready(Ok(refused)));
+        }
         Box::pin(async move {
             // Nothing of its message is read before.
             let _turn = match method == SUBMIT {
@@ -110,6 +118,19 @@ where
             }
         })
     }
+}
+
+/// Whose process a worker made a request's connection for; none if its peer made it.
+pub fn handed_to(extensions: &http::Extensions) -> Option<&str> {
+    extensions.get::<HandedTo>().and_then(HandedTo::id)
+}
+
+/// For who asks what isn't its own, by a connection that a worker made.
+pub fn not_yours(id: &str) -> Status {
+    Status::permission_denied(format!(
+        "this connection was handed to a process of {}, which may attach its application by it, and do nothing else",
+        rpc::shown(id)
+    ))
 }
 
 fn too_many() -> Status {
@@ -179,6 +200,23 @@ mod tests {
         // One had no turn as long as it waited.
         let expected = [[Code::ResourceExhausted].as_slice(), &[Code::DeadlineExceeded; 4]];
         assert_eq!(codes, expected.concat());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_handed_over_attaches_an_application_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut limited = limited(&dir, Duration::from_millis(20));
+        let proto = include_str!("../../../../proto/ingle/v1/master.proto");
+        for method in methods(proto) {
+            let mut request = endless(method);
+            request.extensions_mut().insert(HandedTo::of("driver-1"));
+            let code = code(codegen::Service::call(&mut limited, request).await);
+            let expected = match method {
+                "AttachApplication" => Code::DeadlineExceeded,
+                _ => Code::PermissionDenied,
+            };
+            assert_eq!(code, expected, "{method}");
+        }
     }
 
     fn methods(proto: &str) -> impl Iterator<Item = &str> {

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::components::Components;
 use super::shell::{Said, Shell};
 use super::transfers::{Outgoing, Transfers};
-use super::{convert, logs};
+use super::{convert, limits, logs};
 use crate::rpc;
 
 type Streams<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -168,13 +168,16 @@ impl v1::master_server::Master for Service {
         &self,
         request: Request<Streaming<v1::ApplicationReport>>,
     ) -> Result<Response<Self::AttachApplicationStream>, Status> {
-        let mut reports = request.into_inner();
+        let (_, extensions, mut reports) = request.into_parts();
         let Some(v1::ApplicationReport { report: Some(AppReport::Hello(hello)) }) =
             reports.message().await?
         else {
             return Err(Status::invalid_argument("an application says hello first"));
         };
         rpc::check_protocol("driver", hello.protocol)?;
+        if let Some(id) = limits::handed_to(&extensions).filter(|id| *id != hello.driver) {
+            return Err(limits::not_yours(id));
+        }
         let id = match hello.id.as_str() {
             "" => None,
             id => Some(convert::app_id(id)?),

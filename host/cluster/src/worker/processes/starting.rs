@@ -74,6 +74,7 @@ impl Processes {
             };
             let logs = self.new_logs(&application)?;
             let party = Party {
+                id: application.clone(),
                 address: launch.driver_address.clone(),
                 is: "driver",
                 // An application that moves is another one.
@@ -119,7 +120,8 @@ impl Processes {
                 rules: Some(self.rules()?),
             };
             let logs = self.new_logs(&driver)?;
-            let party = Party { address: self.master.clone(), is: "master", stays: false };
+            let (id, address) = (driver.clone(), self.master.clone());
+            let party = Party { id, address, is: "master", stays: false };
             Ok(Config { message: config.encode_length_delimited_to_vec(), logs, party, user })
         };
         let room = v1::Room { cores: launch.cores, memory: launch.memory };
