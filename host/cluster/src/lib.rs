@@ -38,7 +38,7 @@ mod walls;
 mod web;
 mod worker;
 
-pub use access::{Access, AccessSpec, AllowedNet, SecretValue, offer};
+pub use access::{Access, AccessSpec, AllowedNet, SecretValue, offer, submission};
 pub use broken::Broken;
 pub use driver::{LargestTask, Note, PeakMemory};
 pub use executor::{TaskTime, run_process as run_executor};

@@ -23,9 +23,6 @@ use crate::worker::handing::{Coming, Hands, Party};
 use crate::worker::rotated::Piped;
 use crate::worker::users;
 
-const NO_SECRETS: &str = "its secrets are gone: a master keeps them, and the keys of s3://, in its memory alone, and this one was started again \
-                          since; submit the job again";
-
 /// What a process is started with.
 pub(super) struct Config {
     /// What it is told.
@@ -95,12 +92,6 @@ impl Processes {
         let Some(v1::DriverTry { driver, attempt }) = launch.driver else { return };
         let name = Name::Driver { driver: driver.clone(), attempt };
         let config = || {
-            let mut submission = v1::Submission::decode(launch.submission.as_slice())
-                .map_err(|e| format!("its submission can't be read: {e}"))?;
-            if submission.has_secrets && launch.secrets.is_none() {
-                return Err(NO_SECRETS.into());
-            }
-            submission.access.get_or_insert_default().secrets = launch.secrets;
             let hash = hash(&launch.component)?;
             self.compiler.claim(&driver, hash)?;
             let spill = self.folders.new_spill(&driver, attempt)?;
@@ -115,7 +106,8 @@ impl Processes {
                 component: launch.component.clone(),
                 spill_dir: text(&spill)?,
                 disk: self.disk(),
-                submission: Some(submission),
+                submission: launch.submission,
+                secrets: launch.secrets,
                 required_walls: self.walls.required.clone(),
                 rules: Some(self.rules()?),
             };
