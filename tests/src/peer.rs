@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hyper::Uri;
 use hyper_util::rt::TokioIo;
+use ingle_proto::prost::Message;
 use ingle_proto::v1;
 use ingle_proto::v1::application_report::Report as AppReport;
 use ingle_proto::v1::driver_client::DriverClient;
@@ -167,7 +168,8 @@ pub async fn attach_executor(
 
 /// One report, as executors send them.
 pub fn report(report: ExecutorReport) -> v1::ExecutorReports {
-    let reports = vec![v1::ExecutorReport { report: Some(report) }];
+    let report = v1::ExecutorReport { report: Some(report) };
+    let reports = report.encode_length_delimited_to_vec().into();
     v1::ExecutorReports { reports, ..v1::ExecutorReports::default() }
 }
 

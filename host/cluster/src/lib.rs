@@ -4,7 +4,7 @@
 //!
 //! | room | what |
 //! |---|---|
-//! | `protocol` | the scheduler's words as messages, and back |
+//! | `protocol`, `reported` | the scheduler's words as messages, and back |
 //! | `driver` | the application: answers the guest's `main`, asks the scheduler, tells executors |
 //! | `executor` | slots that run tasks in the sandbox, and what their guests are answered |
 //! | `local` | a driver and one executor in this process |
@@ -31,6 +31,7 @@ mod master;
 mod preamble;
 mod protocol;
 mod prune;
+mod reported;
 mod rpc;
 mod standalone;
 pub mod verbs;

@@ -27,6 +27,7 @@ use super::application::Application;
 use super::results::{Made, Updates};
 use super::{ExecutorLink, Reports};
 use crate::protocol;
+use crate::reported::Reported;
 use crate::rpc::{self, Secret};
 
 /// How long an executor may be early: before the master has said that it comes.
@@ -203,7 +204,8 @@ impl Hub {
                     if let Some(used) = &batch.used {
                         self.application.used(executor, used);
                     }
-                    let taken = self.take(executor, &grant, &link, batch.reports, &mut partial);
+                    let reports = Reported::new(batch.reports);
+                    let taken = self.take(executor, &grant, &link, reports, &mut partial);
                     if let Err(why) = taken {
                         break (why, false);
                     }
@@ -227,12 +229,12 @@ impl Hub {
         executor: ExecutorId,
         grant: &Grant,
         link: &Arc<dyn ExecutorLink>,
-        reports: Vec<v1::ExecutorReport>,
+        reports: impl IntoIterator<Item = Result<v1::ExecutorReport, String>>,
         partial: &mut HashMap<TaskId, ResultBuffer>,
     ) -> Result<(), String> {
         let (mut ended, mut leaving) = (Vec::new(), None);
         for report in reports {
-            match report.report {
+            match report?.report {
                 Some(Report::Ready(_)) => {
                     self.application.add_executor(
                         executor,
@@ -374,8 +376,8 @@ impl v1::driver_server::Driver for Service {
     ) -> Result<Response<Self::AttachStream>, Status> {
         let mut reports = request.into_inner();
         let first = reports.message().await?.map(|batch| batch.reports).unwrap_or_default();
-        let Some(Report::Register(register)) = first.into_iter().next().and_then(|r| r.report)
-        else {
+        let first = Reported::new(first).next().transpose().map_err(Status::invalid_argument)?;
+        let Some(Report::Register(register)) = first.and_then(|report| report.report) else {
             return Err(Status::invalid_argument("an executor registers first"));
         };
         rpc::check_protocol("executor", register.protocol)?;
