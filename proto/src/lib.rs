@@ -28,6 +28,16 @@ impl fmt::Debug for v1::Secrets {
     }
 }
 
+impl fmt::Debug for v1::SubmitDriverRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SubmitDriverRequest")
+            .field("protocol", &self.protocol)
+            .field("name", &self.name)
+            .field("has_secrets", &self.secrets.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

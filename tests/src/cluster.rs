@@ -200,13 +200,13 @@ impl<'a> Cluster<'a> {
 
     /// What the master, then each worker, has in memory now, in bytes.
     pub fn resident(&self) -> Vec<u64> {
-        let of = |process: &Running| {
-            let status = format!("/proc/{}/status", process.pid().as_raw_nonzero());
-            let status = fs::read_to_string(status).expect("it runs");
-            let kib = status.split("VmRSS:").nth(1).and_then(|rest| rest.split_whitespace().next());
-            kib.and_then(|kib| kib.parse::<u64>().ok()).expect("a number") << 10
-        };
+        let of = |process: &Running| in_memory(process.pid(), "VmRSS:");
         self.master.iter().chain(&self.workers).map(of).collect()
+    }
+
+    /// The most that the master, then each worker, had in memory at any time, in bytes.
+    pub fn peaks(&self) -> Vec<u64> {
+        self.daemons().into_iter().map(peak).collect()
     }
 
     /// `rsubmit` of a job on this cluster, with leave to read and write the test's folder.
@@ -286,6 +286,18 @@ impl<'a> Cluster<'a> {
         let dir = self.place.kept(format!("worker-{worker}/apps"));
         fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
     }
+}
+
+/// The most that a process had in memory at any time, in bytes.
+pub fn peak(pid: Pid) -> u64 {
+    in_memory(pid, "VmHWM:")
+}
+
+fn in_memory(pid: Pid, field: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero()));
+    let status = status.expect("it runs");
+    let kib = status.split(field).nth(1).and_then(|rest| rest.split_whitespace().next());
+    kib.and_then(|kib| kib.parse::<u64>().ok()).expect("a number") << 10
 }
 
 /// The process group of a process that hasn't ended.

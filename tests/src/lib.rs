@@ -13,7 +13,7 @@ pub mod s3;
 mod text;
 
 pub use chance::Chance;
-pub use cluster::{Cluster, wait_until};
+pub use cluster::{Cluster, peak, wait_until};
 pub use disk::Disk;
 pub use net::{Host, Net};
 pub use place::{Place, guest};

@@ -1,7 +1,15 @@
 //! Peers that speak a cluster's language and are none of ours: for tests of what daemons let pass.
 
+use std::future::{Ready, poll_fn, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::StreamBody;
+use hyper::Uri;
+use hyper::body::Frame;
+use hyper_util::rt::TokioIo;
+use ingle_proto::prost::Message;
 use ingle_proto::v1;
 use ingle_proto::v1::application_report::Report as AppReport;
 use ingle_proto::v1::driver_client::DriverClient;
@@ -9,13 +17,19 @@ use ingle_proto::v1::executor_report::Report as ExecutorReport;
 use ingle_proto::v1::master_client::MasterClient;
 use ingle_proto::v1::worker_command::Command;
 use ingle_proto::v1::worker_report::Report as WorkerReport;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::codegen::Service;
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
-use tonic::{Request, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
+use tonic_prost::ProstCodec;
 
 /// The protocol's version.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// For asynchronous calls.
 pub fn runtime() -> tokio::runtime::Runtime {
@@ -28,6 +42,73 @@ pub async fn connect(address: &str) -> Channel {
     let endpoint = Channel::from_shared(format!("http://{address}")).expect("an address");
     endpoint.connect().await.expect("somebody listens")
 }
+
+/// A connection as a worker makes it for a process of an application, or for a driver: it says so first.
+pub async fn connect_for(address: &str, id: &str) -> Channel {
+    let mut preamble = [0; 73];
+    preamble[..8].copy_from_slice(b"\0ingle\0\x01");
+    preamble[8] = u8::try_from(id.len()).expect("an id");
+    preamble[9..][..id.len()].copy_from_slice(id.as_bytes());
+    let mut stream = TcpStream::connect(address).await.expect("somebody listens");
+    stream.write_all(&preamble).await.expect("it listens");
+    let endpoint = Channel::from_shared(format!("http://{address}")).expect("an address");
+    endpoint.connect_with_connector(Made(Some(stream))).await.expect("it is let in")
+}
+
+/// A connection that there is.
+struct Made(Option<TcpStream>);
+
+impl Service<Uri> for Made {
+    type Response = TokioIo<TcpStream>;
+    type Error = std::io::Error;
+    type Future = Ready<std::io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let once = || std::io::Error::other("it broke");
+        ready(self.0.take().map(TokioIo::new).ok_or_else(once))
+    }
+}
+
+/// Calls a method, `/ingle.v1.Master/Kill`, with a message that isn't its own.
+pub async fn call(
+    channel: Channel,
+    method: &'static str,
+    message: Request<impl Message + 'static>,
+) -> Result<(), Status> {
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.expect("it is there");
+    let (method, codec) =
+        (PathAndQuery::from_static(method), ProstCodec::<_, v1::Chunk>::default());
+    client.server_streaming(message, method, codec).await.map(drop)
+}
+
+/// Announces a message of so many bytes to a method, says so many of them, and then nothing. Gives the code that it is answered with.
+pub async fn say_half(
+    mut channel: Channel,
+    method: &'static str,
+    announced: u32,
+    said: usize,
+) -> Result<Code, tonic::transport::Error> {
+    let head = [&[0][..], &announced.to_be_bytes()].concat();
+    let pieces = (0..said.div_ceil(PIECE)).map(move |at| PIECE.min(said - at * PIECE));
+    let pieces = pieces.map(|length| Bytes::from_static(&ZEROS[..length]));
+    let frames = std::iter::once(head.into()).chain(pieces).map(|piece| Ok(Frame::data(piece)));
+    let frames = tokio_stream::iter(frames).chain(tokio_stream::pending::<Result<_, Status>>());
+    let body = tonic::body::Body::new(StreamBody::new(frames));
+    let request = hyper::Request::post(method).header("content-type", "application/grpc");
+    let request = request.body(body).expect("sound");
+    poll_fn(|context| channel.poll_ready(context)).await?;
+    let answer = channel.call(request).await?;
+    let code = answer.headers().get("grpc-status").map_or(&b"0"[..], |code| code.as_bytes());
+    Ok(Code::from_bytes(code))
+}
+
+const PIECE: usize = 64 << 10;
+static ZEROS: [u8; PIECE] = [0; PIECE];
 
 /// A worker's first words.
 pub fn hello() -> v1::WorkerHello {
@@ -130,7 +211,8 @@ pub async fn attach_executor(
 
 /// One report, as executors send them.
 pub fn report(report: ExecutorReport) -> v1::ExecutorReports {
-    let reports = vec![v1::ExecutorReport { report: Some(report) }];
+    let report = v1::ExecutorReport { report: Some(report) };
+    let reports = report.encode_length_delimited_to_vec().into();
     v1::ExecutorReports { reports, ..v1::ExecutorReports::default() }
 }
 

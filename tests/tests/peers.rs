@@ -184,7 +184,7 @@ fn workers_that_claim_the_absurd_are_refused_or_outlived() {
         v1::WorkerHello { memory: 0, ..hello() },
         v1::WorkerHello { address: String::new(), ..hello() },
         v1::WorkerHello { address: "\u{1b}[2J".into(), ..hello() },
-        v1::WorkerHello { address: "a".repeat(1 << 20), ..hello() },
+        v1::WorkerHello { address: "a".repeat(1 << 19), ..hello() },
         // Another one's.
         v1::WorkerHello { address: cluster.worker_address(0), ..hello() },
     ];

@@ -475,7 +475,8 @@ pub fn run_driver() -> Result<(), Broken> {
     start_log();
     submit::raise_file_limit();
     let (lifeline, mut config) = Lifeline::of_this_process::<DriverConfig>()?;
-    let submission = config.submission.take().unwrap_or_default();
+    let submission = std::mem::take(&mut config.submission);
+    let submission = ingle_cluster::submission(&submission, config.secrets.take())?;
     let settings = submission.settings.into_iter().map(|v| (v.name, v.value)).collect();
     let settings = Settings::from_map(settings);
     let asked = Asked::of(&settings, &submission.name).map_err(|failure| failure.text)?;

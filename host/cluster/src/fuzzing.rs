@@ -11,5 +11,6 @@ pub use crate::master::convert::{
 };
 pub use crate::master::service::named;
 pub use crate::protocol::{level, parts, shuffle_compression, source, task_end, task_id, usage};
+pub use crate::reported::Reported;
 pub use crate::rpc::Secret;
 pub use crate::web::fuzzing::Pages;

@@ -1,8 +1,8 @@
-//! Connections of peers: so many at a time, and none that never says what it wants.
+//! Connections of peers: so many at a time, none that never says what it wants, and each with whom a worker handed it to, if one did.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ use tokio::time::{Sleep, sleep};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::Connected;
+
+use crate::preamble;
 
 /// Each is a file descriptor, and takes memory.
 const MOST: u64 = 32_768;
@@ -49,13 +51,33 @@ fn bounded(
         // Slower without it, but as good.
         let _ = stream.set_nodelay(true);
         let first = Some(Box::pin(sleep(patience)));
-        Some(Ok(Peer { stream, missing: PREFACE, first, _place: place? }))
+        let (preamble, handed_to) = (Some(Vec::new()), HandedTo::default());
+        Some(Ok(Peer { stream, preamble, handed_to, missing: PREFACE, first, _place: place? }))
     })
+}
+
+/// Whose process a worker handed a connection to, if it is one that was handed over: an application's, or a driver's. Known with the first request.
+#[derive(Clone, Debug, Default)]
+pub struct HandedTo(Arc<OnceLock<String>>);
+
+impl HandedTo {
+    #[cfg(test)]
+    pub fn of(id: &str) -> Self {
+        Self(Arc::new(OnceLock::from(id.to_owned())))
+    }
+
+    /// The id of the application or the driver.
+    pub fn id(&self) -> Option<&str> {
+        self.0.get().map(String::as_str)
+    }
 }
 
 /// One connection.
 pub struct Peer {
     stream: TcpStream,
+    /// What came of a preamble; none if it has come, or if the peer begins without.
+    preamble: Option<Vec<u8>>,
+    handed_to: HandedTo,
     /// Bytes of the preface that didn't come yet,
     missing: usize,
     /// and when it is too late for them.
@@ -64,10 +86,40 @@ pub struct Peer {
 }
 
 impl Connected for Peer {
-    type ConnectInfo = <TcpStream as Connected>::ConnectInfo;
+    type ConnectInfo = HandedTo;
 
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> HandedTo {
+        self.handed_to.clone()
+    }
+}
+
+impl Peer {
+    /// Reads a preamble, if there is one, and nothing behind it.
+    fn poll_preamble(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(came) = &mut self.preamble {
+            let mut bytes = [0; preamble::LENGTH];
+            let mut buffer = ReadBuf::new(bytes.get_mut(came.len()..).unwrap_or_default());
+            if came.is_empty() {
+                let first = ready!(self.stream.poll_peek(context, &mut buffer))?;
+                if first == 0 || buffer.filled().first() != Some(&preamble::FIRST) {
+                    self.preamble = None;
+                    continue;
+                }
+                buffer.clear();
+            }
+            ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            came.extend_from_slice(buffer.filled());
+            if let Ok(whole) = <&[u8; preamble::LENGTH]>::try_from(came.as_slice()) {
+                let id = preamble::read(whole).ok_or(io::ErrorKind::InvalidData)?;
+                // It is said once.
+                let _ = self.handed_to.0.set(id.to_owned());
+                self.preamble = None;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -78,7 +130,11 @@ impl AsyncRead for Peer {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(context, buffer) {
+        let read = match self.poll_preamble(context) {
+            Poll::Ready(Ok(())) => Pin::new(&mut self.stream).poll_read(context, buffer),
+            broken => broken,
+        };
+        if let Poll::Ready(read) = read {
             self.missing = self.missing.saturating_sub(buffer.filled().len() - before);
             if self.missing == 0 {
                 self.first = None;
@@ -130,9 +186,16 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(50);
 
     async fn pair(most: usize) -> (impl Stream<Item = io::Result<Peer>>, std::net::SocketAddr) {
+        pair_of(most, SHORT).await
+    }
+
+    async fn pair_of(
+        most: usize,
+        patience: Duration,
+    ) -> (impl Stream<Item = io::Result<Peer>>, std::net::SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        (bounded(listener, most, SHORT), address)
+        (bounded(listener, most, patience), address)
     }
 
     #[tokio::test]
@@ -148,6 +211,48 @@ mod tests {
         drop(peer);
         let _third = TcpStream::connect(address).await.unwrap();
         next.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_handed_over_says_to_whom_and_then_what_that_one_says() {
+        let (peers, address) = pair_of(8, PATIENCE).await;
+        tokio::pin!(peers);
+        let words = [&preamble::of("driver-1").unwrap()[..], b"PRI * and more"].concat();
+        // In whatever pieces it comes.
+        for piece in [1, 7, preamble::LENGTH, words.len()] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let mut peer = peers.next().await.unwrap().unwrap();
+            let handed = peer.connect_info();
+            assert_eq!(handed.id(), None);
+            let words = words.clone();
+            let says = tokio::spawn(async move {
+                for piece in words.chunks(piece) {
+                    stream.write_all(piece).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+                stream
+            });
+            let mut said = [0; 14];
+            peer.read_exact(&mut said).await.unwrap();
+            assert_eq!((&said[..], handed.id()), (&b"PRI * and more"[..], Some("driver-1")));
+            drop(says.await.unwrap());
+            assert_eq!(peer.read(&mut said).await.unwrap(), 0);
+        }
+        let mut wrong = preamble::of("driver-1").unwrap();
+        wrong[3] = b'x';
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let mut peer = peers.next().await.unwrap().unwrap();
+        stream.write_all(&wrong).await.unwrap();
+        let error = peer.read(&mut [0; 14]).await.unwrap_err();
+        assert_eq!((error.kind(), peer.connect_info().id()), (io::ErrorKind::InvalidData, None));
+        // Half of one, and then nothing.
+        let (peers, address) = pair(1).await;
+        tokio::pin!(peers);
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let mut peer = peers.next().await.unwrap().unwrap();
+        stream.write_all(&preamble::of("driver-1").unwrap()[..30]).await.unwrap();
+        let error = peer.read(&mut [0; 14]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]

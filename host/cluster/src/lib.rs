@@ -4,7 +4,7 @@
 //!
 //! | room | what |
 //! |---|---|
-//! | `protocol` | the scheduler's words as messages, and back |
+//! | `protocol`, `reported` | the scheduler's words as messages, and back |
 //! | `driver` | the application: answers the guest's `main`, asks the scheduler, tells executors |
 //! | `executor` | slots that run tasks in the sandbox, and what their guests are answered |
 //! | `local` | a driver and one executor in this process |
@@ -12,7 +12,7 @@
 //! | `master`, `worker` | the daemons of a cluster |
 //! | `verbs` | what people ask a master |
 //! | `web` | the daemons' pages for people |
-//! | `incoming` | which connections are let in |
+//! | `incoming`, `preamble` | which connections are let in, and which of them a worker handed over |
 //! | `rpc` | what all connections share |
 //! | `lifeline`, `handing` | a process and its worker: the socket between them, and what is handed over it |
 
@@ -28,8 +28,10 @@ mod lifeline;
 mod loading;
 mod local;
 mod master;
+mod preamble;
 mod protocol;
 mod prune;
+mod reported;
 mod rpc;
 mod standalone;
 pub mod verbs;
@@ -37,7 +39,7 @@ mod walls;
 mod web;
 mod worker;
 
-pub use access::{Access, AccessSpec, AllowedNet, SecretValue, offer};
+pub use access::{Access, AccessSpec, AllowedNet, SecretValue, offer, submission};
 pub use broken::Broken;
 pub use driver::{LargestTask, Note, PeakMemory};
 pub use executor::{TaskTime, run_process as run_executor};

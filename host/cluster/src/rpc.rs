@@ -18,11 +18,13 @@ use tonic::{Request, Status};
 use crate::lifeline::Worker;
 
 /// The version of the contracts in `proto/`. Processes of different versions refuse each other.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 /// The largest message that is taken from a peer, in bytes.
 pub const MAX_MESSAGE: usize = 64 << 20;
-/// Bulk data comes in pieces of at most so many bytes.
+/// Bulk data comes in pieces of at most so many bytes,
 pub const PIECE: usize = 1 << 20;
+/// and the message that brings one has no more than this.
+pub const PIECE_MESSAGE: usize = PIECE + (4 << 10);
 /// Outputs whose blocks are asked for at once.
 pub const MAX_OUTPUTS: usize = 1024;
 /// A peer that says nothing for so long is asked whether it is there,
@@ -30,11 +32,22 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 /// and given up after so long without an answer.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(5);
-/// HTTP/2's windows: what a stream, and all streams of a connection together, may have on their way.
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
-/// Streams of one connection at a time: more than an executor reads ahead, and few enough that what each may have on its way stays little.
-const MAX_STREAMS: u32 = 256;
+
+/// What peers may have on their way to this process, by HTTP/2's windows.
+#[derive(Clone, Copy)]
+pub struct Room {
+    /// In one stream, in bytes.
+    stream: u32,
+    /// In all streams of a connection.
+    connection: u32,
+    /// Streams of one connection at a time.
+    streams: u32,
+}
+
+/// For who hears many bytes: results, blocks.
+pub const BULK: Room = Room { stream: 4 << 20, connection: 16 << 20, streams: 256 };
+/// For who is asked, by whomever. A worker answers fewer requests of an application at the same time.
+pub const WORDS: Room = Room { stream: 256 << 10, connection: 1 << 20, streams: 64 };
 
 const SECRET: &str = "ingle-secret";
 
@@ -138,8 +151,8 @@ pub fn endpoint(address: &str) -> Result<Endpoint, String> {
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW))
+        .initial_stream_window_size(BULK.stream)
+        .initial_connection_window_size(BULK.connection))
 }
 
 /// How connections are made.
@@ -218,14 +231,14 @@ pub async fn connect(address: &str) -> Result<Channel, String> {
 }
 
 /// A server that notices when a peer is gone.
-pub fn server() -> Server {
+pub fn server(room: Room) -> Server {
     Server::builder()
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(room.stream)
+        .initial_connection_window_size(room.connection)
+        .max_concurrent_streams(room.streams)
 }
 
 /// The cause behind the causes: "transport error" tells nobody anything.

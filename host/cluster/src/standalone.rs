@@ -228,7 +228,7 @@ impl Standalone {
             options.task_log,
             Box::new(ready),
         ));
-        let server = rpc::server()
+        let server = rpc::server(rpc::BULK)
             .add_service(Service(hub.clone()).server())
             .serve_with_incoming(incoming(listener));
         runtime.spawn(server);

@@ -1,6 +1,8 @@
 //! What people ask a master, from anywhere.
 
 use bytes::Bytes;
+use ingle_core::master::MAX_SUBMISSION;
+use ingle_core::size::ByteSize;
 use ingle_proto::v1;
 use ingle_proto::v1::master_client::MasterClient;
 use ingle_sandbox::ComponentHash;
@@ -100,6 +102,14 @@ impl Asker {
         secrets: Option<Secrets>,
     ) -> Answer<String> {
         use ingle_proto::prost::Message;
+        let submitted = submission.encode_to_vec();
+        if submitted.len() > MAX_SUBMISSION {
+            return Err(format!(
+                "the job's arguments, environment, files and settings have {}, and no more than {} can be",
+                ByteSize(submitted.len() as u64),
+                ByteSize(MAX_SUBMISSION as u64)
+            ));
+        }
         let hash = ComponentHash::of(job).as_bytes().to_vec();
         let has = self.master.has_component(v1::ComponentName { hash: hash.clone() }).await;
         if !has.map_err(|status| self.words(status))?.into_inner().has {
@@ -118,8 +128,8 @@ impl Asker {
             memory,
             supervise,
             component: hash,
-            submission: submission.encode_to_vec(),
-            secrets,
+            submission: submitted,
+            secrets: secrets.map(|secrets| secrets.encode_to_vec()),
         };
         let reply = self.master.submit_driver(request).await;
         reply.map(|r| r.into_inner().driver).map_err(|status| self.words(status))

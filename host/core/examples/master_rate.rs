@@ -36,6 +36,7 @@ fn measure(workers: u32) {
             cores: CORES,
             memory: 64 * GIB,
             instance: 1,
+            log_secret: Vec::new(),
             executors: Vec::new(),
             drivers: Vec::new(),
             applications: Vec::new(),

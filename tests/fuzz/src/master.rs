@@ -225,6 +225,7 @@ fn hello(input: &mut Input<'_>, shell: &Shell) -> WorkerHello {
         cores: input.id(),
         memory: input.number(),
         instance: input.number(),
+        log_secret: Vec::new(),
         executors: (0..input.below(4)).map(|_| (shell.executor(input), room(input))).collect(),
         drivers: (0..input.below(3)).map(|_| (shell.driver(input), room(input))).collect(),
         applications: (0..input.below(3)).map(|_| shell.app(input)).collect(),

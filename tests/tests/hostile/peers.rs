@@ -6,7 +6,8 @@ use ingle_proto::v1::master_client::MasterClient;
 use ingle_proto::v1::worker_client::WorkerClient;
 use ingle_proto::v1::worker_report::Report;
 use ingle_tests::peer::{
-    FakeWorker, PROTOCOL, application, attach_application, connect, hello, runtime, with_secret,
+    FakeWorker, PROTOCOL, application, attach_application, connect, connect_for, hello, runtime,
+    with_secret,
 };
 use ingle_tests::wait_until;
 use tonic::{Code, Request, Status};
@@ -44,6 +45,18 @@ pub const BOOK: &[[&str; 4]] = &[
         "the master knows which worker has what",
         "not believed",
         "peers::a_worker_speaks_for_itself_alone",
+    ],
+    [
+        "a driver on a worker says over its connection with the master that it is a worker, ends others' jobs, submits, reads logs, attaches for another",
+        "its worker made that connection, and said first whose it is",
+        "refused: it attaches its own application, and nothing else",
+        "peers::a_connection_that_was_handed_over_is_for_its_own_application_alone",
+    ],
+    [
+        "somebody who reaches a worker reads its logs, without a secret or with one's own application's",
+        "a secret that each worker tells its master",
+        "refused: logs are read through the master",
+        "peers::logs_are_told_to_the_master_alone",
     ],
 ];
 
@@ -184,7 +197,7 @@ fn ids_are_no_paths() {
             refused(
                 &format!("the log of {shown:?}"),
                 worker.read_log(log()).await,
-                &[Code::NotFound, Code::OutOfRange],
+                &[Code::Unauthenticated, Code::OutOfRange],
             );
             if let Ok(answer) = master.read_logs(log()).await {
                 let mut parts = answer.into_inner();
@@ -274,6 +287,80 @@ fn nobody_becomes_another_application() {
         }
     });
     field.unharmed("an application that says it is another");
+    field.end();
+}
+
+#[test]
+fn a_connection_that_was_handed_over_is_for_its_own_application_alone() {
+    let place = place();
+    let field = Field::new(&place);
+    let other = neighbour(&field);
+    let driver = "driver-20260131235959-0001";
+    let denied = [Code::PermissionDenied];
+    runtime().block_on(async {
+        for id in [driver, &other] {
+            let channel = connect_for(field.cluster.master_address(), id).await;
+            let mut master = MasterClient::new(channel);
+            let hello = v1::WorkerReport { report: Some(Report::Hello(hello())) };
+            let hello = tokio_stream::iter([hello]);
+            refused("a worker", master.attach_worker(hello).await, &denied);
+            let named = || v1::IdRequest {
+                client: Some(v1::Client { protocol: PROTOCOL }),
+                id: other.clone(),
+            };
+            refused("a kill", master.kill(named()).await, &denied);
+            refused("a question", master.status(named()).await, &denied);
+            refused("an end", master.decommission(named()).await, &denied);
+            let log = v1::ReadLogRequest { id: other.clone(), follow: false, last: 0 };
+            refused("a log", master.read_logs(log).await, &denied);
+            let submitted = v1::SubmitDriverRequest { protocol: PROTOCOL, ..Default::default() };
+            refused("a driver", master.submit_driver(submitted).await, &denied);
+            let job = tokio_stream::iter([v1::ComponentChunk::default()]);
+            refused("a job", master.upload_component(job).await, &denied);
+            let own = ["driver-20260131235959-0002", ""].map(str::to_owned);
+            for driver in own {
+                let hello = v1::ApplicationHello { driver, ..application() };
+                let report = v1::application_report::Report::Hello(hello);
+                let report = v1::ApplicationReport { report: Some(report) };
+                let answer = master.attach_application(tokio_stream::iter([report])).await;
+                refused("another's application", answer, &denied);
+            }
+        }
+        // What is its own is heard, if only to say that there is no such driver.
+        let mut master =
+            MasterClient::new(connect_for(field.cluster.master_address(), driver).await);
+        let hello = v1::ApplicationHello { driver: driver.to_owned(), ..application() };
+        let report = v1::application_report::Report::Hello(hello);
+        let report = v1::ApplicationReport { report: Some(report) };
+        let answer = master.attach_application(tokio_stream::iter([report])).await;
+        let code = answer.err().map(|status| status.code());
+        assert_ne!(code, Some(Code::PermissionDenied));
+    });
+    field.unharmed("a driver that asks its master for what isn't its own");
+    field.end();
+}
+
+#[test]
+fn logs_are_told_to_the_master_alone() {
+    let place = place();
+    let field = Field::new(&place);
+    let other = neighbour(&field);
+    runtime().block_on(async {
+        let (_life, own) = own_application(&field).await;
+        let mut worker = WorkerClient::new(connect(&field.cluster.worker_address(0)).await);
+        for id in [&other, &own] {
+            let log = || v1::ReadLogRequest { id: id.clone(), follow: false, last: 0 };
+            let strangers = [Code::Unauthenticated];
+            refused("its log", worker.read_log(log()).await, &strangers);
+            for secret in [&OWN[..], &[], &[0; 32], &[1; 33]] {
+                let answer = worker.read_log(with_secret(log(), secret)).await;
+                refused(&format!("its log with {secret:?}"), answer, &strangers);
+            }
+        }
+    });
+    let read = field.cluster.ask(&["logs", &other]).succeeds();
+    assert!(!read.stderr.contains("can't be read"), "{}", read.stderr);
+    field.unharmed("somebody who reads others' logs");
     field.end();
 }
 

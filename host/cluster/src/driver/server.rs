@@ -19,12 +19,15 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream as Streamed;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::application::Application;
 use super::results::{Made, Updates};
 use super::{ExecutorLink, Reports};
 use crate::protocol;
+use crate::reported::Reported;
 use crate::rpc::{self, Secret};
 
 /// How long an executor may be early: before the master has said that it comes.
@@ -201,7 +204,8 @@ impl Hub {
                     if let Some(used) = &batch.used {
                         self.application.used(executor, used);
                     }
-                    let taken = self.take(executor, &grant, &link, batch.reports, &mut partial);
+                    let reports = Reported::new(batch.reports);
+                    let taken = self.take(executor, &grant, &link, reports, &mut partial);
                     if let Err(why) = taken {
                         break (why, false);
                     }
@@ -225,12 +229,12 @@ impl Hub {
         executor: ExecutorId,
         grant: &Grant,
         link: &Arc<dyn ExecutorLink>,
-        reports: Vec<v1::ExecutorReport>,
+        reports: impl IntoIterator<Item = Result<v1::ExecutorReport, String>>,
         partial: &mut HashMap<TaskId, ResultBuffer>,
     ) -> Result<(), String> {
         let (mut ended, mut leaving) = (Vec::new(), None);
         for report in reports {
-            match report.report {
+            match report?.report {
                 Some(Report::Ready(_)) => {
                     self.application.add_executor(
                         executor,
@@ -340,17 +344,23 @@ impl ExecutorLink for Remote {
     }
 }
 
-/// The service.
+/// The service. Whoever asks has proved to be of the application.
 #[derive(Clone)]
 pub struct Service(pub Arc<Hub>);
 
 impl Service {
-    pub fn server(self) -> DriverServer<Self> {
-        DriverServer::new(self).max_decoding_message_size(rpc::MAX_MESSAGE)
-    }
-
-    fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        if self.0.secret.is_in(request) { Ok(()) } else { Err(rpc::wrong_secret()) }
+    /// Refuses who doesn't prove that before anything of the messages is read.
+    pub fn server(
+        self,
+    ) -> InterceptedService<DriverServer<Self>, impl Interceptor + Clone + Send + Sync + 'static>
+    {
+        let secret = self.0.secret.clone();
+        let check = move |request: Request<()>| match secret.is_in(&request) {
+            true => Ok(request),
+            false => Err(rpc::wrong_secret()),
+        };
+        let server = DriverServer::new(self).max_decoding_message_size(rpc::MAX_MESSAGE);
+        InterceptedService::new(server, check)
     }
 }
 
@@ -364,11 +374,10 @@ impl v1::driver_server::Driver for Service {
         &self,
         request: Request<Streaming<v1::ExecutorReports>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        self.check(&request)?;
         let mut reports = request.into_inner();
         let first = reports.message().await?.map(|batch| batch.reports).unwrap_or_default();
-        let Some(Report::Register(register)) = first.into_iter().next().and_then(|r| r.report)
-        else {
+        let first = Reported::new(first).next().transpose().map_err(Status::invalid_argument)?;
+        let Some(Report::Register(register)) = first.and_then(|report| report.report) else {
             return Err(Status::invalid_argument("an executor registers first"));
         };
         rpc::check_protocol("executor", register.protocol)?;
@@ -399,7 +408,6 @@ impl v1::driver_server::Driver for Service {
         &self,
         request: Request<v1::GetAccessRequest>,
     ) -> Result<Response<v1::Access>, Status> {
-        self.check(&request)?;
         let v1::GetAccessRequest { protocol, executor } = request.into_inner();
         rpc::check_protocol("executor", protocol)?;
         self.0.grant(ExecutorId(executor)).await?;
@@ -410,9 +418,8 @@ impl v1::driver_server::Driver for Service {
 
     async fn fetch_component(
         &self,
-        request: Request<v1::FetchComponentRequest>,
+        _: Request<v1::FetchComponentRequest>,
     ) -> Result<Response<Self::FetchComponentStream>, Status> {
-        self.check(&request)?;
         Ok(Response::new(Box::pin(rpc::chunks(self.0.component.clone()))))
     }
 
@@ -420,7 +427,6 @@ impl v1::driver_server::Driver for Service {
         &self,
         request: Request<v1::FetchPiecesRequest>,
     ) -> Result<Response<Self::FetchPiecesStream>, Status> {
-        self.check(&request)?;
         let v1::FetchPiecesRequest { image, pieces } = request.into_inner();
         let image = self.0.application.image(ImageId(image));
         let image = image.ok_or_else(|| Status::not_found("that image is no longer needed"))?;

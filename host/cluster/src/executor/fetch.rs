@@ -91,7 +91,7 @@ impl Workers {
             self.way.lazy(address)?
         };
         Ok(WorkerClient::with_interceptor(channel, self.secret.clone())
-            .max_decoding_message_size(rpc::MAX_MESSAGE))
+            .max_decoding_message_size(rpc::PIECE_MESSAGE))
     }
 }
 

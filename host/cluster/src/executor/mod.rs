@@ -42,6 +42,7 @@ use images::NoImage;
 use outputs::Outputs;
 pub use process::run as run_process;
 use queue::{GivenUp, Queue};
+pub use reports::BATCH;
 pub use time::TaskTime;
 use time::{HOST_PATIENCE, Stuck, ThreadClock};
 

@@ -18,14 +18,14 @@ use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::driver::{Made, Reports};
-use crate::protocol;
 use crate::rpc::PIECE;
+use crate::{protocol, reported};
 
 /// Reports that wait to be sent, and their bytes; whoever has more to say waits.
 const WAITING: usize = 1024;
 const WAITING_BYTES: usize = 16 << 20;
 /// Reports in one message, and their bytes, about.
-const BATCH: usize = 512;
+pub const BATCH: usize = 512;
 const BATCH_BYTES: usize = 4 << 20;
 /// Results up to this go with the report of their task's end.
 const INLINE: usize = 256 << 10;
@@ -108,7 +108,7 @@ impl Reporter {
         if dropped > 0 {
             reports.push(v1::ExecutorReport { report: Some(Report::DroppedLines(dropped)) });
         }
-        v1::ExecutorReports { reports, used: self.used() }
+        v1::ExecutorReports { reports: reported::encode(&reports), used: self.used() }
     }
 
     fn used(&self) -> Option<v1::ExecutorUse> {
@@ -218,6 +218,7 @@ mod tests {
     use tokio_stream::StreamExt;
 
     use super::*;
+    use crate::reported::Reported;
 
     #[test]
     fn what_waits_for_a_slow_driver_is_bounded_by_its_bytes() {
@@ -251,8 +252,8 @@ mod tests {
                 let waiting = told.load(Ordering::Acquire).saturating_sub(came);
                 assert!(waiting <= most, "{waiting} wait");
                 let message = messages.next().await.unwrap();
-                for report in message.reports {
-                    let Some(Report::Part(part)) = report.report else { panic!("a part") };
+                for report in Reported::new(message.reports) {
+                    let Some(Report::Part(part)) = report.unwrap().report else { panic!("a part") };
                     assert!(came == PARTS || part.data.iter().all(|byte| *byte == came as u8));
                     came += 1;
                 }

@@ -16,7 +16,7 @@ use tonic::Status;
 use crate::rpc::Secret;
 
 /// Names of one hello; more are those of no worker.
-const MAX_NAMES: usize = 100_000;
+const MAX_NAMES: usize = 20_000;
 
 fn bad(what: &str) -> Status {
     Status::invalid_argument(format!("a message lacks its {what}"))
@@ -70,6 +70,10 @@ pub fn worker_hello(hello: v1::WorkerHello) -> Result<WorkerHello, Status> {
         cores: hello.cores,
         memory: hello.memory,
         instance: hello.instance,
+        // No more is kept of it than a secret has.
+        log_secret: Secret::from_bytes(hello.log_secret)
+            .map(|secret| secret.as_bytes().to_vec())
+            .unwrap_or_default(),
         executors: hello.executors.into_iter().map(executor).collect::<Result<_, Status>>()?,
         drivers: hello.drivers.into_iter().map(driver).collect::<Result<_, Status>>()?,
         applications: hello.applications.iter().map(|a| app_id(a)).collect::<Result<_, _>>()?,

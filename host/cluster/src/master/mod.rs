@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `shell` | feeds the core events, one at a time, and carries out its actions |
 //! | `service` | `proto/ingle/v1/master.proto`, in and out of the core's words |
+//! | `limits` | how much its callers may say, and how slowly |
 //! | `logs` | what was printed, from where it is |
 //! | `convert` | messages as the core's words, and back |
 //! | `store` | what survives the master |
@@ -13,6 +14,7 @@
 mod components;
 pub mod convert;
 pub mod fuzzing;
+mod limits;
 pub mod logs;
 pub mod service;
 pub mod shell;
@@ -29,6 +31,8 @@ use crate::rpc;
 use crate::web::{self, MasterSite, Page, PagePort};
 use crate::worker::{Wish, bind};
 use components::Components;
+use limits::Limited;
+use service::Service;
 use shell::Shell;
 use store::Store;
 
@@ -59,9 +63,9 @@ pub async fn run(
     let store = Store::open(&options.dir)?;
     let components = Components::open(&options.dir)?;
     let shell = Arc::new(Shell::new(options.policy, store)?);
-    let service = service::Service::new(shell.clone(), components);
-    let server =
-        rpc::server().add_service(service.server()).serve_with_incoming(incoming(listener));
+    let service = Limited::new(Service::new(shell.clone(), components));
+    let server = rpc::server(rpc::WORDS).add_service(service);
+    let server = server.serve_with_incoming(incoming(listener));
     let site = MasterSite::new(shell.clone(), &address);
     let page = web::listen(&options.host, options.page).await;
     let page = page.and_then(|listener| web::serve(&options.host, listener, site.router()));

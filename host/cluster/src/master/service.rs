@@ -9,7 +9,6 @@ use ingle_core::master::{
 use ingle_proto::prost::Message;
 use ingle_proto::v1;
 use ingle_proto::v1::application_report::Report as AppReport;
-use ingle_proto::v1::master_server::MasterServer;
 use ingle_proto::v1::worker_report::Report as WorkerReport;
 use ingle_sandbox::ComponentHash;
 use tokio::sync::{Semaphore, mpsc};
@@ -20,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::components::Components;
 use super::shell::{Said, Shell};
 use super::transfers::{Outgoing, Transfers};
-use super::{convert, logs};
+use super::{convert, limits, logs};
 use crate::rpc;
 
 type Streams<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -76,10 +75,6 @@ impl Service {
     pub fn new(shell: Arc<Shell>, components: Components) -> Self {
         let logs = Arc::new(Semaphore::new(MAX_LOGS));
         Self { shell, transfers: Transfers::new(components), logs }
-    }
-
-    pub fn server(self) -> MasterServer<Self> {
-        MasterServer::new(self).max_decoding_message_size(rpc::MAX_MESSAGE)
     }
 
     /// Passes on what the core says to a peer, until either is gone.
@@ -173,13 +168,16 @@ impl v1::master_server::Master for Service {
         &self,
         request: Request<Streaming<v1::ApplicationReport>>,
     ) -> Result<Response<Self::AttachApplicationStream>, Status> {
-        let mut reports = request.into_inner();
+        let (_, extensions, mut reports) = request.into_parts();
         let Some(v1::ApplicationReport { report: Some(AppReport::Hello(hello)) }) =
             reports.message().await?
         else {
             return Err(Status::invalid_argument("an application says hello first"));
         };
         rpc::check_protocol("driver", hello.protocol)?;
+        if let Some(id) = limits::handed_to(&extensions).filter(|id| *id != hello.driver) {
+            return Err(limits::not_yours(id));
+        }
         let id = match hello.id.as_str() {
             "" => None,
             id => Some(convert::app_id(id)?),
@@ -249,9 +247,11 @@ impl v1::master_server::Master for Service {
             return Err(Status::failed_precondition("the job must be uploaded first"));
         }
         let secrets = request.secrets.take();
-        if secrets.as_ref().is_some_and(|secrets| secrets.encoded_len() > MAX_SECRETS) {
+        if secrets.as_ref().is_some_and(|secrets| secrets.len() > MAX_SECRETS) {
             return Err(Status::failed_precondition("its secrets take more than 1 MiB"));
         }
+        let secrets = secrets.map(|secrets| v1::Secrets::decode(secrets.as_slice())).transpose();
+        let secrets = secrets.map_err(|_| Status::invalid_argument("its secrets can't be read"))?;
         let spec = convert::driver_spec(request);
         let wall = Shell::wall();
         let submit = |request| Event::SubmitDriver { request, spec, wall };
@@ -357,12 +357,13 @@ impl v1::master_server::Master for Service {
             Status::resource_exhausted(many)
         })?;
         let turn = Arc::new(turn);
+        let turns = Arc::new(Semaphore::new(logs::TURNS));
         let (send, parts) = mpsc::channel(logs::AHEAD);
-        for (address, id) in places {
-            let request = v1::ReadLogRequest { id, ..request.clone() };
-            let (turn, send) = (turn.clone(), send.clone());
+        let v1::ReadLogRequest { follow, last, .. } = request;
+        for place in places {
+            let (turn, turns, send) = (turn.clone(), turns.clone(), send.clone());
             tokio::spawn(async move {
-                logs::relay(&address, request, &send).await;
+                logs::relay(place, follow, last, &turns, &send).await;
                 drop(turn);
             });
         }

@@ -8,9 +8,8 @@ use axum::response::Response;
 use axum::routing::get;
 use ingle_core::ids::WorkerId;
 use ingle_core::master::{AppId, AppStatus, DriverId, DriverStatus, Master, WorkerStatus};
-use ingle_proto::v1::ReadLogRequest;
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::answer::{Asked, Paged, missing, view};
 use super::html::brief;
@@ -390,9 +389,9 @@ async fn logs_of(State(site): State<MasterSite>, Path(id): Path<String>) -> Resp
     let Some(place) = site.readers.enter() else { return logs::busy() };
     let (send, parts) = mpsc::channel(logs::AHEAD);
     tokio::spawn(async move {
-        for (address, id) in places {
-            let request = ReadLogRequest { id, follow: false, last: logs::LAST };
-            if !places::relay(&address, request, &send).await {
+        let turns = Semaphore::new(1);
+        for place in places {
+            if !places::relay(place, false, logs::LAST, &turns, &send).await {
                 return;
             }
         }

@@ -17,7 +17,7 @@ use super::compiler::Compiler;
 use super::processes::{Ended, Name, Processes};
 use crate::broken::Outcome;
 use crate::loading::hash;
-use crate::rpc::{self, Backoff};
+use crate::rpc::{self, Backoff, Secret};
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const REPORTS: usize = 1024;
@@ -29,6 +29,7 @@ pub struct Connection {
     page: String,
     /// Chosen at this process's start.
     instance: u64,
+    log_secret: Secret,
     processes: Arc<Processes>,
     ended: mpsc::UnboundedReceiver<Ended>,
 }
@@ -38,6 +39,7 @@ impl Connection {
         options: &WorkerOptions,
         address: String,
         page: &str,
+        log_secret: Secret,
         processes: Arc<Processes>,
         ended: mpsc::UnboundedReceiver<Ended>,
     ) -> Self {
@@ -52,6 +54,7 @@ impl Connection {
             address,
             page: page.to_owned(),
             instance: u64::from_le_bytes(bytes),
+            log_secret,
             processes,
             ended,
         }
@@ -93,6 +96,7 @@ impl Connection {
             cores: self.options.cores,
             memory: self.options.memory.0,
             instance: self.instance,
+            log_secret: self.log_secret.as_bytes().to_vec(),
             executors: Vec::new(),
             drivers: Vec::new(),
             applications: self.processes.applications(),

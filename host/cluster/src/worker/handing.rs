@@ -66,6 +66,8 @@ async fn read(socket: &Socket, bytes: &mut [u8]) -> io::Result<usize> {
 
 /// Whom a process works for, beside workers.
 pub struct Party {
+    /// The process's own application, or its driver's id: whom it reaches is told so, for a process that was broken out of says anything.
+    pub id: String,
     /// host:port of its driver, or of the master of a driver.
     pub address: String,
     /// What that is.
@@ -124,14 +126,14 @@ impl Hands {
                 ));
             }
             let addresses = self.peers.look_up(address, &self.looks_up).await?;
-            return Ok(self.peers.connect(&addresses).await?.0);
+            return Ok(self.peers.connect(&addresses, &self.party.id).await?.0);
         }
         let found = self.found.lock().clone();
         let addresses = match found {
             Some(found) => found,
             None => self.peers.look_up(address, &self.looks_up).await?,
         };
-        let (stream, at) = self.peers.connect(&addresses).await?;
+        let (stream, at) = self.peers.connect(&addresses, &self.party.id).await?;
         if self.party.stays {
             *self.found.lock() = Some(vec![at]);
         }
@@ -240,6 +242,7 @@ mod tests {
 
     use super::*;
     use crate::lifeline::Lifeline;
+    use crate::preamble;
 
     async fn listen() -> (TcpListener, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -283,7 +286,8 @@ mod tests {
 
     /// Hands of a process whose driver is there, and whose code says nothing.
     fn hands(peers: Peers, address: &str) -> Hands {
-        let party = Party { address: address.to_owned(), is: "driver", stays: true };
+        let (id, address) = ("app-1".to_owned(), address.to_owned());
+        let party = Party { id, address, is: "driver", stays: true };
         let file =
             |_| -> Coming { Box::pin(async { tempfile::tempfile().map_err(|e| e.to_string()) }) };
         Hands::new(Arc::new(peers), party, Box::new(file))
@@ -310,6 +314,10 @@ mod tests {
         for (listener, at) in [(driver, &at), (own, &own_at)] {
             let mut connected = worker.connect(at).await.unwrap();
             let (mut accepted, _) = listener.accept().await.unwrap();
+            // Not by the process.
+            let mut preamble = [0; preamble::LENGTH];
+            accepted.read_exact(&mut preamble).await.unwrap();
+            assert_eq!(preamble::read(&preamble), Some("app-1"));
             accepted.write_all(b"x").await.unwrap();
             assert_eq!(connected.read_u8().await.unwrap(), b'x');
         }

@@ -41,7 +41,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::incoming::incoming;
-use crate::rpc;
+use crate::rpc::{self, Secret};
 use crate::web::{self, Page, PagePort, WorkerSite};
 use compiler::Compiler;
 use connection::Connection;
@@ -144,9 +144,11 @@ pub async fn run(
         }
     }));
     let watch = disk::watch(processes.clone());
-    let service = service::Service::new(folders.clone(), processes.clone());
-    let server =
-        rpc::server().add_service(service.server()).serve_with_incoming(incoming(listener));
+    let log_secret = Secret::random()?;
+    let service = service::Service::new(folders.clone(), processes.clone(), log_secret.clone());
+    let server = rpc::server(rpc::WORDS)
+        .add_service(service.server())
+        .serve_with_incoming(incoming(listener));
     let server = tokio::spawn(server);
     let site = WorkerSite::new(&options, &address, processes.clone(), folders.clone());
     let page = web::listen(&options.host, options.page).await;
@@ -159,7 +161,8 @@ pub async fn run(
     );
     let page_address = page.as_ref().map(Page::address).unwrap_or_default();
     processes.set_page(page_address);
-    let connection = Connection::new(&options, address, page_address, processes.clone(), ended);
+    let connection =
+        Connection::new(&options, address, page_address, log_secret, processes.clone(), ended);
     let drain = options.drain;
     let until_end = async {
         if wish.wait_for(|wish| *wish != Wish::Run).await.is_err() {

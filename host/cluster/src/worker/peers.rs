@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use ingle_proto::v1::master_client::MasterClient;
 use parking_lot::Mutex;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tonic::transport::Channel;
 
-use crate::rpc;
+use crate::{preamble, rpc};
 
 /// Where a name leads to.
 pub type Addresses = Vec<SocketAddr>;
@@ -24,6 +25,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 const ANSWER: Duration = Duration::from_secs(2);
 /// Less than those who wait for it do.
 const CONNECT: Duration = Duration::from_secs(4);
+/// Its answer has all workers: as many as it may have, by names as long as they may be.
+const MAX_LIST: usize = 8 << 20;
 /// Names that are looked up at the same time. The system may take long for one, and has a thread for each.
 const LOOKUPS: usize = 64;
 
@@ -133,7 +136,7 @@ impl Peers {
             let mut client = match known {
                 Some(client) => client,
                 None => MasterClient::new(rpc::endpoint(&self.master)?.connect_lazy())
-                    .max_decoding_message_size(rpc::MAX_MESSAGE),
+                    .max_decoding_message_size(MAX_LIST),
             };
             *self.client.lock() = Some(client.clone());
             let workers = client.list_workers(rpc::client().unwrap_or_default()).await;
@@ -172,13 +175,21 @@ impl Peers {
         found.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
     }
 
-    /// Connects, and says with which of these.
+    /// Connects, says first that it is for a process of `id`, and says here with which of these.
     pub async fn connect(
         &self,
         addresses: &[SocketAddr],
+        id: &str,
     ) -> Result<(std::net::TcpStream, SocketAddr), String> {
-        let connected = tokio::time::timeout(CONNECT, TcpStream::connect(addresses)).await;
-        let stream = connected.map_err(|_| "connecting takes too long")?;
+        let preamble = preamble::of(id)?;
+        let connect = async {
+            let mut stream = TcpStream::connect(addresses).await?;
+            stream.write_all(&preamble).await?;
+            Ok(stream)
+        };
+        let connected = tokio::time::timeout(CONNECT, connect).await;
+        let stream: std::io::Result<TcpStream> =
+            connected.map_err(|_| "connecting takes too long")?;
         let connected = stream.and_then(|stream| {
             let at = stream.peer_addr()?;
             // Slower without it, but as good.

@@ -128,7 +128,7 @@ impl Known {
         let failed = |why: String| format!("the job didn't come from the driver: {why}");
         let channel = rpc::connect(&address).await.map_err(failed)?;
         let mut driver = DriverClient::with_interceptor(channel, self.secret.sender()?)
-            .max_decoding_message_size(rpc::MAX_MESSAGE);
+            .max_decoding_message_size(rpc::PIECE_MESSAGE);
         let chunks = driver.fetch_component(v1::FetchComponentRequest {}).await;
         let chunks = chunks.map_err(|status| failed(rpc::words(&status)))?;
         rpc::collect(chunks.into_inner(), MAX_COMPONENT_BYTES).await.map_err(failed)

@@ -15,7 +15,7 @@ use super::folders::Folders;
 use super::logs::Tail;
 use super::processes::{Name, Processes};
 use super::readers::Readers;
-use crate::rpc;
+use crate::rpc::{self, Secret};
 
 /// The longest request, also of somebody without a secret.
 const MAX_REQUEST: usize = 64 << 10;
@@ -30,12 +30,14 @@ pub struct Service {
     processes: Arc<Processes>,
     readers: Readers,
     blocks: Arc<Blocks>,
+    /// What the master proves itself with, which alone reads logs.
+    log_secret: Secret,
 }
 
 impl Service {
-    pub fn new(folders: Arc<Folders>, processes: Arc<Processes>) -> Self {
+    pub fn new(folders: Arc<Folders>, processes: Arc<Processes>, log_secret: Secret) -> Self {
         let readers = Readers::new(MAX_LOGS);
-        Self { folders, processes, readers, blocks: Arc::default() }
+        Self { folders, processes, readers, blocks: Arc::default(), log_secret }
     }
 
     pub fn server(self) -> WorkerServer<Self> {
@@ -88,6 +90,10 @@ impl v1::worker_server::Worker for Service {
         &self,
         request: Request<v1::ReadLogRequest>,
     ) -> Result<Response<Self::ReadLogStream>, Status> {
+        if !self.log_secret.is_in(&request) {
+            let why = "logs are read by the master: ask that, with `ingle logs`";
+            return Err(Status::unauthenticated(why));
+        }
         let v1::ReadLogRequest { id, follow, last } = request.into_inner();
         let Some(dir) = self.folders.logs(&id) else {
             return Err(Status::not_found(format!(

@@ -11,8 +11,8 @@ use super::{Driver, Master, Process, clean, has_control};
 use crate::ids::WorkerId;
 use crate::size::ByteSize;
 
-/// A submission larger than this is none.
-const MAX_SUBMISSION: usize = 32 << 20;
+/// A submission larger than this is none, in bytes.
+pub const MAX_SUBMISSION: usize = 32 << 20;
 /// And all of those that aren't over together: they are held, and stored.
 const MAX_SUBMISSIONS: usize = 1 << 30;
 

@@ -45,6 +45,8 @@ pub struct WorkerHello {
     pub memory: u64,
     /// Chosen at each start of its process.
     pub instance: u64,
+    /// What whoever reads its logs proves itself with, chosen as well; empty: nobody does.
+    pub log_secret: Vec<u8>,
     /// What runs on it, and what it takes.
     pub executors: Vec<(ExecutorName, Room)>,
     /// What runs on it, and what it takes.

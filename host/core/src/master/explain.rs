@@ -228,6 +228,11 @@ impl Master {
         self.workers.get(&id).map(|worker| worker.address.as_str())
     }
 
+    /// What whoever reads a worker's logs proves itself with; empty if the worker didn't say so to this master.
+    pub fn log_secret(&self, id: WorkerId) -> Option<&[u8]> {
+        self.workers.get(&id).map(|worker| worker.log_secret.as_slice())
+    }
+
     /// A worker by its name or address.
     pub fn find_worker(&self, text: &str) -> Option<WorkerId> {
         let named = |(id, worker): (&WorkerId, &Worker)| {

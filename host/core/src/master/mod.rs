@@ -24,6 +24,7 @@ mod workers;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+pub use drivers::MAX_SUBMISSION;
 pub use event::{
     Action, AppNews, AppSpec, ConnectionId, DriverSpec, DriverTry, Event, ExecutorName, Key,
     Policy, Record, Reply, RequestId, Room, Target, WorkerHello, WorkerOrder,
@@ -69,6 +70,8 @@ struct Worker {
     address: String,
     /// Where its page is, as it says itself; empty if it has none.
     page: String,
+    /// What whoever reads its logs proves itself with; empty until it said so to this master.
+    log_secret: Vec<u8>,
     cores: u32,
     memory: u64,
     instance: u64,
@@ -238,6 +241,7 @@ impl Master {
                         address,
                         // It says so again when it is back.
                         page: String::new(),
+                        log_secret: Vec::new(),
                         cores,
                         memory,
                         instance,

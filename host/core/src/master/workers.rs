@@ -53,6 +53,7 @@ impl Master {
         if let Some(worker) = self.workers.get_mut(&id) {
             (worker.connection, worker.seen) = (Some(connection), now);
             worker.page = if is_place(&hello.page) { hello.page.clone() } else { String::new() };
+            worker.log_secret.clone_from(&hello.log_secret);
             (worker.cores, worker.memory) =
                 (hello.cores.max(worker.cores_used), hello.memory.max(worker.memory_used));
         }
@@ -89,6 +90,7 @@ impl Master {
         let worker = Worker {
             address: hello.address.clone(),
             page: String::new(),
+            log_secret: Vec::new(),
             cores: hello.cores,
             memory: hello.memory,
             instance: hello.instance,

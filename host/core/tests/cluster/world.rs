@@ -369,6 +369,7 @@ impl World {
             cores: worker.cores,
             memory: worker.memory,
             instance: worker.instance,
+            log_secret: Vec::new(),
             executors: worker.executors.iter().map(|(name, room)| (*name, *room)).collect(),
             drivers: worker.drivers.iter().map(|(driver, room)| (*driver, *room)).collect(),
             applications: worker.files.iter().copied().collect(),

@@ -152,6 +152,7 @@ impl World {
             cores: worker.room.cores,
             memory: worker.room.memory,
             instance: worker.instance,
+            log_secret: Vec::new(),
             executors: Vec::new(),
             drivers: Vec::new(),
             applications: worker.folder.keys().copied().collect(),

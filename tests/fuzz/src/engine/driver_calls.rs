@@ -9,7 +9,7 @@ use ingle_blocks::{BlockStore, Grants};
 use ingle_cluster::Policy;
 use ingle_cluster::fuzzing::Message;
 use ingle_cluster::fuzzing::{
-    Application, Driver, ExecutorLink, Grant, Hub, Opened, Parallelism, Secret,
+    Application, Driver, ExecutorLink, Grant, Hub, Opened, Parallelism, Reported, Secret,
 };
 use ingle_core::ids::{ExecutorId, JobId, TaskId, WorkerId};
 use ingle_core::memory::MemoryPool;
@@ -179,18 +179,18 @@ impl World {
                 _ => self.application.tick(),
             },
             _ => {
-                let reports = match input.byte() % 8 {
+                let reports: Vec<_> = match input.byte() % 8 {
                     0 => match v1::ExecutorReports::decode(input.some_bytes()) {
                         Ok(batch) => {
                             if let Some(used) = &batch.used {
                                 self.application.used(executor, used);
                             }
-                            batch.reports
+                            Reported::new(batch.reports).collect()
                         }
                         Err(_) => return,
                     },
-                    1 => vec![v1::ExecutorReport { report: Some(Report::Ready(v1::Ready {})) }],
-                    _ => (0..1 + input.below(3)).map(|_| self.report(input)).collect(),
+                    1 => vec![Ok(v1::ExecutorReport { report: Some(Report::Ready(v1::Ready {})) })],
+                    _ => (0..1 + input.below(3)).map(|_| Ok(self.report(input))).collect(),
                 };
                 let link: Arc<dyn ExecutorLink> = self.elsewhere.clone();
                 if self.hub.take(executor, &grant, &link, reports, &mut self.partial).is_err() {

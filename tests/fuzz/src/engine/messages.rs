@@ -33,7 +33,8 @@ fn plain<M: Message + Default + PartialEq + Clone>(bytes: &[u8]) {
 const MESSAGES: &[Read] = &[
     |bytes| {
         let reports: Option<v1::ExecutorReports> = read(bytes);
-        reports.into_iter().flat_map(|r| r.reports).for_each(report);
+        let reports = reports.into_iter().flat_map(|r| host::Reported::new(r.reports));
+        reports.flatten().for_each(report);
     },
     |bytes| {
         let commands: Option<v1::ExecutorCommands> = read(bytes);

@@ -42,6 +42,7 @@ fn site() -> Site {
         cores: 4,
         memory: 8 << 30,
         instance: 1,
+        log_secret: vec![3; 32],
         executors: Vec::new(),
         drivers: Vec::new(),
         applications: Vec::new(),

@@ -65,7 +65,7 @@ fn world(dir: Option<PathBuf>) -> World {
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let worker = WorkerServer::new(Asked(said, dir, Arc::default()));
-    let server = rpc::server().add_service(worker);
+    let server = rpc::server(rpc::WORDS).add_service(worker);
     runtime.spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
 
     let secret = Secret::random().unwrap().sender().unwrap();

@@ -23,9 +23,6 @@ use crate::worker::handing::{Coming, Hands, Party};
 use crate::worker::rotated::Piped;
 use crate::worker::users;
 
-const NO_SECRETS: &str = "its secrets are gone: a master keeps them, and the keys of s3://, in its memory alone, and this one was started again \
-                          since; submit the job again";
-
 /// What a process is started with.
 pub(super) struct Config {
     /// What it is told.
@@ -76,6 +73,7 @@ impl Processes {
             };
             let logs = self.new_logs(&application)?;
             let party = Party {
+                id: application.clone(),
                 address: launch.driver_address.clone(),
                 is: "driver",
                 // An application that moves is another one.
@@ -96,12 +94,6 @@ impl Processes {
         let Some(v1::DriverTry { driver, attempt }) = launch.driver else { return };
         let name = Name::Driver { driver: driver.clone(), attempt };
         let config = || {
-            let mut submission = v1::Submission::decode(launch.submission.as_slice())
-                .map_err(|e| format!("its submission can't be read: {e}"))?;
-            if submission.has_secrets && launch.secrets.is_none() {
-                return Err(NO_SECRETS.to_owned().into());
-            }
-            submission.access.get_or_insert_default().secrets = launch.secrets;
             let hash = hash(&launch.component)?;
             self.compiler.claim(&driver, hash)?;
             let spill = self.folders.new_spill(&driver, attempt)?;
@@ -116,12 +108,14 @@ impl Processes {
                 component: launch.component.clone(),
                 spill_dir: text(&spill)?,
                 disk: self.disk(),
-                submission: Some(submission),
+                submission: launch.submission,
+                secrets: launch.secrets,
                 required_walls: self.walls.required.clone(),
                 rules: Some(self.rules()?),
             };
             let logs = self.new_logs(&driver)?;
-            let party = Party { address: self.master.clone(), is: "master", stays: false };
+            let (id, address) = (driver.clone(), self.master.clone());
+            let party = Party { id, address, is: "master", stays: false };
             Ok(Config { message: config.encode_length_delimited_to_vec(), logs, party, user })
         };
         let room = v1::Room { cores: launch.cores, memory: launch.memory };

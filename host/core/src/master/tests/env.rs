@@ -87,6 +87,7 @@ impl Env {
             cores,
             memory: gib * GIB,
             instance: 1,
+            log_secret: Vec::new(),
             executors: Vec::new(),
             drivers: Vec::new(),
             applications: Vec::new(),
