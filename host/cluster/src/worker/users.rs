@@ -67,7 +67,7 @@ impl UserRange {
     }
 
     /// One of an application's, and those after it, all around.
-    fn from_number(self, number: u32) -> impl Iterator<Item = u32> {
+    fn beginning_with(self, number: u32) -> impl Iterator<Item = u32> {
         let (count, first) = (self.for_applications(), self.first + COMPILERS);
         (0..count).map(move |n| {
             let at = (u64::from(number) + u64::from(n)) % u64::from(count.max(1));
@@ -251,7 +251,7 @@ impl Users {
         }
         // A master's names end in a number that it never gives again.
         let number = owner.rsplit('-').next().and_then(|number| number.parse().ok());
-        let mut from = self.range.from_number(number.unwrap_or(0));
+        let mut from = self.range.beginning_with(number.unwrap_or(0));
         // Those of others may be in use long after them, where there are few.
         let user = from.find(|user| !given.contains_key(user));
         let user = user.ok_or_else(|| {
@@ -377,7 +377,7 @@ mod tests {
     #[test]
     fn the_last_users_of_all_are_not_run_over() {
         let range: UserRange = format!("{}-{MOST}", MOST - 4).parse().unwrap();
-        let all: Vec<_> = range.from_number(u32::MAX).collect();
+        let all: Vec<_> = range.beginning_with(u32::MAX).collect();
         assert_eq!(all, [MOST - 2, MOST - 1, MOST]);
     }
 }
