@@ -9,10 +9,12 @@ use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use ingle_core::size::ByteSize;
+use parking_lot::Mutex;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Stat, statat};
 use rustix::io::Errno;
 
 use super::processes::{Name, Processes};
+use super::shares::Shares;
 use ingle_blocks::trees;
 
 /// How often it is looked, at most.
@@ -43,8 +45,9 @@ pub async fn watch(processes: Arc<Processes>) {
     let mut looks = BTreeMap::new();
     loop {
         let (began, owners, limit) = (Instant::now(), processes.owners(), processes.disk());
+        let of = processes.clone();
         let look = move || {
-            let over = look_at_all(&mut looks, &owners, limit);
+            let over = look_at_all(&mut looks, &owners, limit, of.shares());
             (looks, owners, over)
         };
         // It doesn't panic; the runtime may end.
@@ -73,15 +76,26 @@ struct Looked {
 }
 
 /// A turn for each. Gives those who have too much, and what is to be said of it.
-fn look_at_all(looks: &mut Looks, owners: &[Owner], limit: u64) -> Vec<(usize, String)> {
+fn look_at_all(
+    looks: &mut Looks,
+    owners: &[Owner],
+    limit: u64,
+    shares: &Mutex<Shares>,
+) -> Vec<(usize, String)> {
     looks.retain(|folder, _| owners.iter().any(|owner| owner.folder == *folder));
     let mut over = Vec::new();
     for (place, owner) in owners.iter().enumerate() {
         let looked = looks.entry(owner.folder.clone()).or_default();
-        let look = looked.at.get_or_insert_with(|| Look::new(owner));
+        let look = looked.at.get_or_insert_with(|| {
+            shares.lock().look_begins(&owner.id);
+            Look::new(owner)
+        });
         let Some(found) = look.go_on(TURN, limit) else { continue };
         looked.at = None;
         let id = &owner.id;
+        if let Found::Bytes(bytes) = found {
+            shares.lock().look_ends(id, bytes);
+        }
         let why = match found {
             Found::Bytes(bytes) if bytes <= limit => {
                 looked.was_over = false;
@@ -332,7 +346,7 @@ mod tests {
         fs::write(large.path().join("file"), vec![1; 1 << 20]).unwrap();
         let owners = [owner("app-1", many.path(), &[]), owner("app-2", large.path(), &[])];
         let ids = |looks: &mut Looks, limit| {
-            let over = look_at_all(looks, &owners, limit);
+            let over = look_at_all(looks, &owners, limit, &Mutex::default());
             over.into_iter().map(|(place, why)| (owners[place].id.clone(), why)).collect::<Vec<_>>()
         };
         let half = TURN as u64 * LEAST * 3 / 2;

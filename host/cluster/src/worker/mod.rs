@@ -9,7 +9,7 @@
 //! | `folders` | the work folder: what is kept where, and for how long |
 //! | `service` | blocks and logs for others |
 //! | `rotated`, `logs`, `readers` | what was printed, kept and read as it grows, and by how many |
-//! | `disk` | what applications store |
+//! | `disk`, `shares` | what applications store, and what of it each executor may |
 //! | `connection` | the master: found, lost, and found again |
 
 pub(crate) mod blocks;
@@ -28,6 +28,7 @@ pub mod processes;
 mod readers;
 mod rotated;
 mod service;
+mod shares;
 mod users;
 mod walls;
 

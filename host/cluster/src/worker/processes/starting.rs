@@ -52,6 +52,7 @@ impl Processes {
             return;
         };
         let name = Name::Executor { application: application.clone(), executor };
+        let room = v1::Room { cores: launch.cores, memory: launch.memory };
         let config = || {
             let secret = Secret::from_bytes(launch.secret.clone()).ok_or("it has no secret")?;
             let driver = launch.driver_address.clone();
@@ -69,7 +70,7 @@ impl Processes {
                 worker_address: self.address.clone(),
                 application_dir: text(&dir)?,
                 required_walls: self.walls.required.clone(),
-                disk: self.disk(),
+                disk: self.first_share(&application, executor, room),
                 rules: Some(self.rules()?),
             };
             let logs = self.new_logs(&application)?;
@@ -81,7 +82,6 @@ impl Processes {
             };
             Ok(Config { message: config.encode_length_delimited_to_vec(), logs, party, user })
         };
-        let room = v1::Room { cores: launch.cores, memory: launch.memory };
         self.start(name, "executor", room, std::future::ready(()), config);
     }
 
@@ -180,6 +180,9 @@ impl Processes {
                 }
                 Name::Executor { .. } => None,
             };
+            if let Name::Executor { application, executor } = &name {
+                this.shares.lock().ends(application, *executor);
+            }
             {
                 let mut running = this.running.lock();
                 running.remove(&name);
