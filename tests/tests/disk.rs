@@ -88,13 +88,13 @@ fn what_got_past_an_executor_ends_it() {
     let folder = std::fs::read_dir(&apps).unwrap().next().unwrap().unwrap().path();
     // As one that was broken out of may.
     std::fs::write(folder.join("smuggled"), vec![1; 20 << 20]).unwrap();
-    job.wait_for("executor 0 is gone");
-    // Also where only the connection broke.
-    job.wait_for("has 20.");
-    job.wait_for("on this worker's disk, more than its --disk allows an application, 16.0 MiB");
+    // There is no other worker.
+    job.wait().ends_with(FAILED).says(&[
+        "no worker is left that didn't end its executors for what they did",
+        "has 20.",
+        "on this worker's disk, more than its --disk allows an application, 16.0 MiB",
+    ]);
     cluster.workers[0].wait_for("more than its --disk allows an application, 16.0 MiB");
-    job.signal(rustix::process::Signal::TERM);
-    job.wait();
 }
 
 #[test]

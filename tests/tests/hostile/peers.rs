@@ -292,6 +292,7 @@ fn a_worker_speaks_for_itself_alone() {
                 executor: Some(executor.clone()),
                 reason: reason.clone(),
                 refused: true,
+                ..Default::default()
             }))
             .await;
             let driver = Some(v1::DriverTry { driver: other.clone(), attempt: 0 });
@@ -300,6 +301,7 @@ fn a_worker_speaks_for_itself_alone() {
                 reason,
                 finished: false,
                 refused: true,
+                ..Default::default()
             }))
             .await;
         }

@@ -55,7 +55,7 @@ pub async fn watch(processes: Arc<Processes>) {
         looks = looked;
         for (owner, why) in over {
             let names = owners.get(owner).map_or(&[][..], |owner| &owner.processes);
-            if names.iter().filter(|(name, _)| processes.kill_for(name, &why)).count() > 0 {
+            if names.iter().filter(|(name, _)| processes.expel(name, &why)).count() > 0 {
                 tracing::warn!("{why}: its processes here are ended");
             }
         }

@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::WorkerOptions;
+use super::child::Kill;
 use super::compiler::Compiler;
 use super::disk::Owner;
 use super::folders::Folders;
@@ -93,7 +94,7 @@ pub struct Ended {
 
 struct Running {
     /// Dropped, or sent why: the process is killed.
-    kill: oneshot::Sender<String>,
+    kill: oneshot::Sender<Kill>,
     /// What it was granted.
     room: v1::Room,
     /// Once it is started.
@@ -445,18 +446,22 @@ impl Processes {
 
     /// Ends a process. False if there is none of that name.
     pub fn kill(&self, name: &Name) -> bool {
-        self.kill_for(name, "it was killed")
+        self.end(name, Kill { why: "it was killed".into(), expelled: false })
     }
 
-    /// Ends a process, which is said to have ended for that. False if there is none of that name.
-    pub fn kill_for(&self, name: &Name, why: &str) -> bool {
+    /// Ends a process for what it did. False if there is none of that name.
+    pub fn expel(&self, name: &Name, why: &str) -> bool {
+        self.end(name, Kill { why: why.to_owned(), expelled: true })
+    }
+
+    fn end(&self, name: &Name, why: Kill) -> bool {
         let mut running = self.running.lock();
         let Some(process) = running.get_mut(name) else { return false };
         // It stays in the list until it is gone.
         let (gone, _) = oneshot::channel();
         let kill = std::mem::replace(&mut process.kill, gone);
         // It may have ended this very moment.
-        let _ = kill.send(why.to_owned());
+        let _ = kill.send(why);
         true
     }
 
