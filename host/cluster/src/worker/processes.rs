@@ -9,6 +9,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -99,6 +100,8 @@ struct Running {
     room: v1::Room,
     /// Once it is started.
     pid: Option<u32>,
+    /// Its folder in /proc. Its number may be another's once it has ended; this shows nothing then.
+    proc: Option<Arc<OwnedFd>>,
     since: Instant,
     /// What it said last that it takes.
     used: Option<v1::ExecutorUse>,
@@ -411,7 +414,10 @@ impl Processes {
     /// Who stores something here, beside who has ended.
     pub fn owners(&self) -> Vec<Owner> {
         let running = self.running.lock();
-        let all = || running.iter().filter_map(|(name, process)| Some((name, process.pid?)));
+        let all = || {
+            let started = running.iter().filter(|(_, process)| process.pid.is_some());
+            started.map(|(name, process)| (name, process.proc.clone()))
+        };
         let applications = self.folders.applications().into_iter().map(|id| {
             let is_of = |name: &Name| matches!(name, Name::Executor { application, .. } if *application == id);
             let processes = all().filter(|(name, _)| is_of(name));

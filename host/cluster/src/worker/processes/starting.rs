@@ -19,6 +19,7 @@ use crate::loading::hash;
 use crate::rpc::Secret;
 use crate::worker::child::{self, Spawned};
 use crate::worker::closing::Apart;
+use crate::worker::disk;
 use crate::worker::handing::{Coming, Hands, Party};
 use crate::worker::rotated::Piped;
 use crate::worker::users;
@@ -145,7 +146,7 @@ impl Processes {
         if running.contains_key(&name) {
             return;
         }
-        let new = Running { kill, room, pid: None, since: Instant::now(), used: None };
+        let new = Running { kill, room, pid: None, proc: None, since: Instant::now(), used: None };
         running.insert(name.clone(), new);
         drop(running);
         let config = config();
@@ -166,6 +167,7 @@ impl Processes {
                 Ok(spawned) => {
                     if let Some(process) = this.running.lock().get_mut(&name) {
                         process.pid = spawned.child.id();
+                        process.proc = spawned.child.id().and_then(disk::process);
                     }
                     let walls = this.walls.clone();
                     let enclose = move |process| walls.enclose(process, room);
