@@ -200,6 +200,13 @@ fn state_dir(name: &str) -> Result<PathBuf, String> {
     Ok(base.join("ingle").join(name))
 }
 
+/// What this user's daemons and `rsubmit` keep where nobody says where, now or later: a master's secrets, others' files, compiled jobs and their key.
+fn usual_folders() -> Vec<PathBuf> {
+    let above = |dir: PathBuf| dir.parent().map(Path::to_owned);
+    let state = state_dir("master").ok().and_then(above);
+    state.into_iter().chain(submit::default_cache().and_then(above)).collect()
+}
+
 /// Memory that a worker offers if nobody says.
 fn usual_memory() -> ByteSize {
     let all = machine::memory().map_or(1 << 30, |all| all.0);
@@ -289,10 +296,11 @@ pub fn run_worker(args: &WorkerArgs) -> Done {
         Ok(size)
     });
     let log_size = log_size.transpose()?;
-    let offer = access::worker_offer(
+    let mut offer = access::worker_offer(
         &or_file(&args.grants, file.grants),
         &or_file(&args.volume, file.volume),
     )?;
+    offer.closed.extend(usual_folders());
     let executor_uids = match (args.executor_uids, file.executor_uids) {
         (Some(range), _) => Some(range),
         (None, Some(text)) => Some(text.parse().map_err(|why| format!("executor-uids: {why}"))?),
@@ -375,7 +383,10 @@ pub fn run_up(args: &UpArgs) -> Done {
                 log_size: None,
                 disk: None,
                 // The master's state lies there as well.
-                offer: Offer { closed: vec![dir.clone()], ..Offer::default() },
+                offer: Offer {
+                    closed: usual_folders().into_iter().chain([dir.clone()]).collect(),
+                    ..Offer::default()
+                },
                 executor_uids: None,
                 drain: Duration::ZERO,
             };

@@ -18,6 +18,7 @@ use crate::broken::Outcome;
 use crate::loading::hash;
 use crate::rpc::Secret;
 use crate::worker::child::{self, Spawned};
+use crate::worker::close_mounts;
 use crate::worker::closing::Apart;
 use crate::worker::disk;
 use crate::worker::handing::{Coming, Hands, Party};
@@ -44,7 +45,10 @@ impl Processes {
     fn rules(&self) -> Result<v1::HostRules, String> {
         let pages = self.pages.lock().clone();
         let cluster = [self.master.clone(), self.address.clone()].into_iter().chain(pages);
-        access::rules(&self.offer, cluster.filter(|address| !address.is_empty()).collect())
+        let mut offer = self.offer.clone();
+        // Something may have been mounted since.
+        close_mounts(&mut offer)?;
+        access::rules(&offer, cluster.filter(|address| !address.is_empty()).collect())
     }
 
     /// Starts an executor. How that ended is told as an event, however soon.
