@@ -24,6 +24,8 @@ pub struct Cluster<'a> {
     groups: Vec<Pid>,
     /// More flags of workers that are started from now on.
     pub worker_flags: Vec<String>,
+    /// Where daemons that are started from now on are, the first folder is also mounted at the second one.
+    pub bound: Option<[PathBuf; 2]>,
 }
 
 /// Nothing here takes so long.
@@ -62,6 +64,7 @@ impl<'a> Cluster<'a> {
             past,
             groups: Vec::new(),
             worker_flags: Vec::new(),
+            bound: None,
         };
         cluster.start_master();
         for _ in 0..workers {
@@ -84,7 +87,7 @@ impl<'a> Cluster<'a> {
         let address = host.as_ref().map_or("127.0.0.1", |host| &host.address);
         let args = [args[0], "--host", address].into_iter().chain(args[1..].iter().copied());
         let args = args.map(Into::into).chain([dir.into()]);
-        Running::ingle(self.place, host.as_ref(), args)
+        Running::ingle_where(self.place, host.as_ref(), self.bound.as_ref(), args)
     }
 
     /// Starts the master, again on the port that it had.

@@ -121,7 +121,23 @@ pub struct Running {
 impl Running {
     /// `ingle`, in a test's folder, and perhaps on a host of another network.
     pub fn ingle(place: &Place, host: Option<&Host>, args: impl Iterator<Item = OsString>) -> Self {
+        Self::ingle_where(place, host, None, args)
+    }
+
+    /// As [`Running::ingle`], perhaps where the first of two folders is also mounted at the second one.
+    pub(crate) fn ingle_where(
+        place: &Place,
+        host: Option<&Host>,
+        bound: Option<&[PathBuf; 2]>,
+        args: impl Iterator<Item = OsString>,
+    ) -> Self {
         let mut command = Command::new(program("ingle"));
+        if let Some(bound) = bound {
+            command = Command::new("unshare");
+            command.args(["--mount", "--propagation", "private", "sh", "-c"]);
+            command.arg("mount --bind \"$1\" \"$2\" && shift 2 && exec \"$@\"").arg("sh");
+            command.args(bound).arg(program("ingle"));
+        }
         command.args(args).current_dir(place.path(".")).env_remove("INGLE_LOG");
         command.env_remove("INGLE_MASTER");
         if let Some(host) = host {

@@ -72,7 +72,7 @@ fn a_worker_bounds_what_an_application_stores() {
     let mut cluster = Cluster::new(&place, 0, 1);
     cluster.start_worker_with(2, &["--disk", "16m"]);
     let run = too_much(cluster.rsubmit("evil")).conf("ingle.executor.disk", "1g").run();
-    run.ends_with(FAILED).says(&["into 16.0 MiB", "this worker's --disk allows an application"]);
+    run.ends_with(FAILED).says(&["into 15.", "this worker's --disk allows an application"]);
     // Others are none the worse.
     cluster.rsubmit("evil").args(["shuffle-much", "1"]).run().succeeds();
 }
@@ -88,13 +88,35 @@ fn what_got_past_an_executor_ends_it() {
     let folder = std::fs::read_dir(&apps).unwrap().next().unwrap().unwrap().path();
     // As one that was broken out of may.
     std::fs::write(folder.join("smuggled"), vec![1; 20 << 20]).unwrap();
-    job.wait_for("executor 0 is gone");
-    // Also where only the connection broke.
-    job.wait_for("has 20.");
-    job.wait_for("on this worker's disk, more than its --disk allows an application, 16.0 MiB");
+    // There is no other worker.
+    job.wait().ends_with(FAILED).says(&[
+        "no worker is left that didn't end its executors for what they did",
+        "has 20.",
+        "on this worker's disk, more than its --disk allows an application, 16.0 MiB",
+    ]);
     cluster.workers[0].wait_for("more than its --disk allows an application, 16.0 MiB");
-    job.signal(rustix::process::Signal::TERM);
-    job.wait();
+}
+
+#[test]
+fn executors_share_what_their_application_may_store_and_none_is_lost_for_it() {
+    let place = Place::new();
+    let mut cluster = Cluster::new(&place, 0, 1);
+    cluster.start_worker_with(2, &["--disk", "64m"]);
+    // 40 MiB by each.
+    let job = |much: &'static str| {
+        let job = cluster.rsubmit("evil").conf("ingle.shuffle.compression", "none");
+        let job = job.conf("ingle.task.maxFailures", "2").flag("--executor-memory=64m");
+        job.flags(["--executor-cores=1", "--num-executors=2", "-v"]).args(["shuffle-much", much])
+    };
+    let run = job("80")
+        .run()
+        .ends_with(FAILED)
+        .says(&["out of disk: ", "its share of what this worker's --disk allows an application"]);
+    for lost in ["is gone", "executor 2", "on this worker's disk, more than"] {
+        assert!(!run.stderr.contains(lost), "{lost}: {}", run.stderr);
+    }
+    assert!(!cluster.workers[0].said().contains("its processes here are ended"));
+    job("48").run().succeeds();
 }
 
 #[test]

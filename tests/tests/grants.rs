@@ -256,3 +256,57 @@ fn a_workers_own_folder_is_granted_to_nobody() {
     ingle(&place, ["worker", &url, "--grants=none,/x"]).ends_with(1).says(&["--grants", "none"]);
     ingle(&place, ["worker", &url, "--volume=x"]).ends_with(1).says(&["--volume x", "NAME=PATH"]);
 }
+
+/// What this user's programs keep where nobody says where.
+fn usual_folders() -> Vec<PathBuf> {
+    let folder = |variable: &str, usual: &str| {
+        let said = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+        Some(said.or_else(|| Some(std::env::home_dir()?.join(usual)))?.join("ingle"))
+    };
+    let folders = [folder("XDG_CACHE_HOME", ".cache"), folder("XDG_STATE_HOME", ".local/state")];
+    folders.into_iter().flatten().collect()
+}
+
+#[test]
+fn what_rsubmit_and_other_daemons_keep_is_granted_to_nobody() {
+    let place = Place::new();
+    let cluster = Cluster::new(&place, 1, 2);
+    let folders = usual_folders();
+    assert_eq!(folders.len(), 2, "there is a home folder");
+    for folder in folders {
+        // Whether it is there yet or not.
+        let path = folder.join("not-yet/either").display().to_string();
+        let rsubmit = place.rsubmit("net").flags(["--master", &cluster.url]);
+        let run = rsubmit.flag(format!("--allow-write={path}")).args(["env", "X"]).run();
+        run.ends_with(1).says(&["--allow-write", "no job may touch", "on the worker"]);
+    }
+}
+
+#[test]
+fn what_is_closed_is_closed_wherever_else_it_is_mounted() {
+    let private = ["--mount", "--propagation", "private", "true"];
+    let tried = std::process::Command::new("unshare").args(private).output();
+    if !tried.is_ok_and(|tried| tried.status.success()) {
+        eprintln!("SKIPPED: this host doesn't let it mount anything");
+        return;
+    }
+    let place = Place::new();
+    let mut cluster = Cluster::new(&place, 0, 1);
+    let own = place.kept("worker-0");
+    fs::create_dir_all(&own).expect("a folder");
+    // The driver finds folders there as well, of the same names.
+    fs::create_dir_all(place.path("alias/worker-0/apps")).expect("a folder");
+    fs::create_dir_all(place.path("beside")).expect("a folder");
+    let above = own.parent().expect("a folder").to_owned();
+    cluster.bound = Some([above, place.path("alias")]);
+    cluster.start_worker(1);
+    for path in ["alias/worker-0", "alias/worker-0/apps", "alias", "."] {
+        for flag in ["--allow-read", "--allow-write"] {
+            let rsubmit = place.rsubmit("net").flags(["--master", &cluster.url]);
+            let run = rsubmit.flag(format!("{flag}={path}")).args(["env", "X"]).run();
+            run.ends_with(1).says(&[flag, "no job may touch", "on the worker"]);
+        }
+    }
+    let rsubmit = place.rsubmit("net").flags(["--master", &cluster.url, "--allow-read=beside"]);
+    rsubmit.args(["env", "X"]).run().succeeds();
+}

@@ -24,7 +24,10 @@ struct Inner {
     dir: PathBuf,
     limit: u64,
     /// How to get more.
-    advice: String,
+    advice: &'static str,
+    /// The same of a share that changes.
+    share: AtomicU64,
+    advice_of_share: &'static str,
     /// Stays free for others.
     kept: u64,
     used: AtomicU64,
@@ -61,16 +64,34 @@ pub fn usual_disk(dir: &Path) -> u64 {
 
 impl Disk {
     /// Of so many bytes in a folder. `advice` says how to get more.
-    pub fn new(dir: &Path, limit: u64, advice: &str) -> Self {
+    pub fn new(dir: &Path, limit: u64, advice: &'static str) -> Self {
+        Self::shared(dir, limit, advice, u64::MAX, "")
+    }
+
+    /// As [`Disk::new`], but no more than a `share` that may change, with advice of its own.
+    pub fn shared(
+        dir: &Path,
+        limit: u64,
+        advice: &'static str,
+        share: u64,
+        advice_of_share: &'static str,
+    ) -> Self {
         let kept = space(dir).map_or(0, |(free, all)| (all / 100 * KEPT).min(free / 2));
         Self(Arc::new(Inner {
             dir: dir.to_owned(),
             limit,
-            advice: advice.to_owned(),
+            advice,
+            share: AtomicU64::new(share),
+            advice_of_share,
             kept,
             used: AtomicU64::new(0),
             unseen: AtomicU64::new(0),
         }))
+    }
+
+    /// So much may be used from now on. What is used stays, though that be more.
+    pub fn set_share(&self, share: u64) {
+        self.0.share.store(share, Ordering::Relaxed);
     }
 
     /// What is used.
@@ -84,14 +105,18 @@ impl Disk {
     }
 
     fn take(&self, bytes: u64) -> Result<()> {
-        let Inner { limit, used, .. } = &*self.0;
-        let fits = |used: u64| used.checked_add(bytes).filter(|used| used <= limit);
+        let Inner { limit, advice, share, advice_of_share, used, .. } = &*self.0;
+        let (limit, advice) = match share.load(Ordering::Relaxed) {
+            share if share < *limit => (share, *advice_of_share),
+            _ => (*limit, *advice),
+        };
+        let fits = |used: u64| used.checked_add(bytes).filter(|used| *used <= limit);
         let taken = used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
         taken.map_err(|used| OutOfDisk {
             asked: ByteSize(bytes),
-            limit: ByteSize(*limit),
+            limit: ByteSize(limit),
             used: ByteSize(used),
-            advice: self.0.advice.clone(),
+            advice: advice.to_owned(),
         })?;
         self.look(bytes).inspect_err(|_| self.give_back(bytes))
     }
@@ -187,6 +212,27 @@ mod tests {
         drop(other);
         assert_eq!(disk.used(), 0);
         assert!(disk.charge().grow(u64::MAX).is_err());
+    }
+
+    #[test]
+    fn a_share_grows_and_shrinks_and_is_never_more_than_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::shared(dir.path(), 100, "raise all", 50, "it is shared");
+        let mut charge = disk.charge();
+        let mut refused = |bytes| charge.grow(bytes).err().map(|e| e.to_string());
+        assert!(refused(60).is_some_and(
+            |why| why.contains("50 B: 0 B are in use") && why.ends_with("it is shared")
+        ));
+        disk.set_share(80);
+        assert_eq!(refused(60), None);
+        disk.set_share(40);
+        assert!(refused(1).is_some_and(|why| why.contains("40 B: 60 B are in use")));
+        disk.set_share(u64::MAX);
+        assert!(
+            refused(50).is_some_and(|why| why.contains("into 100 B") && why.ends_with("raise all"))
+        );
+        assert_eq!(refused(40), None);
+        assert_eq!(disk.used(), 100);
     }
 
     #[test]

@@ -7,13 +7,15 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use parking_lot::{Mutex, RwLock};
+use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
+use rustix::io::Errno;
 use tempfile::TempDir;
 
 use crate::error::{Error, Result};
@@ -213,9 +215,10 @@ impl Grants {
         Ok(())
     }
 
-    /// Where what is granted lies, to be read and to be written: of what doesn't exist yet, its nearest folder that does.
-    pub fn reach(&self) -> (Vec<PathBuf>, Vec<PathBuf>) {
-        let reach = |grants: &[Grant]| grants.iter().map(Grant::reach).collect();
+    /// What is granted, to be read and to be written: of what doesn't exist yet, its nearest folder that does. It is what was opened: what has
+    /// its path by now may be another job's doing. What can't be opened is left out.
+    pub fn reach(&self) -> (Vec<OwnedFd>, Vec<OwnedFd>) {
+        let reach = |grants: &[Grant]| grants.iter().filter_map(|g| g.reach().ok()).collect();
         (reach(&self.read), reach(&self.write))
     }
 
@@ -309,9 +312,17 @@ fn or_dot(path: &Path) -> PathBuf {
 }
 
 impl Grant {
-    fn reach(&self) -> PathBuf {
-        let below = if self.kind == Kind::Missing { self.inner.components().count() } else { 0 };
-        self.real.ancestors().nth(below).unwrap_or(&self.real).to_owned()
+    fn reach(&self) -> rustix::io::Result<OwnedFd> {
+        if self.kind != Kind::File {
+            return rustix::io::fcntl_dupfd_cloexec(&self.dir, 0);
+        }
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.dir, &self.inner, flags, Mode::empty())?;
+        // One that took its place is none of what was granted.
+        match FileType::from_raw_mode(fstat(&file)?.st_mode) {
+            FileType::Directory | FileType::Symlink => Err(Errno::NOENT),
+            _ => Ok(file),
+        }
     }
 
     fn open(cwd: &Path, typed: &Path, flag: &'static str) -> Result<Self> {
@@ -391,7 +402,10 @@ impl Grant {
 
     /// Where its open folder is now.
     fn reached(&self) -> PathBuf {
-        whereabouts(&self.dir).unwrap_or_else(|| self.reach())
+        whereabouts(&self.dir).unwrap_or_else(|| {
+            let below = self.inner.components().count();
+            self.real.ancestors().nth(below).unwrap_or(&self.real).to_owned()
+        })
     }
 
     /// Where what is granted is now, whoever moved it since its path was looked at.
@@ -401,8 +415,8 @@ impl Grant {
 }
 
 /// The kernel's name for an open folder.
-fn whereabouts(dir: &Dir) -> Option<PathBuf> {
-    fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd())).ok()
+fn whereabouts(opened: impl AsFd) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/self/fd/{}", opened.as_fd().as_raw_fd())).ok()
 }
 
 /// As `join`, but nothing is added for nothing: no slash at the end.

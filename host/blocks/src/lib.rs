@@ -15,6 +15,7 @@ pub mod fuzzing;
 mod grants;
 mod input;
 mod listing;
+mod mounts;
 mod objects;
 mod offer;
 mod output;

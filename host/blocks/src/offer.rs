@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, Result, show};
+use crate::mounts;
 
 /// Where a guest finds volumes: `/volumes/NAME`. No path of the host is meant by it.
 pub const VOLUMES: &str = "/volumes";
@@ -59,6 +60,12 @@ impl Offer {
             None => Ok(()),
             Some(_) => Err(format!("there are two volumes {name}")),
         }
+    }
+
+    /// Closes what is closed wherever else it is mounted, as `/proc/self/mountinfo` has it, and what is the kernel's own.
+    pub fn close_mounts(&mut self, mountinfo: &[u8]) {
+        let more = mounts::aliases(mountinfo, &self.closed);
+        self.closed.extend(more);
     }
 
     /// Whether something may be granted that is really `at`; `flag` and `asked` are for the words.

@@ -33,12 +33,6 @@ pub fn enter(parent: impl AsFd, name: impl Arg + Copy) -> Result<Dir> {
     Dir::new(folder)
 }
 
-/// Opens a folder of the system's.
-pub fn list(path: &str) -> Result<Dir> {
-    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
-    Dir::new(openat(CWD, path, flags, Mode::empty())?)
-}
-
 /// Gives a folder's owner leave to list and change it.
 fn allow(parent: impl AsFd, name: impl Arg) -> Result<()> {
     // Held meanwhile: a link that takes its place isn't followed.

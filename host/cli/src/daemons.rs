@@ -202,16 +202,27 @@ fn state_dir(name: &str) -> Result<PathBuf, String> {
     Ok(base.join("ingle").join(name))
 }
 
+/// Where root's workers keep everything.
+const ROOTS: &str = "/var/lib/ingle";
+
 /// Where a worker keeps everything if nobody says. Other users get to the folder if it is root's.
 fn worker_dir(port: u16) -> Result<PathBuf, String> {
     let name = format!("worker-{port}");
     if !rustix::process::geteuid().is_root() || std::env::var_os("XDG_STATE_HOME").is_some() {
         return state_dir(&name);
     }
-    let all = Path::new("/var/lib/ingle");
+    let all = Path::new(ROOTS);
     let made = DirBuilder::new().recursive(true).mode(0o711).create(all);
     made.map_err(|e| format!("making {}: {e}; choose another with --work-dir", all.display()))?;
     Ok(all.join(name))
+}
+
+/// What this user's daemons and `rsubmit` keep where nobody says where, now or later: a master's secrets, others' files, compiled jobs and their key.
+fn usual_folders() -> Vec<PathBuf> {
+    let above = |dir: PathBuf| dir.parent().map(Path::to_owned);
+    let state = state_dir("master").ok().and_then(above);
+    let state = state.into_iter().chain([ROOTS.into()]);
+    state.chain(submit::default_cache().and_then(above)).collect()
 }
 
 /// Memory that a worker offers if nobody says.
@@ -303,10 +314,11 @@ pub fn run_worker(args: &WorkerArgs) -> Done {
         Ok(size)
     });
     let log_size = log_size.transpose()?;
-    let offer = access::worker_offer(
+    let mut offer = access::worker_offer(
         &or_file(&args.grants, file.grants),
         &or_file(&args.volume, file.volume),
     )?;
+    offer.closed.extend(usual_folders());
     let executor_uids = match (args.executor_uids, file.executor_uids) {
         (Some(users), _) => users,
         (None, Some(text)) => text.parse().map_err(|why| format!("executor-uids: {why}"))?,
@@ -389,7 +401,10 @@ pub fn run_up(args: &UpArgs) -> Done {
                 log_size: None,
                 disk: None,
                 // The master's state lies there as well.
-                offer: Offer { closed: vec![dir.clone()], ..Offer::default() },
+                offer: Offer {
+                    closed: usual_folders().into_iter().chain([dir.clone()]).collect(),
+                    ..Offer::default()
+                },
                 executor_uids: ExecutorUids::None,
                 drain: Duration::ZERO,
             };

@@ -71,7 +71,7 @@ const KNOWN: &[(&str, &str)] = &[
     (EXECUTOR_CORES, "as --executor-cores"),
     (
         EXECUTOR_DISK,
-        "what an executor may store of what is shuffled, spilled and cached, as 10g [default: what its worker's --disk says, or 90 % of what is free]",
+        "what an executor may store of what is shuffled, spilled and cached, as 10g [default: its share of its worker's --disk, or 90 % of what is free]",
     ),
     (DRIVER_MEMORY, "as --driver-memory"),
     (DEPLOY_MODE, "as --deploy-mode"),

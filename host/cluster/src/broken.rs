@@ -47,6 +47,8 @@ pub enum Outcome {
     Failed,
     /// As [`Broken::Refused`].
     Refused,
+    /// Its worker ended it for what it did, and wants nothing of whom it was for a while.
+    Expelled,
 }
 
 impl From<ExitStatus> for Outcome {

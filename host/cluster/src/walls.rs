@@ -1,10 +1,11 @@
 //! The walls of a process that runs a guest: what it goes on using, and what becomes of those that don't stand.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ingle_blocks::Grants;
-use ingle_walls::{Down, Needs, Sockets, Wall};
+use ingle_walls::{Down, Needs, Place, Sockets, Wall};
 
 use crate::access::Access;
 
@@ -130,15 +131,17 @@ fn put_up(own: Own, grants: &Grants) -> Vec<Down> {
     ingle_sandbox::open_pagemap();
     let (read, write) = grants.reach();
     let Own { clear, sockets, owns_all, .. } = own;
-    let mut needs = Needs { read, write, clear, sockets, owns_all };
-    needs.read.extend(own.read);
+    let mut paths = own.read;
     // Where the environment says that certificates are.
-    needs.read.extend(std::env::var_os("SSL_CERT_FILE").map(PathBuf::from));
+    paths.extend(std::env::var_os("SSL_CERT_FILE").map(PathBuf::from));
     if let Some(folders) = std::env::var_os("SSL_CERT_DIR") {
-        needs.read.extend(std::env::split_paths(&folders));
+        paths.extend(std::env::split_paths(&folders));
     }
-    needs.write.extend(own.write);
-    ingle_walls::raise(&needs)
+    let opened = |opened: Vec<OwnedFd>| opened.into_iter().map(Place::from);
+    let named = |paths: Vec<PathBuf>| paths.into_iter().map(Place::from);
+    let read = opened(read).chain(named(paths)).collect();
+    let write = opened(write).chain(named(own.write)).collect();
+    ingle_walls::raise(&Needs { read, write, clear, sockets, owns_all })
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Landlock: which files a process may open, which ports it may connect to, and whom it may signal.
 
-use std::path::{Path, PathBuf};
+use std::os::fd::AsFd;
+use std::path::Path;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, NetPort,
@@ -8,7 +9,9 @@ use landlock::{
     Scope,
 };
 
-use crate::{Needs, Sockets};
+use rustix::fs::{FileType, fstat};
+
+use crate::{Needs, Place, Sockets};
 
 /// The kernel's rights as of Linux 6.12; what an older one doesn't know it doesn't hold against anybody.
 const KNOWN: ABI = ABI::V6;
@@ -93,18 +96,20 @@ fn rules(needs: &Needs) -> Result<RulesetCreated, RulesetError> {
     for port in ports {
         rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
     }
-    let system = SYSTEM.iter().map(Path::new);
-    for path in system.chain(needs.read.iter().map(PathBuf::as_path)) {
-        rules = allow(rules, path, read)?;
+    for path in SYSTEM {
+        rules = allow(rules, Path::new(path), read)?;
+    }
+    for place in &needs.read {
+        rules = allow_place(rules, place, read)?;
     }
     rules = allow(rules, Path::new("/dev/null"), read | AccessFs::WriteFile)?;
     for path in &needs.clear {
         rules = allow(rules, path, AccessFs::RemoveDir.into())?;
     }
-    for path in &needs.write {
-        // Devices and sockets are nothing that a job makes, and programs nothing that it starts.
-        let made = AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::MakeSock;
-        rules = allow(rules, path, handled & !(made | AccessFs::MakeFifo | AccessFs::Execute))?;
+    // Devices and sockets are nothing that a job makes, and programs nothing that it starts.
+    let made = AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::MakeSock | AccessFs::MakeFifo;
+    for place in &needs.write {
+        rules = allow_place(rules, place, handled & !(made | AccessFs::Execute))?;
     }
     proc_self(rules, read)
 }
@@ -115,9 +120,33 @@ fn allow(
     path: &Path,
     rights: BitFlags<AccessFs>,
 ) -> Result<RulesetCreated, RulesetError> {
-    let Ok(opened) = PathFd::new(path) else { return Ok(rules) };
+    match PathFd::new(path) {
+        Ok(opened) => allow_open(rules, opened, rights),
+        Err(_) => Ok(rules),
+    }
+}
+
+/// As [`allow`]; of what is open, that itself and not what has its name now.
+fn allow_place(
+    rules: RulesetCreated,
+    place: &Place,
+    rights: BitFlags<AccessFs>,
+) -> Result<RulesetCreated, RulesetError> {
+    match place {
+        Place::Path(path) => allow(rules, path, rights),
+        Place::Open(opened) => allow_open(rules, opened, rights),
+    }
+}
+
+fn allow_open(
+    rules: RulesetCreated,
+    opened: impl AsFd,
+    rights: BitFlags<AccessFs>,
+) -> Result<RulesetCreated, RulesetError> {
+    let is_folder = fstat(&opened)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
     // A file takes fewer rights than a folder.
-    let rights = if path.is_dir() { rights } else { rights & AccessFs::from_file(KNOWN) };
+    let rights = if is_folder { rights } else { rights & AccessFs::from_file(KNOWN) };
     rules.add_rule(PathBeneath::new(opened, rights))
 }
 

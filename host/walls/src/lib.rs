@@ -11,8 +11,10 @@ mod groups;
 mod process;
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 pub use groups::{Group, Groups, Room};
 pub use process::{Inherited, environment};
@@ -178,13 +180,34 @@ impl fmt::Display for Down {
     }
 }
 
+/// A file or a folder.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// What is there when the walls are raised, wherever links lead. Only for paths that no job can change.
+    Path(PathBuf),
+    /// What was opened, whatever has its name by now.
+    Open(Arc<OwnedFd>),
+}
+
+impl From<PathBuf> for Place {
+    fn from(path: PathBuf) -> Self {
+        Self::Path(path)
+    }
+}
+
+impl From<OwnedFd> for Place {
+    fn from(opened: OwnedFd) -> Self {
+        Self::Open(Arc::new(opened))
+    }
+}
+
 /// What a process goes on using.
 #[derive(Clone, Debug, Default)]
 pub struct Needs {
     /// Files and folders, and all in them, that it reads.
-    pub read: Vec<PathBuf>,
+    pub read: Vec<Place>,
     /// And those that it also writes.
-    pub write: Vec<PathBuf>,
+    pub write: Vec<Place>,
     /// Folders from which, and from those below, it removes folders that are empty.
     pub clear: Vec<PathBuf>,
     /// What it makes of the network by itself.

@@ -15,12 +15,13 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::net::{
     RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg,
     sendmsg,
 };
 
-use ingle_walls::{Down, Inherited, Needs, Sockets, Wall, raise};
+use ingle_walls::{Down, Inherited, Needs, Place, Sockets, Wall, raise};
 
 const PLACE: &str = "WALLS_PLACE";
 
@@ -72,8 +73,8 @@ fn behind_the_walls() {
     symlink(at("other/file"), at("write/link")).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let needs = Needs {
-        read: vec![at("read")],
-        write: vec![at("write"), at("write-file")],
+        read: vec![at("read").into()],
+        write: vec![at("write").into(), at("write-file").into()],
         sockets: Sockets::Own(None),
         ..Needs::default()
     };
@@ -299,6 +300,63 @@ fn a_process_without_a_network_uses_the_connections_that_it_has() {
 
 #[test]
 #[ignore = "it is run by the others, in a process of its own"]
+fn behind_the_walls_of_what_was_opened() {
+    let place = PathBuf::from(std::env::var_os(PLACE).expect("where to try"));
+    let at = |name: &str| place.join(name);
+    let open = |name: &str| {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Place::from(openat(CWD, at(name), flags, Mode::empty()).unwrap())
+    };
+    let needs = Needs {
+        read: vec![open("read"), at("named").into()],
+        write: vec![open("write"), open("write-file")],
+        ..Needs::default()
+    };
+    // Somebody puts links where these were.
+    for name in ["read", "write", "write-file"] {
+        fs::rename(at(name), at(&format!("{name}-moved"))).unwrap();
+    }
+    symlink(at("other"), at("read")).unwrap();
+    symlink(at("others"), at("write")).unwrap();
+    symlink(at("other/file"), at("write-file")).unwrap();
+    println!();
+    for down in raise(&needs) {
+        println!("down {down}");
+    }
+    tell("reading what was opened", fs::read(at("read-moved/file")));
+    tell("writing what was opened", fs::write(at("write-moved/a/new"), "y"));
+    tell("writing a file that was opened", fs::write(at("write-file-moved"), "y"));
+    tell("reading what has its path", fs::read(at("named/file")));
+    tell("reading what took its name", fs::read(at("other/file")));
+    tell("reading through what took its name", fs::read(at("read/file")));
+    tell("writing what took its name", fs::write(at("others/new"), "y"));
+    tell("writing through what took its name", fs::write(at("write-file"), "y"));
+    println!("tried the end: ok");
+}
+
+#[test]
+fn what_takes_the_name_of_what_was_opened_is_not_opened_for_it() {
+    let place = place();
+    for folder in ["named", "others"] {
+        fs::create_dir_all(place.path().join(folder)).unwrap();
+    }
+    fs::write(place.path().join("named/file"), "x").unwrap();
+    let (tried, said) = behind("behind_the_walls_of_what_was_opened", place.path());
+    assert!(tried.contains_key("the end"), "it came to its end:\n{said}");
+    if said.contains("down ") {
+        eprintln!("SKIPPED: this host lacks walls:\n{said}");
+        return;
+    }
+    for (what, came) in &tried {
+        let opened = what.ends_with("opened") || what.ends_with("its path");
+        let expected = if what == "the end" || opened { "ok" } else { "13" };
+        assert_eq!(came, expected, "{what}\n{said}");
+    }
+    assert_eq!(tried.len(), 9, "{said}");
+}
+
+#[test]
+#[ignore = "it is run by the others, in a process of its own"]
 fn behind_the_walls_with_a_port() {
     let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let [granted, other] = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
@@ -343,7 +401,7 @@ fn behind_the_walls_of_who_submits() {
     tell("using what was left open", flags);
     tell("using its own", own.read_exact(&mut [0]));
     let needs = Needs {
-        write: vec![at("write")],
+        write: vec![at("write").into()],
         clear: vec![place.clone()],
         owns_all: true,
         ..Needs::default()

@@ -152,7 +152,12 @@ fn event(input: &mut Input<'_>, shell: &mut Shell) -> Event {
         }
         4 => Event::Heartbeat { worker: worker(input) },
         5 => Event::WorkerDraining { worker: worker(input) },
-        6 | 7 => Event::ExecutorEnded {
+        6 => Event::ExecutorEnded {
+            worker: worker(input),
+            executor: shell.executor(input),
+            reason: input.text(),
+        },
+        7 => Event::ExecutorExpelled {
             worker: worker(input),
             executor: shell.executor(input),
             reason: input.text(),

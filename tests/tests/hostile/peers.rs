@@ -379,6 +379,7 @@ fn a_worker_speaks_for_itself_alone() {
                 executor: Some(executor.clone()),
                 reason: reason.clone(),
                 refused: true,
+                ..Default::default()
             }))
             .await;
             let driver = Some(v1::DriverTry { driver: other.clone(), attempt: 0 });
@@ -387,6 +388,7 @@ fn a_worker_speaks_for_itself_alone() {
                 reason,
                 finished: false,
                 refused: true,
+                ..Default::default()
             }))
             .await;
         }

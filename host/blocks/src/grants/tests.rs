@@ -1,3 +1,4 @@
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 
 use super::*;
@@ -184,6 +185,38 @@ fn of_volumes(root: &Path, read: &[&str], write: &[&str]) -> Result<Grants> {
     Grants::of(&offering(root), root, &paths(read), &paths(write))
 }
 
+/// Where what the second wall lets through is now.
+fn reach(grants: &Grants) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let (reads, writes) = grants.reach();
+    let paths = |opened: Vec<OwnedFd>| opened.iter().filter_map(whereabouts).collect();
+    (paths(reads), paths(writes))
+}
+
+#[test]
+fn what_is_reached_is_what_was_opened_and_not_what_takes_its_place() {
+    let root = sandbox();
+    let top = root.path().canonicalize().unwrap();
+    fs::create_dir_all(top.join("w/folder")).unwrap();
+    fs::write(top.join("w/file"), "mine").unwrap();
+    fs::write(top.join("w/kept"), "mine").unwrap();
+    let at = |name: &str| PathBuf::from(name);
+    let reads = [at("w/folder"), at("w/file"), at("w/kept")];
+    let grants = Grants::new_in(&top, &reads, &[at("w/folder/new/one")]).unwrap();
+    let kept = vec![top.join("w/folder"), top.join("w/file"), top.join("w/kept")];
+    assert_eq!(reach(&grants), (kept, vec![top.join("w/folder")]));
+    // Links to what wasn't granted.
+    fs::rename(top.join("w/folder"), top.join("w/moved")).unwrap();
+    fs::remove_file(top.join("w/file")).unwrap();
+    symlink(top.join("data"), top.join("w/folder")).unwrap();
+    symlink(top.join("secret"), top.join("w/file")).unwrap();
+    let left = vec![top.join("w/moved"), top.join("w/kept")];
+    assert_eq!(reach(&grants), (left.clone(), vec![top.join("w/moved")]));
+    // And a folder where a file was.
+    fs::remove_file(top.join("w/file")).unwrap();
+    fs::rename(top.join("data"), top.join("w/file")).unwrap();
+    assert_eq!(reach(&grants).0, left);
+}
+
 #[test]
 fn a_volume_is_found_by_its_name() {
     let root = sandbox();
@@ -198,9 +231,8 @@ fn a_volume_is_found_by_its_name() {
     let text = grants.resolve_write("volume:data/x").err().unwrap().to_string();
     assert_eq!(text, "writing volume:data/x isn't allowed: add --allow-write=volume:data/x");
     assert!(grants.resolve_read("volume:fixed/a.txt").is_err(), "another name");
-    let (reads, writes) = grants.reach();
     let data = root.path().canonicalize().unwrap().join("data");
-    assert_eq!((reads, writes), (vec![data.clone()], vec![data.join("deep")]));
+    assert_eq!(reach(&grants), (vec![data.clone()], vec![data.join("deep")]));
 }
 
 #[test]
@@ -214,7 +246,7 @@ fn a_file_of_a_volume_and_what_is_not_there_yet_are_granted_alone() {
     assert_eq!((&*found.path, found.was_missing), (Path::new("new/out/part"), true));
     assert!(grants.resolve_write("volume:data/deep/new").is_err());
     let data = root.path().canonicalize().unwrap().join("data");
-    assert_eq!(grants.reach().1, [data.join("deep")], "the nearest that exists");
+    assert_eq!(reach(&grants).1, [data.join("deep")], "the nearest that exists");
 }
 
 #[test]

@@ -195,16 +195,13 @@ fn can_write(dir: &Path) -> Result<(), String> {
 /// What may be stored: what the job says, and never more than the worker does.
 fn disk(dir: &Path, worker: u64, job: Option<u64>) -> Disk {
     let worker = if worker == 0 { usual_disk(dir) } else { worker };
-    match job {
-        Some(job) if job < worker => {
-            Disk::new(dir, job, "raise ingle.executor.disk, or use more executors")
-        }
-        _ => Disk::new(
-            dir,
-            worker,
-            "that is what this worker's --disk allows an application; use executors on more workers",
-        ),
-    }
+    Disk::shared(
+        dir,
+        job.unwrap_or(u64::MAX),
+        "raise ingle.executor.disk, or use more executors",
+        worker,
+        "that is its share of what this worker's --disk allows an application; use executors on more workers",
+    )
 }
 
 struct Executor {
@@ -276,7 +273,7 @@ async fn start(
     })
     .map_err(|e| format!("starting the task slots: {e}"))?;
     reporter.watch(store.clone(), pool.clone());
-    tokio::spawn(usage::tell(config.clone(), secret, way, store.clone()));
+    tokio::spawn(usage::tell(config.clone(), secret, way, store.clone(), disk.clone()));
     let link = slots.link();
     let images = Images::new(images::dir(dir), hash, pool, config.executor).charging(disk);
     Ok(Executor { slots, stuck, store, images, driver: driver.clone(), link })

@@ -84,18 +84,22 @@ pub fn worker_hello(hello: v1::WorkerHello) -> Result<WorkerHello, Status> {
 pub fn worker_event(worker: WorkerId, report: WorkerReport) -> Result<Option<Event>, Status> {
     Ok(Some(match report {
         WorkerReport::Heartbeat(_) => Event::Heartbeat { worker },
-        WorkerReport::ExecutorEnded(v1::ExecutorEnded { executor, reason, refused }) => {
+        WorkerReport::ExecutorEnded(ended) => {
+            let v1::ExecutorEnded { executor, reason, refused, expelled } = ended;
             let executor = executor_name(executor)?;
-            match refused {
-                true => Event::ExecutorRefused { worker, executor, reason },
-                false => Event::ExecutorEnded { worker, executor, reason },
+            match (expelled, refused) {
+                (true, _) => Event::ExecutorExpelled { worker, executor, reason },
+                (false, true) => Event::ExecutorRefused { worker, executor, reason },
+                (false, false) => Event::ExecutorEnded { worker, executor, reason },
             }
         }
-        WorkerReport::DriverEnded(v1::DriverEnded { driver, finished, reason, refused }) => {
+        WorkerReport::DriverEnded(ended) => {
+            let v1::DriverEnded { driver, finished, reason, refused, expelled } = ended;
             let driver = driver_try(driver)?;
-            match refused && !finished {
-                true => Event::DriverRefused { worker, driver, reason },
-                false => Event::DriverEnded { worker, driver, finished, reason },
+            match (expelled && !finished, refused && !finished) {
+                (true, _) => Event::DriverExpelled { worker, driver, reason },
+                (false, true) => Event::DriverRefused { worker, driver, reason },
+                (false, false) => Event::DriverEnded { worker, driver, finished, reason },
             }
         }
         WorkerReport::Draining(_) => Event::WorkerDraining { worker },

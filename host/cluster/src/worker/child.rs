@@ -15,6 +15,14 @@ use crate::broken::Outcome;
 /// How long a driver that is killed may take to end by itself.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// Somebody wishes that a child ends.
+pub struct Kill {
+    /// What it is said to have ended for.
+    pub why: String,
+    /// For something that it did, and may be doing: then at once.
+    pub expelled: bool,
+}
+
 /// A child that was started.
 pub struct Spawned {
     pub child: Child,
@@ -31,7 +39,7 @@ pub struct Spawned {
 pub async fn watch(
     spawned: Spawned,
     enclose: impl FnOnce(Option<u32>) -> Result<Enclosed, String> + Send + 'static,
-    killed: &mut oneshot::Receiver<String>,
+    killed: &mut oneshot::Receiver<Kill>,
     gently: bool,
 ) -> (Outcome, String) {
     let Spawned { mut child, socket, config, hands, streams } = spawned;
@@ -68,7 +76,7 @@ async fn end(
     mut child: Child,
     mut served: impl Future<Output = String> + Unpin,
     [out, err]: [Piped; 2],
-    killed: &mut oneshot::Receiver<String>,
+    killed: &mut oneshot::Receiver<Kill>,
     gently: bool,
 ) -> (Outcome, String) {
     let ended = tokio::select! {
@@ -76,10 +84,12 @@ async fn end(
         said = &mut served => {
             let _ = child.start_kill();
             let _ = child.wait().await;
-            return (Outcome::Failed, format!("it was killed, for what it asked of its worker made no sense: {said}"));
+            return (Outcome::Expelled, format!("it was killed, for what it asked of its worker made no sense: {said}"));
         }
-        why = killed => {
-            if gently {
+        kill = killed => {
+            let Kill { why, expelled } =
+                kill.unwrap_or_else(|_| Kill { why: "it was killed".into(), expelled: false });
+            if gently && !expelled {
                 // A driver removes what it hasn't published.
                 if let Some(pid) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
                     // It may have ended this very moment.
@@ -94,7 +104,7 @@ async fn end(
             let _ = child.start_kill();
             let _ = child.wait().await;
             tokio::join!(out.finish(), err.finish());
-            return (Outcome::Failed, why.unwrap_or_else(|_| "it was killed".into()));
+            return (if expelled { Outcome::Expelled } else { Outcome::Failed }, why);
         }
     };
     // Whoever follows them reads on as long as it runs.
@@ -130,5 +140,39 @@ fn last_words(tail: &[u8]) -> String {
     match error.or_else(|| tail.lines().rev().find(|line| !line.trim().is_empty())) {
         Some(line) => format!(": {}", line.trim()),
         None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Stdio;
+
+    use tokio::process::Command;
+
+    use super::*;
+
+    /// How a driver ends that takes note of a wish that it ends, and what it noted.
+    async fn ends(expelled: bool) -> (Outcome, String, bool) {
+        let dir = tempfile::tempdir().unwrap();
+        let piped = |name: &str| Piped::new(&dir.path().join(name), 1 << 20).unwrap().1;
+        let (ready, noted) = (dir.path().join("ready"), dir.path().join("noted"));
+        let script = "trap ': > noted; exit 0' TERM; : > ready; while :; do sleep 0.01; done";
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).current_dir(dir.path()).stdin(Stdio::null());
+        let child = command.kill_on_drop(true).spawn().unwrap();
+        while !ready.exists() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let (kill, mut killed) = oneshot::channel();
+        let _ = kill.send(Kill { why: "because".into(), expelled });
+        let streams = [piped("out"), piped("err")];
+        let (outcome, why) = end(child, std::future::pending(), streams, &mut killed, true).await;
+        (outcome, why, noted.exists())
+    }
+
+    #[tokio::test]
+    async fn a_driver_that_is_killed_may_tidy_up_and_one_that_is_expelled_may_not() {
+        assert_eq!(ends(false).await, (Outcome::Failed, "because".into(), true));
+        assert_eq!(ends(true).await, (Outcome::Expelled, "because".into(), false));
     }
 }

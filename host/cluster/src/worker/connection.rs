@@ -224,18 +224,20 @@ async fn tell(send: &mpsc::Sender<v1::WorkerReport>, report: Report) -> Result<(
 
 fn report(ended: Ended) -> Report {
     let Ended { name, outcome, reason } = ended;
-    let refused = outcome == Outcome::Refused;
+    let (refused, expelled) = (outcome == Outcome::Refused, outcome == Outcome::Expelled);
     match name {
         Name::Executor { application, executor } => Report::ExecutorEnded(v1::ExecutorEnded {
             executor: Some(v1::ExecutorName { application, executor }),
             reason,
             refused,
+            expelled,
         }),
         Name::Driver { driver, attempt } => Report::DriverEnded(v1::DriverEnded {
             driver: Some(v1::DriverTry { driver, attempt }),
             finished: outcome == Outcome::Finished,
             reason,
             refused,
+            expelled,
         }),
     }
 }

@@ -4,15 +4,18 @@
 //! removed and are still open, or mapped, are found by their processes, if the system lets the worker look at these.
 
 use std::collections::{BTreeMap, HashSet};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use ingle_core::size::ByteSize;
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Stat, statat};
+use parking_lot::Mutex;
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat};
 use rustix::io::Errno;
 
 use super::processes::{Name, Processes};
+use super::shares::Shares;
 use ingle_blocks::trees;
 
 /// How often it is looked, at most.
@@ -34,17 +37,47 @@ pub struct Owner {
     /// Of its application, or of the driver.
     pub id: String,
     pub folder: PathBuf,
-    /// Its processes.
-    pub processes: Vec<(Name, u32)>,
+    /// Its processes, and their folders in /proc.
+    pub processes: Vec<(Name, Option<Arc<OwnedFd>>)>,
+}
+
+/// The folder in /proc of a process that nobody has waited for yet.
+pub fn process(number: u32) -> Option<Arc<OwnedFd>> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, format!("/proc/{number}"), flags, Mode::empty()).ok().map(Arc::new)
+}
+
+/// What a process has open (`fd`), or mapped (`map_files`).
+fn list(process: impl AsFd, what: &str) -> rustix::io::Result<Dir> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Dir::new(openat(process, what, flags, Mode::empty())?)
+}
+
+/// Whether the system lets this process see what files are mapped.
+fn sees_mapped(process: impl AsFd) -> bool {
+    let Ok(mut mapped) = list(process, "map_files") else { return false };
+    let Some(Ok(name)) = trees::next(&mut mapped) else { return false };
+    // To list them takes less than to follow them.
+    let followed = mapped.fd().and_then(|all| statat(all, &*name, AtFlags::empty()));
+    !matches!(followed, Err(Errno::ACCESS | Errno::PERM))
+}
+
+/// Says once what isn't counted here.
+fn say_blind() {
+    if !process(std::process::id()).is_some_and(sees_mapped) {
+        tracing::warn!("{UNMAPPED}");
+    }
 }
 
 /// Ends executors and drivers of whom has more than `--disk` here, as long as it is polled.
 pub async fn watch(processes: Arc<Processes>) {
     let mut looks = BTreeMap::new();
+    say_blind();
     loop {
         let (began, owners, limit) = (Instant::now(), processes.owners(), processes.disk());
+        let of = processes.clone();
         let look = move || {
-            let over = look_at_all(&mut looks, &owners, limit);
+            let over = look_at_all(&mut looks, &owners, limit, of.shares());
             (looks, owners, over)
         };
         // It doesn't panic; the runtime may end.
@@ -52,7 +85,7 @@ pub async fn watch(processes: Arc<Processes>) {
         looks = looked;
         for (owner, why) in over {
             let names = owners.get(owner).map_or(&[][..], |owner| &owner.processes);
-            if names.iter().filter(|(name, _)| processes.kill_for(name, &why)).count() > 0 {
+            if names.iter().filter(|(name, _)| processes.expel(name, &why)).count() > 0 {
                 tracing::warn!("{why}: its processes here are ended");
             }
         }
@@ -73,15 +106,26 @@ struct Looked {
 }
 
 /// A turn for each. Gives those who have too much, and what is to be said of it.
-fn look_at_all(looks: &mut Looks, owners: &[Owner], limit: u64) -> Vec<(usize, String)> {
+fn look_at_all(
+    looks: &mut Looks,
+    owners: &[Owner],
+    limit: u64,
+    shares: &Mutex<Shares>,
+) -> Vec<(usize, String)> {
     looks.retain(|folder, _| owners.iter().any(|owner| owner.folder == *folder));
     let mut over = Vec::new();
     for (place, owner) in owners.iter().enumerate() {
         let looked = looks.entry(owner.folder.clone()).or_default();
-        let look = looked.at.get_or_insert_with(|| Look::new(owner));
-        let Some(found) = look.go_on(TURN, limit) else { continue };
+        let look = looked.at.get_or_insert_with(|| {
+            shares.lock().look_begins(&owner.id);
+            Look::new(owner)
+        });
+        let Some(found) = look.go_on(owner, TURN, limit) else { continue };
         looked.at = None;
         let id = &owner.id;
+        if let Found::Bytes(bytes) = found {
+            shares.lock().look_ends(id, bytes);
+        }
         let why = match found {
             Found::Bytes(bytes) if bytes <= limit => {
                 looked.was_over = false;
@@ -113,6 +157,8 @@ fn look_at_all(looks: &mut Looks, owners: &[Owner], limit: u64) -> Vec<(usize, S
 static BLIND: Once = Once::new();
 const WORDS: &str = "files that a process removed and holds open don't count for --disk: only a worker of root's with the capability to trace \
                      (CAP_SYS_PTRACE) sees them";
+const UNMAPPED: &str = "files that a process removed and has only mapped don't count for --disk: only a worker of root's with CAP_CHECKPOINT_RESTORE, or \
+                        CAP_SYS_ADMIN, sees them";
 
 /// What one has.
 #[derive(Debug, PartialEq, Eq)]
@@ -126,8 +172,8 @@ enum Found {
 struct Look {
     /// Folders in each other whose entries are read.
     folders: Vec<Dir>,
-    /// Processes that are still to be looked at, and what one of them has open and mapped.
-    processes: Vec<u32>,
+    /// Processes that are still to be looked at, from when that is done, and what one of them has open and mapped.
+    processes: Option<Vec<Arc<OwnedFd>>>,
     open: Vec<Dir>,
     /// The disk.
     device: Option<u64>,
@@ -143,7 +189,7 @@ impl Look {
         let device = folder.as_ref().and_then(|folder| Some(folder.stat().ok()?.st_dev));
         Self {
             folders: folder.into_iter().collect(),
-            processes: owner.processes.iter().map(|(_, process)| *process).collect(),
+            processes: None,
             open: Vec::new(),
             device,
             removed: HashSet::new(),
@@ -153,7 +199,7 @@ impl Look {
     }
 
     /// Looks at so much more. None: that wasn't all.
-    fn go_on(&mut self, room: usize, limit: u64) -> Option<Found> {
+    fn go_on(&mut self, owner: &Owner, room: usize, limit: u64) -> Option<Found> {
         let until = self.entries.saturating_add(room);
         while self.entries < until {
             if self.bytes > limit {
@@ -165,7 +211,7 @@ impl Look {
             if self.folders.len() > DEEPEST {
                 return Some(Found::TooDeep);
             }
-            if !self.look_at_entry() && !self.look_at_open() {
+            if !self.look_at_entry() && !self.look_at_open(owner) {
                 return Some(Found::Bytes(self.bytes));
             }
         }
@@ -193,11 +239,13 @@ impl Look {
     }
 
     /// The next file that a process has open, or mapped. False: there are none any more.
-    fn look_at_open(&mut self) -> bool {
+    fn look_at_open(&mut self, owner: &Owner) -> bool {
         let Some(all) = self.open.last_mut() else {
-            let Some(process) = self.processes.pop() else { return false };
-            let list = |what: &str| trees::list(&format!("/proc/{process}/{what}"));
-            let (open, mapped) = (list("fd"), list("map_files"));
+            let those = owner.processes.iter().filter_map(|(_, process)| process.clone());
+            let Some(process) = self.processes.get_or_insert_with(|| those.collect()).pop() else {
+                return false;
+            };
+            let (open, mapped) = (list(&process, "fd"), list(&process, "map_files"));
             if let Err(Errno::ACCESS | Errno::PERM) = open {
                 BLIND.call_once(|| tracing::warn!("{WORDS}"));
             }
@@ -228,27 +276,27 @@ fn size(stat: &Stat) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::symlink;
     use std::path::Path;
-
-    use rustix::fs::Mode;
+    use std::process::Command;
+    use std::{fs, io};
 
     use super::*;
     use crate::worker::nests::{nest, place};
 
     fn owner(id: &str, folder: &Path, processes: &[u32]) -> Owner {
         let name = |executor| Name::Executor { application: id.to_owned(), executor };
-        let processes = processes.iter().map(|process| (name(*process), *process)).collect();
+        let processes = processes.iter().map(|number| (name(*number), process(*number))).collect();
         Owner { id: id.to_owned(), folder: folder.to_owned(), processes }
     }
 
     /// All that one has, in turns of so much.
     fn found(folder: &Path, processes: &[u32], room: usize, limit: u64) -> (Found, u32) {
-        let mut look = Look::new(&owner("app-1", folder, processes));
+        let owner = owner("app-1", folder, processes);
+        let mut look = Look::new(&owner);
         let mut turns = 1;
         loop {
-            if let Some(found) = look.go_on(room, limit) {
+            if let Some(found) = look.go_on(&owner, room, limit) {
                 return (found, turns);
             }
             turns += 1;
@@ -282,10 +330,6 @@ mod tests {
     fn what_was_removed_counts_as_long_as_it_is_open() {
         let dir = tempfile::tempdir().unwrap();
         let process = std::process::id();
-        if trees::list(&format!("/proc/{process}/map_files")).is_err() {
-            eprintln!("SKIPPED: this host doesn't let it look at what processes have open");
-            return;
-        }
         let before = bytes(dir.path(), &[process]);
         let path = dir.path().join("file");
         fs::write(&path, vec![1; 3 << 20]).unwrap();
@@ -296,6 +340,54 @@ mod tests {
         assert_eq!(bytes(dir.path(), &[]), before);
         drop(open);
         assert_eq!(bytes(dir.path(), &[process]), before);
+    }
+
+    #[test]
+    fn what_was_removed_counts_as_long_as_it_is_mapped() {
+        let own = std::process::id();
+        if !process(own).is_some_and(sees_mapped) {
+            eprintln!("SKIPPED: this host doesn't let it look at what processes have mapped");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sleep");
+        fs::copy("/bin/sleep", &path).unwrap();
+        let size = size(&rustix::fs::stat(&path).unwrap());
+        // A process maps its program. One that another test just starts may still have the file open for writing.
+        let mut child = loop {
+            match Command::new(&path).arg("1000").spawn() {
+                Err(busy) if busy.kind() == io::ErrorKind::ExecutableFileBusy => {
+                    std::thread::yield_now();
+                }
+                started => break started.unwrap(),
+            }
+        };
+        fs::remove_file(&path).unwrap();
+        let held = [child.id()];
+        let with = bytes(dir.path(), &held);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(size > 0 && with == size, "{with} of {size}");
+        assert_eq!(bytes(dir.path(), &held), 0);
+    }
+
+    #[test]
+    fn a_process_that_has_ended_shows_nothing_whoever_has_its_number() {
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let held = process(child.id()).unwrap();
+        assert!(list(&held, "fd").is_ok());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(list(&held, "fd").is_err() && list(&held, "map_files").is_err());
+        let dir = tempfile::tempdir().unwrap();
+        let mut owner = owner("app-1", dir.path(), &[]);
+        let mut look = Look::new(&owner);
+        // Who began while it was looked for files is looked at as well.
+        let name = |executor| Name::Executor { application: "app-1".into(), executor };
+        owner.processes.extend([(name(0), Some(held)), (name(1), process(std::process::id()))]);
+        let before = look.entries;
+        assert!(matches!(look.go_on(&owner, usize::MAX, u64::MAX), Some(Found::Bytes(_))));
+        assert!(look.entries > before, "its own descriptors");
     }
 
     #[test]
@@ -332,7 +424,7 @@ mod tests {
         fs::write(large.path().join("file"), vec![1; 1 << 20]).unwrap();
         let owners = [owner("app-1", many.path(), &[]), owner("app-2", large.path(), &[])];
         let ids = |looks: &mut Looks, limit| {
-            let over = look_at_all(looks, &owners, limit);
+            let over = look_at_all(looks, &owners, limit, &Mutex::default());
             over.into_iter().map(|(place, why)| (owners[place].id.clone(), why)).collect::<Vec<_>>()
         };
         let half = TURN as u64 * LEAST * 3 / 2;

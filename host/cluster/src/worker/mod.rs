@@ -9,7 +9,7 @@
 //! | `folders` | the work folder: what is kept where, and for how long |
 //! | `service` | blocks and logs for others |
 //! | `rotated`, `logs`, `readers` | what was printed, kept and read as it grows, and by how many |
-//! | `disk` | what applications store |
+//! | `disk`, `shares` | what applications store, and what of it each executor may |
 //! | `connection` | the master: found, lost, and found again |
 
 pub(crate) mod blocks;
@@ -28,6 +28,7 @@ pub mod processes;
 mod readers;
 mod rotated;
 mod service;
+mod shares;
 mod users;
 mod walls;
 
@@ -188,16 +189,34 @@ pub async fn run(
     Ok(())
 }
 
+/// Closes what is closed wherever else it is mounted now.
+fn close_mounts(offer: &mut Offer) -> Result<(), String> {
+    const MOUNTS: &str = "/proc/self/mountinfo";
+    let mounts = std::fs::read(MOUNTS).map_err(|e| format!("reading {MOUNTS}: {e}"))?;
+    offer.close_mounts(&mounts);
+    Ok(())
+}
+
+/// Where a path leads to, of what there is of it: the rest may be made later.
+fn leads_to(path: &Path) -> PathBuf {
+    let there = path.ancestors().find_map(|there| {
+        let rest = path.strip_prefix(there).ok()?;
+        Some(std::fs::canonicalize(there).ok()?.join(rest))
+    });
+    there.unwrap_or_else(|| path.to_owned())
+}
+
 /// Looks at what jobs shall have of this host, and closes what they never have.
 fn close(offer: &mut Offer, work_dir: &Path) -> Result<(), String> {
     let real =
         |path: &Path| std::fs::canonicalize(path).map_err(|e| format!("{}: {e}", path.display()));
     for path in offer.closed.iter_mut() {
-        *path = real(path)?;
+        *path = leads_to(path);
     }
     offer.closed.push(real(work_dir)?);
     // The kernel's own, of this worker as well.
     offer.closed.extend(["/proc", "/sys", "/dev"].map(PathBuf::from));
+    close_mounts(offer)?;
     if let Paths::Only(paths) = &mut offer.paths {
         for path in paths {
             *path = real(path).map_err(|why| format!("--grants: {why}"))?;

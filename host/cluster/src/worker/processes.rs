@@ -9,6 +9,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,10 +24,12 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::WorkerOptions;
+use super::child::Kill;
 use super::compiler::Compiler;
 use super::disk::Owner;
 use super::folders::Folders;
 use super::peers::Peers;
+use super::shares::Shares;
 use super::users::{UserRange, Users};
 use super::walls::Walls;
 use crate::broken::Outcome;
@@ -43,6 +46,8 @@ fn disk_of(work_dir: &Path) -> u64 {
 }
 
 const LEAST_DISK: u64 = 64 << 20;
+/// So small a part of what an application may store isn't given to its executors.
+const UNCHARGED: u64 = 32;
 
 /// What a process is to its worker.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,11 +95,13 @@ pub struct Ended {
 
 struct Running {
     /// Dropped, or sent why: the process is killed.
-    kill: oneshot::Sender<String>,
+    kill: oneshot::Sender<Kill>,
     /// What it was granted.
     room: v1::Room,
     /// Once it is started.
     pid: Option<u32>,
+    /// Its folder in /proc. Its number may be another's once it has ended; this shows nothing then.
+    proc: Option<Arc<OwnedFd>>,
     since: Instant,
     /// What it said last that it takes.
     used: Option<v1::ExecutorUse>,
@@ -146,6 +153,10 @@ pub struct Processes {
     log_size: u64,
     /// What an application may store here.
     disk: AtomicU64,
+    /// And its executors, each.
+    shares: Mutex<Shares>,
+    /// What this worker offers.
+    offered: v1::Room,
     walls: Arc<Walls>,
     peers: Arc<Peers>,
     compiler: Compiler,
@@ -186,6 +197,8 @@ impl Processes {
             address,
             folders,
             disk: AtomicU64::new(options.disk.map_or_else(|| disk_of(&options.work_dir), |d| d.0)),
+            shares: Mutex::default(),
+            offered: v1::Room { cores: options.cores, memory: options.memory.0 },
             log_size: options.log_size.unwrap_or(super::DEFAULT_LOG).0,
             walls,
             compiler,
@@ -265,6 +278,7 @@ impl Processes {
             }
             changed.await;
         }
+        self.shares.lock().forget(&application);
         let id = application.clone();
         self.remove(application, move |folders| folders.forget(&id)).await;
     }
@@ -324,6 +338,12 @@ impl Processes {
         self.disk.load(Ordering::Relaxed)
     }
 
+    /// What of it its executors share: names, and the ends of files, take something that nobody charges.
+    fn shared_disk(&self) -> u64 {
+        let all = self.disk();
+        all - all / UNCHARGED
+    }
+
     /// What an earlier worker left is gone: there may be more room than there was.
     pub fn look_at_disk_again(&self, work_dir: &Path) {
         self.disk.fetch_max(disk_of(work_dir), Ordering::Relaxed);
@@ -344,11 +364,47 @@ impl Processes {
         shown.collect()
     }
 
-    /// A process says what it takes.
-    pub fn set_used(&self, name: &Name, used: v1::ExecutorUse) {
-        if let Some(process) = self.running.lock().get_mut(name) {
-            process.used = Some(used);
+    /// An executor says what it takes, and has on the disk. Gives what it may have there; 0 if it isn't known.
+    pub fn set_used(
+        &self,
+        application: &str,
+        executor: u32,
+        used: Option<v1::ExecutorUse>,
+        stored: u64,
+    ) -> u64 {
+        let name = Name::Executor { application: application.to_owned(), executor };
+        let more = {
+            let mut running = self.running.lock();
+            let Some(process) = running.get_mut(&name) else { return 0 };
+            process.used = used.or(process.used);
+            let room = process.room;
+            self.more_of(&running, room)
+        };
+        let share =
+            self.shares.lock().says(application, executor, stored, self.shared_disk(), more);
+        share.unwrap_or(0)
+    }
+
+    /// How many more of such a process there is room for.
+    fn more_of(&self, running: &BTreeMap<Name, Running>, room: v1::Room) -> u64 {
+        let v1::Room { mut cores, mut memory } = self.offered;
+        for process in running.values() {
+            cores = cores.saturating_sub(process.room.cores);
+            memory = memory.saturating_sub(process.room.memory);
         }
+        let by_memory = memory.checked_div(room.memory).unwrap_or(u64::MAX);
+        by_memory.min(cores.checked_div(room.cores).unwrap_or(u32::MAX).into())
+    }
+
+    /// What an executor may store that begins.
+    fn first_share(&self, application: &str, executor: u32, room: v1::Room) -> u64 {
+        let more = self.more_of(&self.running.lock(), room);
+        self.shares.lock().begins(application, executor, self.shared_disk(), more)
+    }
+
+    /// How applications share the disk.
+    pub fn shares(&self) -> &Mutex<Shares> {
+        &self.shares
     }
 
     /// Whether anything of an application or a driver runs here.
@@ -359,7 +415,10 @@ impl Processes {
     /// Who stores something here, beside who has ended.
     pub fn owners(&self) -> Vec<Owner> {
         let running = self.running.lock();
-        let all = || running.iter().filter_map(|(name, process)| Some((name, process.pid?)));
+        let all = || {
+            let started = running.iter().filter(|(_, process)| process.pid.is_some());
+            started.map(|(name, process)| (name, process.proc.clone()))
+        };
         let applications = self.folders.applications().into_iter().map(|id| {
             let is_of = |name: &Name| matches!(name, Name::Executor { application, .. } if *application == id);
             let processes = all().filter(|(name, _)| is_of(name));
@@ -394,18 +453,22 @@ impl Processes {
 
     /// Ends a process. False if there is none of that name.
     pub fn kill(&self, name: &Name) -> bool {
-        self.kill_for(name, "it was killed")
+        self.end(name, Kill { why: "it was killed".into(), expelled: false })
     }
 
-    /// Ends a process, which is said to have ended for that. False if there is none of that name.
-    pub fn kill_for(&self, name: &Name, why: &str) -> bool {
+    /// Ends a process for what it did. False if there is none of that name.
+    pub fn expel(&self, name: &Name, why: &str) -> bool {
+        self.end(name, Kill { why: why.to_owned(), expelled: true })
+    }
+
+    fn end(&self, name: &Name, why: Kill) -> bool {
         let mut running = self.running.lock();
         let Some(process) = running.get_mut(name) else { return false };
         // It stays in the list until it is gone.
         let (gone, _) = oneshot::channel();
         let kill = std::mem::replace(&mut process.kill, gone);
         // It may have ended this very moment.
-        let _ = kill.send(why.to_owned());
+        let _ = kill.send(why);
         true
     }
 

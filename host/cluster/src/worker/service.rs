@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 use super::blocks::Blocks;
 use super::folders::Folders;
 use super::logs::Tail;
-use super::processes::{Name, Processes};
+use super::processes::Processes;
 use super::readers::Readers;
 use crate::rpc::{self, Secret};
 
@@ -79,11 +79,9 @@ impl v1::worker_server::Worker for Service {
         request: Request<v1::ReportUseRequest>,
     ) -> Result<Response<v1::ReportUseReply>, Status> {
         self.check(&request, &request.get_ref().application)?;
-        let v1::ReportUseRequest { application, executor, used } = request.into_inner();
-        if let Some(used) = used {
-            self.processes.set_used(&Name::Executor { application, executor }, used);
-        }
-        Ok(Response::new(v1::ReportUseReply {}))
+        let v1::ReportUseRequest { application, executor, used, stored } = request.into_inner();
+        let disk = self.processes.set_used(&application, executor, used, stored);
+        Ok(Response::new(v1::ReportUseReply { disk }))
     }
 
     async fn read_log(

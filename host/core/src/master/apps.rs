@@ -8,7 +8,7 @@ use super::event::{
 };
 use super::explain::AppState;
 use super::ids::AppId;
-use super::refused::Refused;
+use super::refused::{Refused, Why};
 use super::{App, Executor, Master, Peer, Process, clean, has_control};
 use crate::ids::WorkerId;
 
@@ -19,6 +19,8 @@ pub(super) enum Cause {
     WorkerLost,
     /// Its worker doesn't give its job what it is granted. One that worked was refused nothing.
     Refused,
+    /// Its worker ended it for what it did, however well it worked.
+    Expelled,
 }
 
 impl App {
@@ -266,13 +268,17 @@ impl Master {
         match cause {
             // That its worker went is no sign of what the application is like.
             Cause::WorkerLost => return,
+            Cause::Expelled => {
+                self.app_refused(id, at, Why::Expelled, reason, actions);
+                return;
+            }
             _ if executor_of.registered => {
                 let since = executor_of.since;
-                self.ended_at_work(id, since, reason);
+                self.ended_at_work(name, since, reason, actions);
                 return;
             }
             Cause::Refused => {
-                self.app_refused(id, at, reason, actions);
+                self.app_refused(id, at, Why::NotGranted, reason, actions);
                 return;
             }
             Cause::Itself => {}
@@ -295,8 +301,14 @@ impl Master {
     }
 
     /// An executor ended that had worked since then. The first is replaced at once; if such ones end soon again and again, each waits longer
-    /// than the one before.
-    fn ended_at_work(&mut self, id: AppId, since: Duration, reason: &str) {
+    /// than the one before, and in the end it is over.
+    fn ended_at_work(
+        &mut self,
+        (id, executor): ExecutorName,
+        since: Duration,
+        reason: &str,
+        actions: &mut Vec<Action>,
+    ) {
         let (now, steady) = (self.now, self.policy.steady);
         let Some(app) = self.apps.get_mut(&id) else { return };
         if now.saturating_sub(since) >= steady {
@@ -308,7 +320,15 @@ impl Master {
         app.ends += 1;
         app.counted = now;
         reason.clone_into(&mut app.last_failure);
-        let waits = app.ends - 1;
+        let (ends, works) = (app.ends, app.executors.values().any(|e| e.registered));
+        if ends >= self.policy.max_ends && !works {
+            let text = format!(
+                "{ends} times in a row its executors ended soon after they had found their driver, the last, {executor}: {reason}"
+            );
+            self.end_app(id, AppState::Failed, &text, actions);
+            return;
+        }
+        let waits = ends - 1;
         if waits > 0 {
             let not_before = now + self.backoff(waits);
             if let Some(app) = self.apps.get_mut(&id) {

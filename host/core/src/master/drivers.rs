@@ -16,6 +16,15 @@ pub const MAX_SUBMISSION: usize = 32 << 20;
 /// And all of those that aren't over together: they are held, and stored.
 const MAX_SUBMISSIONS: usize = 1 << 30;
 
+/// How a driver ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Finished,
+    Failed,
+    /// By its worker, for what it did: it would do it again.
+    Expelled,
+}
+
 impl Driver {
     pub(super) fn new(spec: DriverSpec) -> Self {
         Self {
@@ -110,7 +119,7 @@ impl Master {
         &mut self,
         at: WorkerId,
         (id, attempt): DriverTry,
-        finished: bool,
+        how: End,
         reason: &str,
         actions: &mut Vec<Action>,
     ) {
@@ -124,15 +133,17 @@ impl Master {
         self.free_driver(id, true);
         if let Some(app) = app {
             // It may have said so itself.
-            let (state, text) = match finished {
-                true => (AppState::Finished, String::new()),
-                false => (AppState::Failed, format!("its driver failed: {reason}")),
+            let (state, text) = match how {
+                End::Finished => (AppState::Finished, String::new()),
+                End::Failed | End::Expelled => {
+                    (AppState::Failed, format!("its driver failed: {reason}"))
+                }
             };
             self.end_app(app, state, &text, actions);
         }
-        if finished {
+        if how == End::Finished {
             self.end_driver(id, AppState::Finished, "", actions);
-        } else if supervised {
+        } else if supervised && how == End::Failed {
             let now = self.now;
             let (restarts, moved) = self.drivers.get(&id).map_or((0, 0), |d| (d.restarts, d.moved));
             let restarts = restarts + 1;

@@ -135,6 +135,15 @@ pub enum Event {
         /// For people.
         reason: String,
     },
+    /// As [`ExecutorEnded`](Event::ExecutorEnded), since that worker ended it for what it did: it took too much, or was broken out of.
+    ExecutorExpelled {
+        /// Where it ran.
+        worker: WorkerId,
+        /// The executor.
+        executor: ExecutorName,
+        /// For people.
+        reason: String,
+    },
     /// A driver ended.
     DriverEnded {
         /// Where it ran.
@@ -149,6 +158,15 @@ pub enum Event {
     /// As [`ExecutorRefused`](Event::ExecutorRefused).
     DriverRefused {
         /// Where it was to run.
+        worker: WorkerId,
+        /// The driver.
+        driver: DriverTry,
+        /// For people.
+        reason: String,
+    },
+    /// As [`ExecutorExpelled`](Event::ExecutorExpelled).
+    DriverExpelled {
+        /// Where it ran.
         worker: WorkerId,
         /// The driver.
         driver: DriverTry,
@@ -433,7 +451,9 @@ pub struct Policy {
     pub app_lease: Duration,
     /// How often in a row executors of an application may end without having found their driver.
     pub max_executor_failures: u32,
-    /// How long an application gets nothing on a worker that refused an executor of it.
+    /// How often in a row executors of an application may end soon, if none works then.
+    pub max_ends: u32,
+    /// How long an application gets nothing on a worker that refused an executor of it, or expelled one.
     pub refusal: Duration,
     /// An executor that worked for so long didn't end soon: its successor doesn't wait.
     pub steady: Duration,
@@ -463,6 +483,7 @@ impl Default for Policy {
             worker_lease: Duration::from_secs(15),
             app_lease: Duration::from_secs(10),
             max_executor_failures: 10,
+            max_ends: 64,
             refusal: Duration::from_secs(600),
             steady: Duration::from_secs(60),
             backoff: Duration::from_millis(100),

@@ -33,6 +33,7 @@ pub use explain::{AppState, AppStatus, DriverStatus, ExecutorStatus, WorkerStatu
 pub use ids::{AppId, DriverId};
 
 use apps::Cause;
+use drivers::End;
 use refused::Refused;
 pub use workers::WORKER_LOST;
 
@@ -334,8 +335,15 @@ impl Master {
             Event::ExecutorRefused { worker, executor, reason } => {
                 self.executor_ended(worker, executor, &reason, Cause::Refused, actions);
             }
+            Event::ExecutorExpelled { worker, executor, reason } => {
+                self.executor_ended(worker, executor, &reason, Cause::Expelled, actions);
+            }
             Event::DriverEnded { worker, driver, finished, reason } => {
-                self.driver_ended(worker, driver, finished, &reason, actions);
+                let how = if finished { End::Finished } else { End::Failed };
+                self.driver_ended(worker, driver, how, &reason, actions);
+            }
+            Event::DriverExpelled { worker, driver, reason } => {
+                self.driver_ended(worker, driver, End::Expelled, &reason, actions);
             }
             Event::DriverRefused { worker, driver, reason } => {
                 self.driver_refused(worker, driver, &reason, actions);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::apps::Cause;
+use super::drivers::End;
 use super::event::{
     Action, AppNews, ConnectionId, Key, Record, Reply, RequestId, Room, WorkerHello, WorkerOrder,
 };
@@ -179,7 +180,7 @@ impl Master {
             self.executor_ended(id, name, reason, Cause::WorkerLost, actions);
         }
         for driver in drivers.into_iter().filter(|driver| !runs_drivers.contains_key(driver)) {
-            self.driver_ended(id, driver, false, reason, actions);
+            self.driver_ended(id, driver, End::Failed, reason, actions);
         }
     }
 
@@ -240,7 +241,7 @@ impl Master {
         }
         for driver in drivers {
             let reason = format!("its worker {id} ({address}) is lost: {reason}");
-            self.driver_ended(id, driver, false, &reason, actions);
+            self.driver_ended(id, driver, End::Failed, &reason, actions);
         }
         self.workers.remove(&id);
         actions.push(Action::Forget(Key::Worker(id)));

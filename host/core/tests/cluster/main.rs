@@ -19,11 +19,14 @@ fn nothing_is_granted_twice_and_nothing_is_left_over() {
     let (seeds, print) = seeds();
     let mut restarts = 0;
     let mut lost = 0;
+    let mut expelled = 0;
     for seed in seeds {
         let end = std::panic::catch_unwind(|| World::new(seed, print).run());
         let end = end.unwrap_or_else(|_| panic!("INGLE_SIM_SEED={seed} shows it"));
         restarts += end.restarts;
         lost += end.lost_workers;
+        expelled += end.expelled;
     }
-    assert!(print || (restarts > 500 && lost > 500), "the weather was too fair: {restarts} {lost}");
+    let enough = restarts > 500 && lost > 500 && expelled > 500;
+    assert!(print || enough, "the weather was too fair: {restarts} {lost} {expelled}");
 }

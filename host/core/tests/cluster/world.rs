@@ -21,6 +21,7 @@ const GIB: u64 = 1 << 30;
 pub struct End {
     pub restarts: u32,
     pub lost_workers: u32,
+    pub expelled: u32,
 }
 
 struct Worker {
@@ -98,6 +99,10 @@ pub struct World {
     requests: u64,
     workers: Vec<Worker>,
     apps: Vec<App>,
+    /// Which worker is at the other end of a connection.
+    welcomed: BTreeMap<ConnectionId, WorkerId>,
+    /// Workers that expelled an application since the master began. All of this doesn't last as long as that counts.
+    expelled: BTreeSet<(AppId, WorkerId)>,
     end: End,
 }
 
@@ -118,7 +123,9 @@ impl World {
             requests: 0,
             workers: Vec::new(),
             apps: Vec::new(),
-            end: End { restarts: 0, lost_workers: 0 },
+            welcomed: BTreeMap::new(),
+            expelled: BTreeSet::new(),
+            end: End { restarts: 0, lost_workers: 0, expelled: 0 },
         };
         world.plan();
         world
@@ -274,7 +281,11 @@ impl World {
             }
             Next::ExecutorDies(number) => {
                 let Some(&name) = self.workers[number].executors.keys().next() else { return };
-                self.executor_ended(number, name, "bad luck");
+                if self.rng.random_bool(0.25) {
+                    self.expels(number, name);
+                } else {
+                    self.executor_ended(number, name, "bad luck");
+                }
             }
             Next::WorkerDies(number) => self.worker_dies(number),
             Next::WorkerStarts(number) => {
@@ -317,6 +328,13 @@ impl World {
         if self.print {
             println!("{} {event:?}", self.now);
         }
+        if let Event::ExecutorExpelled { worker, executor: (app, executor), .. } = &event
+            && let Some(status) = self.master.app(*app).filter(|status| !status.state.is_over())
+            && status.executors.contains(&(*executor, *worker))
+        {
+            self.end.expelled += 1;
+            self.expelled.insert((*app, *worker));
+        }
         let mut actions = Vec::new();
         self.master.handle(Duration::from_millis(self.now), event, &mut actions);
         self.master.check();
@@ -332,6 +350,16 @@ impl World {
                     self.stored.remove(&key);
                 }
                 Action::Worker(connection, order) => {
+                    match (&order, self.welcomed.get(&connection)) {
+                        (WorkerOrder::Welcome(id), _) => {
+                            self.welcomed.insert(connection, *id);
+                        }
+                        (WorkerOrder::LaunchExecutor { executor, .. }, Some(id)) => assert!(
+                            !self.expelled.contains(&(executor.0, *id)),
+                            "{id} gets {executor:?}, whose application it expelled"
+                        ),
+                        _ => {}
+                    }
                     self.soon(Next::WorkerHears(connection, order));
                 }
                 Action::App(connection, news) => self.soon(Next::AppHears(connection, news)),
@@ -397,6 +425,15 @@ impl World {
         if let (Some(id), Some(connection)) = (worker.id, worker.connection) {
             let reason = reason.to_owned();
             self.say(connection, Event::ExecutorEnded { worker: id, executor: name, reason });
+        }
+    }
+
+    fn expels(&mut self, number: usize, executor: ExecutorName) {
+        let worker = &mut self.workers[number];
+        worker.executors.remove(&executor);
+        if let (Some(id), Some(connection)) = (worker.id, worker.connection) {
+            let reason = "it has too much".to_owned();
+            self.say(connection, Event::ExecutorExpelled { worker: id, executor, reason });
         }
     }
 
@@ -495,6 +532,7 @@ impl World {
         let now = Duration::from_millis(self.now);
         self.master = Master::recover(Policy::default(), now, records);
         self.master.check();
+        self.expelled.clear();
         for number in 0..self.workers.len() {
             self.workers[number].connection = None;
             let again = self.now + self.rng.random_range(50..5_000);

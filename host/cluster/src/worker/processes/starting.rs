@@ -18,7 +18,9 @@ use crate::broken::{Broken, Outcome};
 use crate::loading::hash;
 use crate::rpc::Secret;
 use crate::worker::child::{self, Spawned};
+use crate::worker::close_mounts;
 use crate::worker::closing::Apart;
+use crate::worker::disk;
 use crate::worker::handing::{Coming, Hands, Party};
 use crate::worker::rotated::Piped;
 use crate::worker::users;
@@ -40,7 +42,10 @@ impl Processes {
     fn rules(&self) -> Result<v1::HostRules, String> {
         let pages = self.pages.lock().clone();
         let cluster = [self.master.clone(), self.address.clone()].into_iter().chain(pages);
-        access::rules(&self.offer, cluster.filter(|address| !address.is_empty()).collect())
+        let mut offer = self.offer.clone();
+        // Something may have been mounted since.
+        close_mounts(&mut offer)?;
+        access::rules(&offer, cluster.filter(|address| !address.is_empty()).collect())
     }
 
     /// Starts an executor. How that ended is told as an event, however soon.
@@ -49,6 +54,7 @@ impl Processes {
             return;
         };
         let name = Name::Executor { application: application.clone(), executor };
+        let room = v1::Room { cores: launch.cores, memory: launch.memory };
         let config = || {
             let secret = Secret::from_bytes(launch.secret.clone());
             let secret = secret.ok_or_else(|| "it has no secret".to_owned())?;
@@ -68,7 +74,7 @@ impl Processes {
                 worker_address: self.address.clone(),
                 application_dir: text(&dir)?,
                 required_walls: self.walls.required.clone(),
-                disk: self.disk(),
+                disk: self.first_share(&application, executor, room),
                 rules: Some(self.rules()?),
             };
             let logs = self.new_logs(&application)?;
@@ -81,7 +87,6 @@ impl Processes {
             };
             Ok(Config { message: config.encode_length_delimited_to_vec(), logs, party, user })
         };
-        let room = v1::Room { cores: launch.cores, memory: launch.memory };
         self.start(name, "executor", room, std::future::ready(()), config);
     }
 
@@ -141,7 +146,7 @@ impl Processes {
         if running.contains_key(&name) {
             return;
         }
-        let new = Running { kill, room, pid: None, since: Instant::now(), used: None };
+        let new = Running { kill, room, pid: None, proc: None, since: Instant::now(), used: None };
         running.insert(name.clone(), new);
         drop(running);
         let config = config();
@@ -164,6 +169,7 @@ impl Processes {
                 Ok(spawned) => {
                     if let Some(process) = this.running.lock().get_mut(&name) {
                         process.pid = spawned.child.id();
+                        process.proc = spawned.child.id().and_then(disk::process);
                     }
                     let walls = this.walls.clone();
                     let enclose = move |process| walls.enclose(process, room);
@@ -179,6 +185,9 @@ impl Processes {
                 }
                 Name::Executor { .. } => None,
             };
+            if let Name::Executor { application, executor } = &name {
+                this.shares.lock().ends(application, *executor);
+            }
             {
                 let mut running = this.running.lock();
                 running.remove(&name);

@@ -170,6 +170,24 @@ fn executors_that_work_and_end_soon_again_and_again_are_started_ever_later() {
 }
 
 #[test]
+fn executors_that_end_soon_without_end_are_the_end_of_their_application() {
+    let mut env = Env::new();
+    let (worker, _) = env.worker("a", 1, 8);
+    let (app, _) = env.app(AppSpec { num_executors: Some(1), ..spec() });
+    let most = Policy::default().max_ends;
+    for number in 0..most {
+        assert_ne!(env.master.app(app).unwrap().state, AppState::Failed, "{number}");
+        let executor = (app, ExecutorId(number));
+        env.tell(Event::ExecutorRegistered { executor });
+        env.tell(Event::ExecutorEnded { worker, executor, reason: "stuck".into() });
+        env.pass_with(worker, 31);
+    }
+    let status = env.master.app(app).unwrap();
+    assert_eq!(status.state, AppState::Failed);
+    assert!(status.text.starts_with("64 times in a row") && status.text.ends_with(": stuck"));
+}
+
+#[test]
 fn what_is_told_to_end_takes_room_until_it_has() {
     let mut env = Env::new();
     let (worker, connection) = env.worker("a", 2, 8);

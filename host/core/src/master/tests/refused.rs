@@ -1,4 +1,4 @@
-//! Workers that don't give what a job is granted.
+//! Workers that don't give what a job is granted, or expel it.
 
 use super::super::*;
 use super::env::*;
@@ -127,4 +127,82 @@ fn a_driver_that_is_refused_is_tried_elsewhere_and_over_once_nobody_is_left() {
     env.tell(refused(second, 1));
     let status = env.master.driver(driver).unwrap();
     assert_eq!((status.state, &*status.text), (AppState::Failed, "no volume v"));
+}
+
+fn expel(env: &mut Env, worker: WorkerId, app: AppId, number: u32) {
+    let executor = (app, ExecutorId(number));
+    let reason = format!("{app} has 9 GiB on this worker's disk");
+    env.tell(Event::ExecutorExpelled { worker, executor, reason });
+}
+
+#[test]
+fn what_one_worker_expels_goes_on_elsewhere_and_not_there_for_a_while() {
+    let mut env = Env::new();
+    let (first, _) = env.worker("a", 4, 8);
+    let (app, _) = env.app(AppSpec { num_executors: Some(1), ..spec() });
+    let (second, _) = env.worker("b", 1, 8);
+    // However well it worked.
+    env.tell(Event::ExecutorRegistered { executor: (app, ExecutorId(0)) });
+    expel(&mut env, first, app, 0);
+    assert_eq!(env.launched(), [(second, 1)]);
+    env.tell(Event::ExecutorRegistered { executor: (app, ExecutorId(1)) });
+    let want = Event::AppReleases { executor: (app, ExecutorId(1)) };
+    // It takes the only core there, so that it isn't given it again.
+    env.tell(want);
+    assert!(env.launched().is_empty());
+    let waits = Policy::default().refusal.as_secs();
+    let text = env.master.app(app).unwrap().text;
+    assert!(
+        text.contains("; 1 of the workers ended what ran there for what that did: ")
+            && text.ends_with("has 9 GiB on this worker's disk"),
+        "{text}"
+    );
+    for second_passed in 1..=waits {
+        env.pass(1);
+        let launched = env.launched();
+        assert_eq!(launched, if second_passed == waits { vec![(first, 1)] } else { Vec::new() });
+        [first, second].into_iter().for_each(|worker| env.tell(Event::Heartbeat { worker }));
+    }
+}
+
+#[test]
+fn what_the_only_worker_expels_is_over_with_its_words() {
+    let mut env = Env::new();
+    let (worker, _) = env.worker("a", 2, 8);
+    let two = AppSpec { executor_cores: Some(1), num_executors: Some(2), ..spec() };
+    let (app, _) = env.app(two);
+    (0..2).for_each(|n| env.tell(Event::ExecutorRegistered { executor: (app, ExecutorId(n)) }));
+    expel(&mut env, worker, app, 0);
+    assert!(env.launched().is_empty());
+    // As long as something works it goes on.
+    assert_eq!(env.master.app(app).unwrap().state, AppState::Running);
+    expel(&mut env, worker, app, 1);
+    let status = env.master.app(app).unwrap();
+    assert_eq!(status.state, AppState::Failed);
+    assert_eq!(
+        status.text,
+        format!(
+            "no worker is left that didn't end its executors for what they did; worker-1: {app} has 9 GiB on this worker's disk"
+        )
+    );
+}
+
+#[test]
+fn a_driver_that_is_expelled_is_not_started_again() {
+    let mut env = Env::new();
+    let (worker, _) = env.worker("a", 4, 8);
+    env.tell(Event::SubmitDriver { request: RequestId(1), spec: driver_spec(1, true), wall: 0 });
+    let id = DriverId::new(0, 1);
+    let (app, _) = env.app(AppSpec { driver: Some(id), num_executors: Some(1), ..spec() });
+    let expelled = |attempt| Event::DriverExpelled {
+        worker,
+        driver: (id, attempt),
+        reason: "it handed something over".into(),
+    };
+    env.tell(expelled(1));
+    assert_eq!(env.master.driver(id).unwrap().state, AppState::Running, "that is another try");
+    env.tell(expelled(0));
+    let status = env.master.driver(id).unwrap();
+    assert_eq!((status.state, &*status.text), (AppState::Failed, "it handed something over"));
+    assert_eq!(env.master.app(app).unwrap().state, AppState::Failed);
 }
