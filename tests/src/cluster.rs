@@ -194,12 +194,12 @@ impl<'a> Cluster<'a> {
         self.master.iter().chain(&self.workers).map(Running::pid).collect()
     }
 
-    /// What the master, then each worker, has in memory now, in bytes.
+    /// The most that the master, then each worker, ever had in memory, in bytes.
     pub fn resident(&self) -> Vec<u64> {
         let of = |process: &Running| {
             let status = format!("/proc/{}/status", process.pid().as_raw_nonzero());
             let status = fs::read_to_string(status).expect("it runs");
-            let kib = status.split("VmRSS:").nth(1).and_then(|rest| rest.split_whitespace().next());
+            let kib = status.split("VmHWM:").nth(1).and_then(|rest| rest.split_whitespace().next());
             kib.and_then(|kib| kib.parse::<u64>().ok()).expect("a number") << 10
         };
         self.master.iter().chain(&self.workers).map(of).collect()
