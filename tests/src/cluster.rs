@@ -189,6 +189,11 @@ impl<'a> Cluster<'a> {
         address.expect("it says so first").to_owned()
     }
 
+    /// What the master said.
+    pub fn master_said(&self) -> String {
+        self.master.as_ref().map(Running::said).unwrap_or_default()
+    }
+
     /// The master's process, then each worker's.
     pub fn daemons(&self) -> Vec<Pid> {
         self.master.iter().chain(&self.workers).map(Running::pid).collect()
@@ -271,9 +276,7 @@ impl<'a> Cluster<'a> {
         let logs = (0..self.workers.len()).map(|w| self.place.kept(format!("worker-{w}/logs")));
         let files = logs.flat_map(inside).flat_map(inside);
         said.extend(files.map(|log| fs::read_to_string(log).unwrap_or_default()));
-        // A guest's own panic isn't any thread's of the host.
-        let of_host = |line: &str| line.contains("thread '") && line.contains("panicked at");
-        said.retain(|text| text.lines().any(of_host));
+        said.retain(|text| of_a_host_panic(text));
         said
     }
 
@@ -282,6 +285,11 @@ impl<'a> Cluster<'a> {
         let dir = self.place.kept(format!("worker-{worker}/apps"));
         fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
     }
+}
+
+/// Whether somebody says that a thread of a process of ours panicked. A guest's own panic isn't any thread's.
+pub fn of_a_host_panic(text: &str) -> bool {
+    text.lines().any(|line| line.contains("thread '") && line.contains("panicked at"))
 }
 
 /// The process group of a process that hasn't ended.
