@@ -196,14 +196,19 @@ impl<'a> Cluster<'a> {
         address.expect("it says so first").to_owned()
     }
 
+    /// What the master said.
+    pub fn master_said(&self) -> String {
+        self.master.as_ref().map(Running::said).unwrap_or_default()
+    }
+
     /// The master's process, then each worker's.
     pub fn daemons(&self) -> Vec<Pid> {
         self.master.iter().chain(&self.workers).map(Running::pid).collect()
     }
 
-    /// What the master, then each worker, has in memory now, in bytes.
+    /// The most that the master, then each worker, ever had in memory, in bytes.
     pub fn resident(&self) -> Vec<u64> {
-        let of = |process: &Running| in_memory(process.pid(), "VmRSS:");
+        let of = |process: &Running| peak(process.pid());
         self.master.iter().chain(&self.workers).map(of).collect()
     }
 
@@ -278,9 +283,7 @@ impl<'a> Cluster<'a> {
         let logs = (0..self.workers.len()).map(|w| self.place.kept(format!("worker-{w}/logs")));
         let files = logs.flat_map(inside).flat_map(inside);
         said.extend(files.map(|log| fs::read_to_string(log).unwrap_or_default()));
-        // A guest's own panic isn't any thread's of the host.
-        let of_host = |line: &str| line.contains("thread '") && line.contains("panicked at");
-        said.retain(|text| text.lines().any(of_host));
+        said.retain(|text| of_a_host_panic(text));
         said
     }
 
@@ -301,6 +304,11 @@ fn in_memory(pid: Pid, field: &str) -> u64 {
     let status = status.expect("it runs");
     let kib = status.split(field).nth(1).and_then(|rest| rest.split_whitespace().next());
     kib.and_then(|kib| kib.parse::<u64>().ok()).expect("a number") << 10
+}
+
+/// Whether somebody says that a thread of a process of ours panicked. A guest's own panic isn't any thread's.
+pub fn of_a_host_panic(text: &str) -> bool {
+    text.lines().any(|line| line.contains("thread '") && line.contains("panicked at"))
 }
 
 /// The process group of a process that hasn't ended.

@@ -2,6 +2,7 @@
 //!
 //! Programs and jobs are those that `cargo xtask test` builds; `INGLE_BIN` and `INGLE_GUESTS` name other folders.
 
+mod cgroups;
 mod chance;
 mod cluster;
 mod disk;
@@ -12,8 +13,9 @@ mod process;
 pub mod s3;
 mod text;
 
+pub use cgroups::groups_of;
 pub use chance::Chance;
-pub use cluster::{Cluster, peak, wait_until};
+pub use cluster::{Cluster, of_a_host_panic, peak, wait_until};
 pub use disk::Disk;
 pub use net::{Host, Net};
 pub use place::{Place, guest};

@@ -76,15 +76,20 @@ fn a_driver_that_takes_too_long_is_ended() {
 }
 
 /// A task reads what a store gives only much later than a task that calls nothing is given up.
-fn cancelled_while_it_reads(s3: &S3, job: Rsubmit) -> Run {
+fn cancelled_while_it_reads(s3: &S3, place: &Place, job: Rsubmit) -> Run {
+    s3.behave();
     let gate = s3.hold(When::is(Operation::Get).of("in/slow"));
     let job = s3.submit(job.flag("--allow-read=s3://bucket/in"));
-    let job = job.args(["cancel-reading", "s3://bucket/in/slow.txt"]).spawn();
-    wait_until("the task to read", || gate.holds() > 0 || !job.runs());
+    let job = job.args(["cancel-reading", "s3://bucket/in/slow.txt", "go"]).spawn();
+    wait_until("the task to read", || gate.holds() > 0);
+    let go = place.write("go", "");
     job.wait_for("cancelled");
+    // Four times what one that calls nothing is given.
     std::thread::sleep(std::time::Duration::from_secs(2));
+    assert!(gate.holds() > 0 && job.runs(), "it doesn't wait for its host: {}", job.said());
     gate.open();
-    job.wait().succeeds().prints("counted 55\n")
+    std::fs::remove_file(go).expect("it was written");
+    job.wait().succeeds().prints("counted 55, on executors {0} and {0}\n")
 }
 
 #[test]
@@ -92,7 +97,9 @@ fn a_killed_task_that_waits_for_its_host_costs_no_executor() {
     let (s3, place) = (S3::new(), Place::new());
     s3.put("in/slow.txt", "some text\n");
     let cluster = Cluster::new(&place, 1, 1);
-    cancelled_while_it_reads(&s3, cluster.rsubmit("evil")).says_not(&[REPLACED]);
-    let local = place.rsubmit("evil").flag("--master=local[1]");
-    cancelled_while_it_reads(&s3, local).says_not(&["a new thread takes the place"]);
+    let run = cancelled_while_it_reads(&s3, &place, cluster.rsubmit("evil"));
+    run.says_not(&[REPLACED]);
+    let local = place.rsubmit_granted("evil").flag("--master=local[1]");
+    let run = cancelled_while_it_reads(&s3, &place, local);
+    run.says_not(&["a new thread takes the place"]);
 }

@@ -1,5 +1,10 @@
 //! Ways out of a granted folder. The folder `data` is granted for both, `ro` for reading; `secret.txt` lies beside them.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use ingle::__private::bindings::ingle::job::driver;
 use ingle::prelude::*;
 use wasip2::filesystem::preopens::get_directories;
 use wasip2::filesystem::types::{
@@ -15,9 +20,12 @@ pub fn attack(name: &str) -> Option<Attack> {
         "rename-escape" => Attack::Anywhere(renames),
         "read-only-escape" => Attack::Anywhere(read_only),
         "race-escape" => Attack::Planned(race),
+        "late-source" => Attack::Planned(late_source),
+        "late-output" => Attack::Planned(late_output),
         "source-escape" => Attack::Planned(sources),
         "output-escape" => Attack::Planned(outputs),
         "sparse-file" => Attack::Anywhere(sparse),
+        "sparse-source" => Attack::Planned(sparse_source),
         _ => return None,
     })
 }
@@ -55,6 +63,10 @@ fn paths(_: &str) -> Result<String> {
         "/proc/self/environ",
         "/proc/self/root/etc/passwd",
         "../data/../secret.txt",
+        // Nothing is there that could be in the way.
+        "../made",
+        "sub/../../made",
+        "/tmp/made",
         "in.txt\0/../../secret.txt",
         "",
         &deep,
@@ -64,20 +76,20 @@ fn paths(_: &str) -> Result<String> {
     let mut attempts = Vec::new();
     for path in paths {
         let shown: String = path.chars().take(40).collect();
-        let opened = told(open(&folder, path));
         // What leads out is refused for that, not since it isn't there.
         let leads_out = path.starts_with(['/', '.']) || path.starts_with("sub/");
-        ensure!(
-            !leads_out || opened == Err("not-permitted".into()),
-            "{shown} is refused for another reason: {opened:?}"
-        );
-        attempts.push((format!("open {shown}"), opened));
-        let stat = folder.stat_at(PathFlags::SYMLINK_FOLLOW, path);
-        attempts.push((format!("stat {shown}"), told(stat)));
-        let made = folder.create_directory_at(path);
-        attempts.push((format!("mkdir {shown}"), told(made)));
-        let removed = folder.unlink_file_at(path);
-        attempts.push((format!("unlink {shown}"), told(removed)));
+        for (what, outcome) in [
+            ("open", told(open(&folder, path))),
+            ("stat", told(folder.stat_at(PathFlags::SYMLINK_FOLLOW, path))),
+            ("mkdir", told(folder.create_directory_at(path))),
+            ("unlink", told(folder.unlink_file_at(path))),
+        ] {
+            ensure!(
+                !leads_out || outcome == Err("not-permitted".into()),
+                "{what} {shown} is refused for another reason: {outcome:?}"
+            );
+            attempts.push((format!("{what} {shown}"), outcome));
+        }
     }
     all_refused(attempts)
 }
@@ -173,44 +185,135 @@ fn open_file(folder: &Descriptor) -> Result<Descriptor> {
     open(folder, "in.txt").map_err(|code| anyhow!("in.txt: {}", code.name()))
 }
 
-/// One task swaps a folder for a link out of the grant, all the time, while another opens a file through it.
+/// What lies in the folder by the name of what is beside it.
+const DECOY: &str = "decoy\n";
+
+/// A folder `there` with a decoy, and without what an earlier attack left of it, whichever it is now.
+fn decoy() -> Result<()> {
+    let folder = granted("data")?;
+    for name in ["there", "away", "kept"] {
+        let _ = (folder.unlink_file_at(name), fs::remove_dir_all(format!("data/{name}")));
+    }
+    fs::create_dir("data/there")?;
+    fs::write("data/there/secret.txt", DECOY)?;
+    Ok(())
+}
+
+/// Puts a link out of the grant into the place of `there`.
+fn swap() -> Result<()> {
+    fs::rename("data/there", "data/kept")?;
+    let swapped = granted("data")?.symlink_at("..", "there");
+    swapped.map_err(|code| anyhow!("the way out can't even be made: {}", code.name()))
+}
+
+const READ: &str = "read";
+const ESCAPED: &str = "escaped";
+
+/// What comes of reading through `there`.
+fn read_there(folder: &Descriptor, path: &str) -> &'static str {
+    match open(folder, path).and_then(|file| file.read(64, 0)) {
+        Ok((bytes, _)) if bytes == DECOY.as_bytes() => READ,
+        Ok(_) => ESCAPED,
+        Err(code) => code.name(),
+    }
+}
+
+/// One task swaps a folder for a link out of the grant, all the time, while another reads a file through it.
 fn race(ctx: &Context, way: &str) -> Result<String> {
     let rounds: u32 = way.parse()?;
-    {
-        let folder = granted("data")?;
-        // What an earlier race left, whichever it is now.
-        for name in ["there", "away", "kept"] {
-            let _ = (folder.unlink_file_at(name), folder.remove_directory_at(name));
-        }
-        let _ = folder.create_directory_at("there");
-        let away = folder.symlink_at("..", "away");
-        ensure!(away.is_ok(), "the way out can't even be made: {away:?}");
-    }
+    decoy()?;
+    let _ = fs::remove_file("data/raced");
+    let away = granted("data")?.symlink_at("..", "away");
+    ensure!(away.is_ok(), "the way out can't even be made: {away:?}");
     let told = ctx.try_run_tasks(0..2, move |task| {
         let folder = granted("data")?;
-        let (mut swapped, mut opened, mut failed) = (0u32, 0u32, 0u32);
-        for _ in 0..rounds {
-            if task == 0 {
+        let mut told = BTreeMap::<String, u32>::new();
+        if task == 0 {
+            while !Path::new("data/raced").exists() {
                 for (from, to) in
                     [("there", "kept"), ("away", "there"), ("there", "away"), ("kept", "there")]
                 {
-                    swapped += u32::from(folder.rename_at(from, &folder, to).is_ok());
-                }
-            } else {
-                for path in ["there/secret.txt", "there/data/../secret.txt"] {
-                    match open(&folder, path) {
-                        Ok(_) => opened += 1,
-                        Err(_) => failed += 1,
-                    }
+                    folder
+                        .rename_at(from, &folder, to)
+                        .map_err(|code| anyhow!("{from}: {code}"))?;
                 }
             }
+            return Ok(told);
         }
-        Ok((swapped, opened, failed))
+        for round in 0..100 * rounds {
+            // Until it saw both sides.
+            if round >= rounds && told.contains_key(READ) && told.contains_key("not-permitted") {
+                break;
+            }
+            for path in ["there/secret.txt", "there/data/../secret.txt"] {
+                *told.entry(read_there(&folder, path).to_owned()).or_default() += 1;
+            }
+        }
+        fs::write("data/raced", "")?;
+        Ok(told)
     })?;
-    let opened: u32 = told.iter().map(|(_, opened, _)| opened).sum();
-    ensure!(opened == 0, "ESCAPED {opened} times: {told:?}");
-    ensure!(told[0].0 > 0 && told[1].2 > 0, "no race was run: {told:?}");
+    let count = |outcome: &str| told[1].get(outcome).copied().unwrap_or(0);
+    ensure!(count(ESCAPED) == 0, "ESCAPED: {told:?}");
+    ensure!(count(READ) > 0 && count("not-permitted") > 0, "no race was run: {told:?}");
+    fs::remove_file("data/raced")?;
     Ok("never got out".into())
+}
+
+/// The driver lists a file, and swaps its folder before any task opens it.
+fn late_source(ctx: &Context, _: &str) -> Result<String> {
+    decoy()?;
+    let lines = ctx.text_file("data/there/secret.txt")?;
+    swap()?;
+    match lines.collect() {
+        Ok(lines) => bail!("ESCAPED: it read {lines:?}"),
+        Err(error) => Ok(format!("refused: {error:#}")),
+    }
+}
+
+/// The folder above an output is swapped while that is written.
+fn late_output(ctx: &Context, way: &str) -> Result<String> {
+    decoy()?;
+    let told = match way {
+        "by-a-task" => {
+            let numbers = ctx.range(0..1, 1).try_map(|n| swap().map(|()| n.to_string()));
+            numbers.save_as_text_file("data/there/out").map_err(|error| format!("{error:#}"))
+        }
+        _ => {
+            let (path, compression) = ("data/there/out".into(), driver::Compression::None);
+            let spec = driver::OutputSpec { path, extension: String::new(), compression };
+            let output = driver::open_output(&spec).map_err(Error::msg)?;
+            swap()?;
+            driver::commit_output(output)
+        }
+    };
+    let is_inside = Path::new("data/kept/out/_SUCCESS").exists();
+    let left = granted("data")?.unlink_file_at("there");
+    ensure!(left.is_ok(), "the way out is gone: {left:?}");
+    fs::remove_dir_all("data/kept")?;
+    Ok(match told {
+        Ok(()) if is_inside => "written where it was begun".into(),
+        Ok(()) => "ESCAPED: it is written somewhere else".into(),
+        Err(text) => format!("refused: {text}"),
+    })
+}
+
+/// What a refusal begins with that no wall is known for.
+const UNKNOWN: &str = "unknown: ";
+
+/// Which of the walls refused it.
+fn reason(error: &Error, walls: &[&str]) -> String {
+    let text = format!("{error:#}");
+    let wall = walls.iter().find(|wall| text.contains(**wall));
+    wall.map_or_else(|| format!("{UNKNOWN}{text}"), |wall| (*wall).to_owned())
+}
+
+/// As [`all_refused`], by walls that are known.
+fn all_refused_for_that(tried: &[(String, Result<(), String>)]) -> Result<String> {
+    let is_unknown =
+        |told: &Result<(), String>| matches!(told, Err(why) if why.starts_with(UNKNOWN));
+    let unknown = tried.iter().find(|(_, told)| is_unknown(told));
+    ensure!(unknown.is_none(), "it is refused for another reason: {unknown:?}");
+    all_refused(tried.iter().cloned())
 }
 
 /// What the host opens for the job, by its path.
@@ -238,15 +341,18 @@ fn sources(ctx: &Context, _: &str) -> Result<String> {
     ];
     let tried = paths.map(|path| {
         let outcome = ctx.text_file(path).and_then(|lines| lines.count());
-        let told = outcome.map(|_| ()).map_err(|error| {
-            let text = format!("{error:#}");
-            let why = ["isn't allowed", "symbolic link", "stands for no file", "zero byte"];
-            why.into_iter().find(|why| text.contains(why)).map_or(text.clone(), str::to_owned)
-        });
+        let walls = [
+            "isn't allowed",
+            "symbolic link",
+            "stands for no file",
+            "zero byte",
+            "a path is empty",
+        ];
+        let told = outcome.map(|_| ()).map_err(|error| reason(&error, &walls));
         (path.to_owned(), told)
     });
     let _ = folder.unlink_file_at("leak.txt");
-    all_refused(tried)
+    all_refused_for_that(&tried)
 }
 
 fn outputs(ctx: &Context, _: &str) -> Result<String> {
@@ -267,15 +373,19 @@ fn outputs(ctx: &Context, _: &str) -> Result<String> {
     ];
     let tried = paths.map(|path| {
         let outcome = ctx.range(0..2, 1).map(|n| n.to_string()).save_as_text_file(path);
-        let told = outcome.map_err(|error| {
-            let text = format!("{error:#}");
-            let why = ["isn't allowed", "symbolic link", "exists already", "zero byte"];
-            why.into_iter().find(|why| text.contains(why)).map_or(text.clone(), str::to_owned)
-        });
+        let walls = [
+            "isn't allowed",
+            "symbolic link",
+            "exists already",
+            "zero byte",
+            "a path is empty",
+            "Not a directory",
+        ];
+        let told = outcome.map_err(|error| reason(&error, &walls));
         (path.to_owned(), told)
     });
     let _ = folder.unlink_file_at("up");
-    all_refused(tried)
+    all_refused_for_that(&tried)
 }
 
 /// A file that says it is larger than any disk.
@@ -290,4 +400,15 @@ fn sparse(_: &str) -> Result<String> {
     drop(file);
     let _ = folder.unlink_file_at("huge");
     all_refused([("a byte far away".into(), write)])
+}
+
+/// The same for the host to read: one line of a terabyte, of which nothing is stored.
+fn sparse_source(ctx: &Context, _: &str) -> Result<String> {
+    fs::File::create("data/huge")?.set_len(1 << 40)?;
+    let told = ctx.text_file("data/huge").and_then(|lines| lines.count());
+    fs::remove_file("data/huge")?;
+    Ok(match told {
+        Ok(lines) => format!("read {lines} lines"),
+        Err(error) => format!("refused: {error:#}"),
+    })
 }

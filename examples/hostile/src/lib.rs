@@ -1,6 +1,6 @@
-//! `hostile ATTACK WHERE [WHAT ...]`: a job that attacks who runs it. `WHERE` is `task`: one task of four attacks, and the others mind
-//! their own business; or `driver`. `WHAT` names ways of the attack, which are tried one after the other. What became of each is printed, then whether
-//! tasks still run, and on which executors.
+//! `hostile ATTACK WHERE [WHAT ...]`: a job that attacks who runs it. `WHERE` is `task`: one task attacks, while another one minds its own business;
+//! `task-alone`, without that one; or `driver`. `WHAT` names ways of the attack, which are tried one after the other. What became of each is
+//! printed, then whether tasks still run, and on which executors.
 //!
 //! The book's table of attacks says which wall stops what; `tests/tests/hostile` runs them all.
 #![cfg_attr(not(target_family = "wasm"), allow(dead_code, unused_imports))]
@@ -19,6 +19,8 @@ mod loops;
 mod memory;
 #[cfg(target_family = "wasm")]
 mod plans;
+#[cfg(target_family = "wasm")]
+mod sibling;
 #[cfg(target_family = "wasm")]
 mod sockets;
 
@@ -55,28 +57,35 @@ const FAMILIES: &[fn(&str) -> Option<Attack>] = &[];
 fn main(ctx: &Context) -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [name, place, ways @ ..] = args.as_slice() else {
-        bail!("usage: hostile ATTACK task|driver [WAY ...]");
+        bail!("usage: hostile ATTACK task|task-alone|driver [WAY ...]");
     };
     let attack = FAMILIES.iter().find_map(|family| family(name));
     let attack = attack.with_context(|| format!("there is no attack `{name}`"))?;
-    let before = executors(ctx)?;
+    let (before, mut after) = (executors(ctx)?, BTreeSet::new());
     let once = [String::from("it")];
     for way in if ways.is_empty() { &once } else { ways } {
         let outcome = match (attack, place.as_str()) {
-            (Attack::Anywhere(attack), "task") => in_a_task(ctx, attack, way.clone()),
+            #[cfg(target_family = "wasm")]
+            (Attack::Anywhere(attack), "task") => {
+                let sibling = sibling::Sibling::start(ctx)?;
+                let outcome = in_a_task(ctx, attack, way.clone());
+                sibling.end()?;
+                outcome
+            }
+            (Attack::Anywhere(attack), "task-alone") => in_a_task(ctx, attack, way.clone()),
             (Attack::Anywhere(attack), "driver") => attack(way),
             (Attack::Planned(attack), "driver") => attack(ctx, way),
             _ => bail!("`{name}` can't be done by a {place}"),
         };
         let outcome = outcome.unwrap_or_else(|error| format!("{error:#}"));
         println!("{way}: {}", outcome.replace('\n', " "));
+        after.extend(executors(ctx)?);
     }
-    let after = executors(ctx)?;
     println!("others: went on, on executors {before:?} before and {after:?} after");
     Ok(())
 }
 
-/// One task attacks beside others.
+/// One task of four attacks; one that fails ends the others.
 fn in_a_task(ctx: &Context, attack: fn(&str) -> Result<String>, way: String) -> Result<String> {
     let told = ctx.try_run_tasks(0..4, move |task| match task {
         1 => attack(&way),

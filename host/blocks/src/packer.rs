@@ -1,7 +1,7 @@
 //! Writing blocks: packed into segments, sealed as they fill, evictable from then on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ingle_core::ids::CacheId;
 use ingle_core::memory::{Account, Evict, MemoryPool, MemoryUse, Reservation};
@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub written: AtomicU64,
     pub spilled: AtomicU64,
     pub read: AtomicU64,
+    /// It was said that blocks can't be spilled, and none was since.
+    stay: AtomicBool,
 }
 
 impl Shared {
@@ -48,6 +50,7 @@ impl Shared {
             written: AtomicU64::new(0),
             spilled: AtomicU64::new(0),
             read: AtomicU64::new(0),
+            stay: AtomicBool::new(false),
         }
     }
 }
@@ -57,9 +60,14 @@ impl Evict for Shared {
         let report = |outcome: &Result<Evicted>| match outcome {
             Ok(Evicted::Spilled { payload, .. }) => {
                 self.spilled.fetch_add(*payload, Ordering::Relaxed);
+                self.stay.store(false, Ordering::Relaxed);
             }
             Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "blocks stay in memory"),
+            // A guest that asks on and on is no reason to say it as often.
+            Err(error) if !self.stay.swap(true, Ordering::Relaxed) => {
+                tracing::warn!(%error, "blocks stay in memory");
+            }
+            Err(_) => {}
         };
         let given = self.transient.evict(want, report);
         if given >= want { given } else { given + self.cached.evict(want - given, report) }

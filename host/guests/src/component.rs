@@ -35,8 +35,12 @@ pub fn componentize(bytes: &[u8]) -> Result<Cow<'_, [u8]>, ComponentError> {
         return Ok(Cow::Borrowed(bytes));
     }
     // The encoder trusts its input, so the input is made trustworthy first.
-    Validator::new().validate_all(bytes).map_err(|e| ComponentError::NotWasm(e.to_string()))?;
+    Validator::new().validate_all(bytes).map_err(not_wasm)?;
     let contracts = contracts(bytes)?;
+    if imports_itself(bytes)? {
+        let why = "it imports `__main_module__`, which is itself: only adapters do";
+        return Err(ComponentError::Encode(why.into()));
+    }
     if contracts.is_empty() {
         return Err(ComponentError::NoContract);
     }
@@ -50,7 +54,7 @@ pub fn componentize(bytes: &[u8]) -> Result<Cow<'_, [u8]>, ComponentError> {
 fn contracts(bytes: &[u8]) -> Result<Vec<&[u8]>, ComponentError> {
     let mut contracts = Vec::new();
     for payload in Parser::new(0).parse_all(bytes) {
-        match payload.map_err(|e| ComponentError::NotWasm(e.to_string()))? {
+        match payload.map_err(not_wasm)? {
             Payload::CustomSection(section) if section.name().starts_with("component-type") => {
                 contracts.push(section.data());
             }
@@ -58,6 +62,24 @@ fn contracts(bytes: &[u8]) -> Result<Vec<&[u8]>, ComponentError> {
         }
     }
     Ok(contracts)
+}
+
+/// The encoder takes what an adapter imports of the module for something that is there already, and panics where that is the module itself.
+fn imports_itself(bytes: &[u8]) -> Result<bool, ComponentError> {
+    for payload in Parser::new(0).parse_all(bytes) {
+        if let Payload::ImportSection(imports) = payload.map_err(not_wasm)? {
+            for import in imports.into_imports() {
+                if import.map_err(not_wasm)?.module == "__main_module__" {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+    Ok(false)
+}
+
+fn not_wasm(error: wasmparser::BinaryReaderError) -> ComponentError {
+    ComponentError::NotWasm(error.to_string())
 }
 
 /// The encoder walks from each package to those that it needs, and never ends where they lead in a circle: it runs out of stack, which ends
@@ -140,5 +162,20 @@ mod tests {
         assert!(refused.to_string().contains("in a circle"), "{refused}");
         let sound = include_bytes!("../../../tests/fuzz/corpus/module/all");
         assert!(componentize(sound).is_ok());
+    }
+    #[test]
+    fn a_module_that_imports_itself_is_refused() {
+        let sound = include_bytes!("../../../tests/fuzz/corpus/module/job0");
+        // Behind its types: one import, of a memory, as it has one.
+        let import = b"\x02\x16\x01\x0f__main_module__\x01m\x02\0\0";
+        let no_memory = 8 + 2 + 17 + 2 + 4;
+        let module = [
+            &sound[..8 + 2 + 17],
+            import,
+            &sound[8 + 2 + 17..no_memory],
+            &sound[no_memory + 2 + 3..],
+        ];
+        let refused = componentize(&module.concat()).expect_err("it can't be a component");
+        assert!(refused.to_string().contains("only adapters do"), "{refused}");
     }
 }

@@ -289,21 +289,28 @@ impl Job {
         }
     }
 
-    /// An instance for tasks that start from `image`, charged to `pool`.
+    /// An instance for tasks that start from `image`, charged to `pool`. `cancelled` says whether what runs as it is made is to stop.
     pub fn task_instance(
         &self,
         image: Option<Image>,
         pool: &MemoryPool,
         capabilities: &Capabilities,
         log: &Arc<dyn LogSink>,
+        cancelled: impl Fn() -> bool + Send + 'static,
     ) -> Result<TaskInstance, GuestFailure> {
         let charge = Charge::new(pool);
-        let mut store = self.store(&charge, pool, capabilities, log, Role::Idle, image);
+        let starting = Role::Starting(Box::new(cancelled));
+        let mut store = self.store(&charge, pool, capabilities, log, starting, image);
         let run = (|| {
+            // What was said before this store counted epochs is past.
+            if store.data().role.is_cancelled() {
+                return Err(Stop::Cancelled.into());
+            }
             let instance = self.pre.instantiate(&mut store)?;
             instance.get_typed_func::<(u64,), ()>(&mut store, self.exports.run)
         })();
         let run = run.map_err(|e| GuestFailure::of(&e))?;
+        store.data_mut().role = Role::Idle;
         let interrupt = self.interrupt;
         Ok(TaskInstance { store, run, interrupt, watch: Watched::NotYet, _charge: charge })
     }

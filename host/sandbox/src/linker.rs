@@ -32,6 +32,8 @@ const RESERVED_HANDLES: usize = MAX_HANDLES + 64;
 pub enum Role {
     Driver(Box<dyn DriverHost>),
     Task(Box<dyn TaskHost>),
+    /// Being made for a task, by code of its own that runs then: who says whether that is to stop.
+    Starting(Box<dyn Fn() -> bool + Send>),
     /// Between two tasks.
     Idle,
 }
@@ -41,6 +43,7 @@ impl Role {
     pub fn is_cancelled(&self) -> bool {
         match self {
             Role::Task(host) => host.cancelled(),
+            Role::Starting(cancelled) => cancelled(),
             // A driver ends with its process.
             Role::Driver(_) | Role::Idle => false,
         }

@@ -3,8 +3,10 @@
 /// Who attacks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum By {
-    /// One task beside others.
+    /// One task beside another, which must not notice.
     Task,
+    /// One task whose application bounds all of its tasks, or loses their executor: nobody else is there.
+    Alone,
     /// The driver.
     Driver,
 }
@@ -13,6 +15,7 @@ impl By {
     pub fn name(self) -> &'static str {
         match self {
             By::Task => "task",
+            By::Alone => "task-alone",
             By::Driver => "driver",
         }
     }
@@ -50,7 +53,7 @@ pub struct Attack {
     pub what: &'static str,
     /// What stops it, for the book.
     pub wall: &'static str,
-    /// The ways that it is tried, and words of what becomes of each.
+    /// The ways that it is tried, and words of what becomes of each; ` | ` is between those of which one comes.
     pub ways: &'static [(&'static str, &'static str)],
     pub end: End,
     pub flags: &'static [&'static str],

@@ -18,7 +18,7 @@ const FAMILIES: &[(&str, &[Attack])] = &[
 ];
 
 /// Attacks that aren't jobs of the SDK: what they do, what stops them, the test, and what comes of it.
-const OTHERS: &[&[[&str; 4]]] = &[crate::modules::BOOK, crate::peers::BOOK];
+const OTHERS: &[&[[&str; 4]]] = &[crate::modules::BOOK, crate::adapters::BOOK, crate::peers::BOOK];
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/attacks.md");
 
@@ -27,17 +27,20 @@ fn table() -> String {
         "# Attacks\n\n\
          What is tried against Ingle with every change, which wall stops it, and what it comes to. A test holds each on a cluster, beside \
          a neighbour on the same worker who must not notice: it computes right answers all the time, on an executor that is never lost. The daemons go \
-         on, and no file, process, cgroup, descriptor or thread is left. Where tasks attack, other tasks of the same job run on.\n\n\
+         on, and no file, process, cgroup, descriptor or thread is left. Where tasks attack, another task of the same application computes right answers as well.\n\n\
          `examples/hostile` is the job that attacks; `cargo test --test hostile` holds it. This page is made by that test.\n\n\
          | attack | who | what it does | what stops it | what it comes to | test |\n|---|---|---|---|---|---|\n",
     );
     for (family, attacks) in FAMILIES {
         for Attack { name, by, what, wall, ways, end, .. } in *attacks {
             let who = match by {
-                By::Task => "a task",
+                By::Task | By::Alone => "a task",
                 By::Driver => "the driver",
             };
-            let mut words: Vec<_> = ways.iter().map(|(_, words)| format!("“{words}”")).collect();
+            let mut words: Vec<_> = ways
+                .iter()
+                .map(|(_, words)| format!("“{}”", words.replace(" | ", "” or “")))
+                .collect();
             words.dedup();
             words.truncate(3);
             let words = words.join(", ");

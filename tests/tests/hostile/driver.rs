@@ -13,7 +13,7 @@ attacks! {
          "payload" => "at most 48.0 MiB travel"];
     "job-flood" Driver: "runs jobs without end, and takes no result",
         "1000 jobs at a time, 4096 with results that nobody took (each has an image as well, of the memory budgets)",
-        ["it" => " jobs "], GoesOn, flags "--executor-memory=3g" "--driver-memory=3g";
+        ["it" => "jobs are running | jobs have results that nobody took"], GoesOn, flags "--executor-memory=3g" "--driver-memory=3g";
     "output-flood" Driver: "opens output folders without end",
         "256 open outputs",
         ["it" => "256 outputs are open"];

@@ -16,11 +16,11 @@ attacks! {
     "endless-task" Driver: "tasks that print for ever",
         "the kill of a task closes its streams",
         ["print" => "counted 55"];
-    "endless" Task: "a task that never ends, in a job whose tasks have a second",
+    "endless" Alone: "a task that never ends, in a job whose tasks have a second",
         "`ingle.task.timeout`, then the executor is replaced",
         ["silent" => "longer than ingle.task.timeout allows"],
         Replaced, flags "--conf=ingle.task.timeout=1s";
-    "endless" Task: "the same, bounded in processor time, with epochs",
+    "endless" Alone: "the same, bounded in processor time, with epochs",
         "`ingle.task.cpuTimeout`",
         ["memory" => "more than ingle.task.cpuTimeout allows"],
         GoesOn, flags "--conf=ingle.task.cpuTimeout=1s" "--conf=ingle.task.interrupt=epoch";

@@ -8,6 +8,7 @@ mod book;
 
 mod field;
 
+mod adapters;
 mod driver;
 mod endless;
 mod files;

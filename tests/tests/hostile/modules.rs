@@ -1,11 +1,13 @@
 //! Components that no compiler of Rust makes: bombs for the compiler, and what is to break the host when it is loaded.
 
+use std::path::Path;
+
 use ingle_tests::{Place, Run};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 use crate::field::{Field, place};
 
-const NOT_A_JOB: i32 = 3;
+pub const NOT_A_JOB: i32 = 3;
 
 /// For the book: what is done, what stops it, what it comes to, the test.
 pub const BOOK: &[[&str; 4]] = &[
@@ -40,10 +42,10 @@ pub const BOOK: &[[&str; 4]] = &[
         "modules::an_endless_start_is_killed",
     ],
     [
-        "a core module of WASI's first version whose sections about its interfaces are crafted",
-        "whoever makes a component of it checks them",
-        "no job: exit code 3",
-        "modules::a_core_module_with_a_crafted_adapter_is_refused",
+        "a place for what the host answers that is beyond memory, not aligned, or takes for ever to be found",
+        "the component model's canonical ABI",
+        "the driver that did it ends, with words",
+        "modules::who_lies_about_room_for_answers_ends",
     ],
 ];
 
@@ -81,17 +83,29 @@ fn write(place: &Place, text: &str) -> std::path::PathBuf {
 }
 
 /// What becomes of it, by a driver here and by one on a worker; nobody else notices.
-fn submitted(field: &Field<'_>, place: &Place, name: &str, text: &str) -> (Run, String) {
-    let file = write(place, text);
-    let here = field.attacker_file(&file).run();
+fn submitted(field: &Field<'_>, file: &Path, name: &str) -> (Run, String) {
+    // What is asked for its arguments has some.
+    let here = field.attacker_file(file).arg("word").run();
     field.unharmed(name);
-    let run = field.attacker_file(&file).flag("--deploy-mode=cluster").run();
+    let run = field.attacker_file(file).flag("--deploy-mode=cluster").arg("word").run();
     let driver = run.stdout.trim().to_owned();
     // One that is no job isn't even taken.
     let told = if driver.is_empty() { run.stderr } else { field.ended(&driver) };
     field.unharmed(name);
-    std::fs::remove_file(file).expect("it was written");
+    // Nothing of ours was broken.
+    for text in [&here.stderr, &told] {
+        assert!(!text.contains("signal"), "{name}: {text}");
+    }
     (here, told)
+}
+
+/// It ends its own driver, with these words.
+#[track_caller]
+pub fn become_of(field: &Field<'_>, file: &Path, name: &str, words: &str) {
+    let (here, told) = submitted(field, file, name);
+    assert_eq!(here.status.code(), Some(1), "{name}\n{here}");
+    assert!(here.stderr.contains(words), "{name}: no `{words}`\n{here}");
+    assert!(told.contains("FAILED") && told.contains(words), "{name}: no `{words}`\n{told}");
 }
 
 /// Much for a compiler to do, or to hold.
@@ -102,29 +116,57 @@ fn compile_bombs_cost_nobody_else_anything() {
         .collect();
     let nested = 30_000;
     let tables: String = (0..2000).map(|n| format!("{n} ")).collect();
+    let imports: String = (0..100_000).map(|n| format!("(import \"a\" \"b{n}\" (func))")).collect();
     let bombs = [
-        ("a huge function", format!("(func (param i64) (result i64) local.get 0 {straight})")),
-        ("deep nesting", format!("(func {} {})", "block ".repeat(nested), "end ".repeat(nested))),
+        (
+            "a huge function",
+            job(&format!("(func (param i64) (result i64) local.get 0 {straight})"), ""),
+            None,
+        ),
+        (
+            "deep nesting",
+            job(&format!("(func {} {})", "block ".repeat(nested), "end ".repeat(nested)), ""),
+            None,
+        ),
         (
             "a wide jump",
-            format!(
-                "(func (param i32) {} local.get 0 br_table {tables} {})",
-                "block ".repeat(2000),
-                "end ".repeat(2000)
+            job(
+                &format!(
+                    "(func (param i32) {} local.get 0 br_table {tables} {})",
+                    "block ".repeat(2000),
+                    "end ".repeat(2000)
+                ),
+                "",
             ),
+            None,
         ),
-        ("many functions", "(func)".repeat(50_000)),
-        ("many locals", format!("(func (local {}))", "i64 ".repeat(50_000)).repeat(20)),
+        ("many functions", job(&"(func)".repeat(50_000), ""), None),
+        ("many imports", alone(&imports), None),
+        (
+            "many locals",
+            job(&format!("(func (local {}))", "i64 ".repeat(50_000)).repeat(20), ""),
+            None::<&str>,
+        ),
     ];
     let place = place();
     let field = Field::new(&place);
-    for (name, items) in bombs {
+    for (name, text, refusal) in bombs {
         let started = std::time::Instant::now();
-        let (here, told) = submitted(&field, &place, name, &job(&items, ""));
-        println!("{name}: {:?}, {told}", started.elapsed());
-        assert!(matches!(here.status.code(), Some(0 | NOT_A_JOB)), "{name}\n{here}");
-        assert!(told.contains("FINISHED") || told.contains("FAILED"), "{name}: {told}");
+        let (here, told) = submitted(&field, &write(&place, &text), name);
+        println!("{name}: {:?}, {told}\n{here}", started.elapsed());
+        match refusal {
+            None => {
+                assert_eq!(here.status.code(), Some(0), "{name}\n{here}");
+                assert!(told.contains("FINISHED"), "{name}: {told}");
+            }
+            Some(words) => {
+                assert_eq!(here.status.code(), Some(NOT_A_JOB), "{name}\n{here}");
+                assert!(here.stderr.contains(words), "{name}: no `{words}`\n{here}");
+                assert!(told.contains(words), "{name}: no `{words}`\n{told}");
+            }
+        }
     }
+    std::fs::remove_file(place.path("granted/job.wasm")).expect("it was written");
     field.end();
 }
 
@@ -132,6 +174,8 @@ fn compile_bombs_cost_nobody_else_anything() {
 #[test]
 fn components_beyond_the_bounds_are_refused() {
     let place = place();
+    let doubling: String =
+        (0..40).map(|n| format!("(type $t{} (tuple $t{n} $t{n}))", n + 1)).collect();
     let refused = [
         ("a memory of 64 bits", alone("(memory i64 1)"), "memory64 must be enabled"),
         ("threads", alone("(memory 1 1 shared)"), "threads must be enabled"),
@@ -146,6 +190,11 @@ fn components_beyond_the_bounds_are_refused() {
             "more imports than may be",
             alone(&"(import \"a\" \"b\" (func))".repeat(1_000_001)),
             "imports count",
+        ),
+        (
+            "types that double",
+            with_instances("", "", &format!("(type $t0 (tuple u8 u8)){doubling}")),
+            "effective type size exceeds the limit",
         ),
     ];
     for (name, text, words) in refused {
@@ -209,12 +258,19 @@ fn instances_beyond_their_bounds_end_the_driver_that_made_them() {
                 .replace("\"memory\") 1)", "\"memory\") 65536)"),
             _ => text,
         };
-        let (here, told) = submitted(&field, &place, name, &text);
-        assert_eq!(here.status.code(), Some(1), "{name}\n{here}");
-        assert!(here.stderr.contains(words), "{name}: no `{words}`\n{here}");
-        assert!(told.contains("FAILED") && told.contains(words), "{name}: no `{words}`\n{told}");
+        become_of(&field, &write(&place, &text), name, words);
     }
+    std::fs::remove_file(place.path("granted/job.wasm")).expect("it was written");
     field.end();
+}
+
+/// Hundredths of a second that a process took of processors.
+fn ticks(process: Pid) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero()));
+    let stat = stat.expect("it runs");
+    // Behind the name, which may be anything; in its own code.
+    let behind = stat.rsplit_once(')').expect("a name").1;
+    behind.split_whitespace().nth(11).and_then(|ticks| ticks.parse().ok()).expect("a number")
 }
 
 /// A loop before there is anything to call: in the code that instantiates.
@@ -224,7 +280,8 @@ fn an_endless_start_is_killed() {
     let field = Field::new(&place);
     let file = write(&place, &job("(func $f (loop $on br $on)) (start $f)", ""));
     let run = field.attacker_file(&file).spawn();
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    // Its loop, and not its compiler, which is another process.
+    ingle_tests::wait_until("it to take a second of a processor", || ticks(run.pid()) > 100);
     run.signal(Signal::INT);
     run.wait().ends_with(130);
     field.unharmed("an endless start");
@@ -239,25 +296,52 @@ fn an_endless_start_is_killed() {
     field.end();
 }
 
-/// Core modules of WASI's first version, with words about their interfaces of the attacker's own.
+/// The host's answer is laid where the guest says that there is room for it.
 #[test]
-fn a_core_module_with_a_crafted_adapter_is_refused() {
+fn who_lies_about_room_for_answers_ends() {
     let place = place();
-    for (section, words) in [
-        ("component-type:wit-bindgen:0.1", "can't be made a component"),
-        ("component-type", "can't be made a component"),
-        ("producers", "without a `component-type` section"),
-    ] {
-        let text = format!(
-            r#"(module
-                (import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))
-                (import "__main_module__" "cabi_realloc" (func (param i32 i32 i32 i32) (result i32)))
+    let field = Field::new(&place);
+    let asks = |room: &str| {
+        format!(
+            r#"(component
+            (import "wasi:cli/environment@0.2.0" (instance $env
+                (export "get-arguments" (func (result (list string))))))
+            (core module $lib
                 (memory (export "memory") 1)
-                (func (export "ingle:job/main@0.1.0#drive") (result i32) i32.const 0)
-                (@custom "{section}" "\ff\ff\ff\ff\0f\00asm"))"#
-        );
-        let file = place.write("granted/job.wasm", wat::parse_str(text).expect("a module's text"));
-        let run = place.rsubmit_file(file).run().ends_with(NOT_A_JOB);
-        run.says(&["core module", words]).says_not(&["panicked"]);
+                (func $room (export "realloc") (param i32 i32 i32 i32) (result i32) {room}))
+            (core instance $lib (instantiate $lib))
+            (core func $ask (canon lower (func $env "get-arguments")
+                (memory (core memory $lib "memory")) (realloc (core func $lib "realloc"))))
+            (core module $code
+                (import "host" "ask" (func $ask (param i32)))
+                (memory (export "memory") 1)
+                (func (export "drive") (result i32) (call $ask (i32.const 16)) i32.const 0)
+                (func (export "run") (param i64)))
+            (core instance $host (export "ask" (func $ask)))
+            (core instance $code (instantiate $code (with "host" (instance $host))))
+            (func $drive (result (result (error string)))
+                (canon lift (core func $code "drive") (memory (core memory $code "memory"))))
+            (func $run (param "entry" u64) (canon lift (core func $code "run")))
+            (instance $main (export "drive" (func $drive)) (export "run" (func $run)))
+            (export "ingle:job/main@0.1.0" (instance $main)))"#
+        )
+    };
+    // One that tells the truth.
+    let file = write(&place, &asks("i32.const 1024"));
+    field.attacker_file(&file).arg("word").run().succeeds();
+    for (name, room, words) in [
+        ("beyond memory", "i32.const -8", "beyond end of memory"),
+        ("not aligned", "i32.const 1", "not aligned"),
+        ("a trap", "unreachable", "aborted"),
+        (
+            "a recursion",
+            "(call $room (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))",
+            "a recursion that goes too deep",
+        ),
+    ] {
+        let file = write(&place, &asks(room));
+        become_of(&field, &file, name, words);
     }
+    std::fs::remove_file(file).expect("it was written");
+    field.end();
 }

@@ -10,6 +10,7 @@ use ingle_tests::peer::{
     with_secret,
 };
 use ingle_tests::wait_until;
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use crate::field::{Field, place};
@@ -77,7 +78,7 @@ fn neighbour(field: &Field<'_>) -> String {
 }
 
 /// Where it is driven from.
-fn driver_of(field: &Field<'_>) -> String {
+pub fn driver_of(field: &Field<'_>) -> String {
     let pid = field.neighbour_pid();
     let listening = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).expect("a table");
     let own: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
@@ -126,6 +127,17 @@ async fn own_application(field: &Field<'_>) -> (impl Sized + use<>, String) {
     ((send, commands), id)
 }
 
+/// Waits until a worker knows the attacker's own application: once its executor starts.
+async fn known(worker: &mut WorkerClient<Channel>, own: &str) {
+    for _ in 0..3000 {
+        if worker.fetch_blocks(with_secret(blocks(own), &OWN)).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("the worker doesn't know the attacker's own application");
+}
+
 #[test]
 fn an_application_gets_nothing_of_another() {
     let place = place();
@@ -134,17 +146,7 @@ fn an_application_gets_nothing_of_another() {
     runtime().block_on(async {
         let (_life, own) = own_application(&field).await;
         let mut worker = WorkerClient::new(connect(&field.cluster.worker_address(0)).await);
-        // With its own secret it is known, once its executor starts.
-        let mut known = false;
-        for _ in 0..3000 {
-            let answer = worker.fetch_blocks(with_secret(blocks(&own), &OWN)).await;
-            known = answer.is_ok();
-            if known {
-                break;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-        assert!(known, "the worker doesn't know the attacker's own application");
+        known(&mut worker, &own).await;
         let secrets: [&[u8]; 5] = [&OWN, &[], &[0; 32], &[1; 31], &[1; 1000]];
         for secret in secrets {
             let who = format!("secret {secret:?}");
@@ -205,27 +207,34 @@ fn ids_are_no_paths() {
                 assert!(!matches!(first, Ok(Some(_))), "the log of {shown:?} is told");
             }
         }
-        let odd = [
+        // Its own, which are known once its executor starts.
+        known(&mut worker, &own).await;
+        let missing = [
             v1::FetchBlocksRequest { stage: u32::MAX, ..blocks(&own) },
             v1::FetchBlocksRequest { partition: u32::MAX, partitions: u32::MAX, ..blocks(&own) },
-            v1::FetchBlocksRequest {
-                map: vec![0; 1_000_000],
-                attempt: vec![0; 1_000_000],
-                ..blocks(&own)
-            },
-            v1::FetchBlocksRequest { map: vec![0; 3], ..blocks(&own) },
+            // The neighbour's, by its own name.
+            v1::FetchBlocksRequest { map: vec![0], attempt: vec![0], ..blocks(&own) },
         ];
-        for request in odd {
-            let answer = worker.fetch_blocks(with_secret(request, &OWN)).await;
-            if let Ok(answer) = answer {
-                let mut parts = answer.into_inner();
-                while let Ok(Some(part)) = parts.message().await {
-                    assert!(
-                        part.missing && part.data.is_empty(),
-                        "there is no such block: {part:?}"
-                    );
-                }
+        for request in missing {
+            let answer = worker.fetch_blocks(with_secret(request.clone(), &OWN)).await;
+            let mut parts = answer.expect("it may ask").into_inner();
+            let mut came = Vec::new();
+            while let Some(part) = parts.message().await.expect("sound") {
+                came.push((part.missing, part.data.is_empty()));
             }
+            assert_eq!(came, [(true, true)], "there is no such block: {request:?}");
+        }
+        let many = vec![0; 1_000_000];
+        let refusals = [
+            (
+                v1::FetchBlocksRequest { map: many.clone(), attempt: many, ..blocks(&own) },
+                Code::OutOfRange,
+            ),
+            (v1::FetchBlocksRequest { map: vec![0; 3], ..blocks(&own) }, Code::InvalidArgument),
+        ];
+        for (request, code) in refusals {
+            let answer = worker.fetch_blocks(with_secret(request, &OWN)).await;
+            refused("a list that runs over", answer, &[code]);
         }
     });
     field.unharmed("ids that are paths");
@@ -368,48 +377,62 @@ fn logs_are_told_to_the_master_alone() {
 fn a_worker_speaks_for_itself_alone() {
     let place = place();
     let field = Field::new(&place);
+    let cluster = &field.cluster;
     let other = neighbour(&field);
+    let job = field.attacker("hostile").flag("--deploy-mode=cluster");
+    let job = job.args(["endless", "driver", "silent"]).run().succeeds();
+    let driver = job.stdout.trim().to_owned();
+    wait_until("the driver to run", || cluster.ask(&["logs", &driver]).stderr.contains("started"));
+    let process = cluster.processes_that_are("driver");
+    let executor = v1::ExecutorName { application: other.clone(), executor: 0 };
+    let driver_try = v1::DriverTry { driver: driver.clone(), attempt: 0 };
     runtime().block_on(async {
-        let fake = FakeWorker::attach(field.cluster.master_address(), hello()).await;
+        let fake = FakeWorker::attach(cluster.master_address(), hello()).await;
         let fake = fake.expect("it is welcome");
-        let executor = v1::ExecutorName { application: other.clone(), executor: 0 };
-        for _ in 0..3 {
+        for refused in [false, true] {
             let reason = "it says so".to_owned();
-            fake.say(Report::ExecutorEnded(v1::ExecutorEnded {
+            let ended = v1::ExecutorEnded {
                 executor: Some(executor.clone()),
-                reason: reason.clone(),
-                refused: true,
-                ..Default::default()
-            }))
-            .await;
-            let driver = Some(v1::DriverTry { driver: other.clone(), attempt: 0 });
-            fake.say(Report::DriverEnded(v1::DriverEnded {
-                driver,
                 reason,
-                finished: false,
-                refused: true,
+                refused,
                 ..Default::default()
-            }))
-            .await;
+            };
+            fake.say(Report::ExecutorEnded(ended)).await;
+            for finished in [false, true] {
+                let ended = v1::DriverEnded {
+                    driver: Some(driver_try.clone()),
+                    reason: "it says so".to_owned(),
+                    finished,
+                    refused,
+                    ..Default::default()
+                };
+                fake.say(Report::DriverEnded(ended)).await;
+            }
         }
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-        // One that comes again with executors that it never had.
+        // What is said later is heard later.
+        fake.say(Report::Draining(v1::Draining {})).await;
+        wait_until("the master to have heard all that", || {
+            cluster.ask(&["workers"]).stdout.contains("DECOMMISSIONING")
+        });
         drop(fake);
-        let running = v1::RunningExecutor {
-            executor: Some(executor),
-            room: Some(v1::Room { cores: 1, memory: 64 << 20 }),
-        };
+        // One that comes again with what it never had.
+        let room = Some(v1::Room { cores: 1, memory: 64 << 20 });
         let claims = v1::WorkerHello {
-            executors: vec![running],
+            executors: vec![v1::RunningExecutor { executor: Some(executor), room }],
+            drivers: vec![v1::RunningDriver { driver: Some(driver_try), room }],
             instance: 8,
             address: "127.0.0.1:2".into(),
             ..hello()
         };
-        let fake = FakeWorker::attach(field.cluster.master_address(), claims).await;
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-        drop(fake);
+        let fake = FakeWorker::attach(cluster.master_address(), claims).await;
+        drop(fake.expect("its hello was heard"));
     });
-    wait_until("its neighbours to be there", || neighbour(&field) == other);
+    assert_eq!(neighbour(&field), other);
+    let told = cluster.ask(&["explain", &driver]).succeeds().stdout;
+    assert!(told.contains("RUNNING"), "{told}");
+    assert_eq!((process.len(), cluster.processes_that_are("driver")), (1, process));
+    assert!(!cluster.master_said().contains("makes no sense"), "{}", cluster.master_said());
+    field.attacker("hostile").flags(["--kill", &driver]).run().succeeds();
     field.unharmed("a worker that speaks for another");
     field.end();
 }

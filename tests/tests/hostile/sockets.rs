@@ -1,7 +1,10 @@
 //! The network, of which nothing is granted.
 
+use std::net::TcpListener;
+
 use crate::attack::attacks;
 use crate::field::{Field, place};
+use crate::peers::driver_of;
 
 attacks! {
     "connect" Task: "connects to clouds' metadata, to private networks, to whatever listens on this machine",
@@ -14,15 +17,39 @@ attacks! {
     "mapped-address" Task: "connects to the same in the addresses of IPv6",
         "no socket without `--allow-net`",
         ["mapped" => "access-denied", "translated" => "access-denied", "local" => "access-denied"];
+    "connect" Task: "the same, where the whole network is granted",
+        "no wider range opens addresses that aren't public",
+        ["169.254.169.254:80" => "access-denied", "127.0.0.1:22" => "access-denied",
+         "10.0.0.1:443" => "access-denied", "0.0.0.0:80" => "invalid-argument"],
+        GoesOn, flags "--allow-net=0.0.0.0/0" "--allow-net=::/0";
+    "connect" Driver: "the same in the driver",
+        "no wider range opens addresses that aren't public",
+        ["169.254.169.254:80" => "access-denied", "127.0.0.1:22" => "access-denied"],
+        GoesOn, flags "--allow-net=0.0.0.0/0" "--allow-net=::/0";
+    "mapped-address" Task: "the same in the addresses of IPv6, where the whole network is granted",
+        "addresses of version 4 are looked for in those of version 6",
+        ["mapped" => "invalid-argument", "translated" => "access-denied", "local" => "access-denied"],
+        GoesOn, flags "--allow-net=0.0.0.0/0" "--allow-net=::/0";
     "listen" Task: "listens for connections",
         "nobody may",
         ["it" => "access-denied"];
+    "listen" Task: "the same, where the whole network is granted",
+        "nobody may",
+        ["it" => "access-denied"], GoesOn, flags "--allow-net=0.0.0.0/0" "--allow-net=::/0";
+    "datagram" Task: "sends datagrams where the whole network is granted by TCP",
+        "nobody may",
+        ["8.8.8.8:53" => "access-denied", "127.0.0.1:53" => "access-denied"],
+        GoesOn, flags "--allow-net=0.0.0.0/0" "--allow-net=::/0";
     "datagram" Task: "sends datagrams, such as a question to a name server",
         "nobody may",
         ["8.8.8.8:53" => "access-denied", "127.0.0.1:53" => "access-denied"];
     "look-up" Task: "looks names up, which tells who answers for them",
         "only names that are granted",
         ["localhost" => "permanent-resolver-failure", "a.secret.example.com" => "permanent-resolver-failure"];
+    "look-up" Driver: "the same, where every address is granted, which is no name",
+        "only names that are granted",
+        ["localhost" => "permanent-resolver-failure", "a.secret.example.com" => "permanent-resolver-failure"],
+        GoesOn, flags "--allow-net=0.0.0.0/0" "--allow-net=::/0";
 }
 
 #[test]
@@ -30,24 +57,45 @@ fn no_socket_is_opened() {
     crate::hold(ATTACKS);
 }
 
-/// The cluster's own ports, which only a test knows.
+/// The cluster's own ports, which only a test knows: with no grant, with all that is public, and with one of the machine's own network.
 #[test]
 fn the_cluster_itself_is_out_of_reach() {
+    const NONE: &[&str] = &[];
+    const WIDE: &[&str] = &["--allow-net=0.0.0.0/0", "--allow-net=::/0"];
+    const LOCAL: &[&str] = &["--allow-net=127.0.0.0/8"];
     let place = place();
     let field = Field::new(&place);
-    let addresses = [
-        field.cluster.master_address().to_owned(),
-        field.cluster.worker_address(0),
-        field.cluster.master_page(),
-        field.cluster.worker_page(0),
-    ];
-    for address in addresses {
-        for place in ["task", "driver"] {
-            let run = field.attacker("hostile").args(["connect", place, &address]).run().succeeds();
+    let refused = |address: &str, grants: &[&str], places: &[&str]| {
+        for place in places {
+            let job = field.attacker("hostile").flags(grants.iter().copied());
+            let run = job.args(["connect", place, address]).run().succeeds();
             let refused = format!("{address}: all 1 refused: {{\"access-denied\"}}");
-            assert!(run.stdout.contains(&refused), "{run}");
+            assert!(run.stdout.contains(&refused), "{grants:?}\n{run}");
         }
+    };
+    const ALL: &[&str] = &["task", "driver"];
+    for address in [field.cluster.master_address(), &field.cluster.worker_address(0)] {
+        [NONE, WIDE, LOCAL].into_iter().for_each(|grants| refused(address, grants, ALL));
     }
+    for address in [field.cluster.master_page(), field.cluster.worker_page(0)] {
+        [NONE, WIDE].into_iter().for_each(|grants| refused(&address, grants, ALL));
+        // A driver beside the cluster doesn't know them.
+        refused(&address, LOCAL, &["task"]);
+    }
+    // Another application's driver: nobody but that knows its port.
+    let driver = driver_of(&field);
+    [NONE, WIDE].into_iter().for_each(|grants| refused(&driver, grants, ALL));
+    // Its own driver's, at a port that it knows.
+    let port =
+        TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+    let own = format!("127.0.0.1:{port}");
+    refused(&own, &[LOCAL[0], &format!("--conf=ingle.driver.port={port}")], ALL);
+    // What listens there beside is reached by such a grant: the refusals above are the cluster's.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let other = listener.local_addr().expect("an address").to_string();
+    let job = field.attacker("hostile").flags(LOCAL.iter().copied());
+    let run = job.args(["connect", "driver", &other]).run().succeeds();
+    assert!(run.stdout.contains("ESCAPED"), "it isn't even granted\n{run}");
     field.unharmed("connecting to daemons");
     field.end();
 }

@@ -76,12 +76,20 @@ impl LogSink for SlotLog {
                 Some(text) => (text, true),
                 None => (piece, false),
             };
-            line.extend_from_slice(text);
-            if ends || line.len() >= MAX_LINE {
-                let written = self.write_line(task, stream, line);
-                // Also if it can't be written: what is kept must not grow.
-                line.clear();
-                written?;
+            let mut rest = text;
+            loop {
+                let (now, later) = rest.split_at(rest.len().min(MAX_LINE - line.len()));
+                line.extend_from_slice(now);
+                rest = later;
+                if line.len() == MAX_LINE || (ends && rest.is_empty()) {
+                    let written = self.write_line(task, stream, line);
+                    // Also if it can't be written: what is kept must not grow.
+                    line.clear();
+                    written?;
+                }
+                if rest.is_empty() {
+                    break;
+                }
             }
         }
         Ok(())
@@ -126,5 +134,11 @@ mod tests {
         let log = SlotLog::new(kept.clone());
         (0..3).for_each(|_| log.write(Stream::Stdout, &[b'x'; MAX_LINE]).unwrap());
         assert_eq!(kept.0.lock().lines().count(), 3);
+        // As much as a guest may hand over at once.
+        log.write(Stream::Stdout, &[b'y'; 64 << 10]).unwrap();
+        log.write(Stream::Stdout, b"z\n").unwrap();
+        let kept = kept.0.lock();
+        assert!(kept.lines().all(|line| line.len() <= MAX_LINE), "a longer line");
+        assert_eq!((kept.lines().count(), kept.lines().last()), (12, Some("z")));
     }
 }

@@ -16,6 +16,8 @@ mod queue;
 mod readers;
 mod reports;
 mod slot;
+#[cfg(test)]
+mod tests;
 mod time;
 mod usage;
 mod written;

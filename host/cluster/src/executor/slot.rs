@@ -125,7 +125,7 @@ impl Slot<'_> {
             let NoImage { why, disk_is_full } = self.executor.why_unknown(launch.task.stage);
             return Ended::because(why, disk_is_full);
         };
-        let mut instance = match self.instance(&stage) {
+        let mut instance = match self.instance(&stage, cancelled) {
             Ok(instance) => instance,
             Err(failure) => return Ended::failed(failure.to_string()),
         };
@@ -166,18 +166,28 @@ impl Slot<'_> {
     }
 
     /// The kept instance if it is one of this stage, else a new one.
-    fn instance(&mut self, stage: &Arc<Stage>) -> Result<TaskInstance, GuestFailure> {
+    fn instance(
+        &mut self,
+        stage: &Arc<Stage>,
+        cancelled: &Cancelled,
+    ) -> Result<TaskInstance, GuestFailure> {
         if let Some(kept) = self.kept.take_if(|kept| Arc::ptr_eq(&kept.stage, stage)) {
             return Ok(kept.instance);
         }
         self.kept = None;
         let options = &self.executor.options;
-        options.job.task_instance(
+        let told = cancelled.clone();
+        // A module's start is the guest's code, and may never end.
+        cancelled.enter_host(false);
+        let made = options.job.task_instance(
             stage.image.clone(),
             &options.pool,
             &options.capabilities,
             &self.sink,
-        )
+            move || told.is_stopped(),
+        );
+        cancelled.enter_host(true);
+        made
     }
 
     fn keep(&mut self, stage: Arc<Stage>, mut instance: TaskInstance) {

@@ -1,5 +1,6 @@
 //! What never ends. Each says `started` first, for who waits to interrupt it.
 
+use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -71,14 +72,23 @@ fn cancel_silent(ctx: &Context, _: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Cancels an action whose task waits for its input, then needs the slot.
+/// Cancels an action whose task reads, once a file is there, then needs its slot: `cancel-reading PATH FILE`. Says which executors there were.
 fn cancel_reading(ctx: &Context, args: &[String]) -> Result<()> {
-    let reading = ctx.text_file(arg(args, 0)?)?.for_each_async(|_| {})?;
-    std::thread::sleep(Duration::from_secs(1));
+    let (path, go) = (arg(args, 0)?, arg(args, 1)?);
+    let before = executors(ctx)?;
+    let reading = ctx.text_file(&path)?.for_each_async(|_| {})?;
+    while !std::path::Path::new(&go).exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
     reading.cancel();
     eprintln!("cancelled");
-    println!("counted {}", ctx.range(0..10, 2).map(|n| n + 1).sum()?);
+    let counted = ctx.range(0..10, 2).map(|n| n + 1).sum()?;
+    println!("counted {counted}, on executors {before:?} and {:?}", executors(ctx)?);
     Ok(())
+}
+
+fn executors(ctx: &Context) -> Result<BTreeSet<u32>> {
+    Ok(ctx.run_tasks(0..2, |_| TaskContext::get().executor)?.into_iter().collect())
 }
 
 fn print_for_ever() {
@@ -207,10 +217,11 @@ fn idle_driver(ctx: &Context, _: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Minds its own business until a file is there: shuffles whose answers are known. Says how often it was right, and on which executors.
+/// Minds its own business until a file is there: shuffles whose answers are known. Says in the file `beat` how often it was right so far, and
+/// in the end on which executors.
 fn neighbour(ctx: &Context, args: &[String]) -> Result<()> {
     let file = arg(args, 0)?;
-    let mut executors = std::collections::BTreeSet::new();
+    let (mut rounds, mut all) = (0, BTreeSet::new());
     // Once more when it is there.
     let mut over = false;
     while !over {
@@ -220,13 +231,16 @@ fn neighbour(ctx: &Context, args: &[String]) -> Result<()> {
         sums.sort_unstable();
         let right = (0..10).map(|key| (key, 2000 * key + 10 * 1999 * 1000));
         ensure!(sums.iter().copied().eq(right), "a sum is wrong: {sums:?}");
-        let began = executors.is_empty();
-        executors.extend(ctx.run_tasks(0..2, |_| TaskContext::get().executor)?);
-        if began {
+        all.extend(executors(ctx)?);
+        rounds += 1;
+        // Whoever reads it finds a whole number.
+        std::fs::write("beat.new", rounds.to_string())
+            .and_then(|()| std::fs::rename("beat.new", "beat"))?;
+        if rounds == 1 {
             eprintln!("started");
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    println!("undisturbed, on executors {executors:?}");
+    println!("undisturbed, on executors {all:?}");
     Ok(())
 }
