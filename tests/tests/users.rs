@@ -78,9 +78,10 @@ fn an_application_is_a_user_of_its_own_and_the_same_on_all_workers() {
     };
     // On all workers.
     let driver = start(&["--driver-memory=64m", "--executor-memory=64m", "--executor-cores=1"]);
+    // And not what compiles for them.
     let children = || {
-        let all = (0..2).flat_map(|worker| cluster.children(worker));
-        all.map(|pid| pid.as_raw_nonzero().get() as u32).collect::<Vec<_>>()
+        let all = ["driver", "executor"].map(|verb| cluster.processes_that_are(verb));
+        all.into_iter().flatten().map(|pid| pid.as_raw_nonzero().get() as u32).collect::<Vec<_>>()
     };
     let all_are = |process: &u32| whose(*process).0.iter().all(|user| user.starts_with("300000"));
     // Its driver has a core; the workers have four.
@@ -123,13 +124,15 @@ fn where_all_users_are_somebodys_nobody_elses_processes_run() {
         run.run().succeeds().stdout.trim().to_owned()
     };
     let first = start();
-    wait_until("the first has what it needs", || cluster.children(0).len() == 2);
+    let running = |verb| cluster.processes_that_are(verb).len();
+    let is_whole = || (running("driver"), running("executor")) == (1, 1);
+    wait_until("the first has what it needs", is_whole);
     let second = start();
     wait_until("there is no user for the second", || {
         let status = cluster.ask(&["explain", &second]).succeeds().stdout;
         status.contains("--executor-uids 3000000-3000002") && status.contains("FAILED")
     });
-    assert_eq!(cluster.children(0).len(), 2, "the first one goes on");
+    assert!(is_whole(), "the first one goes on");
     cluster.rsubmit("pi").flags(["--kill", &first]).run().succeeds();
     cluster.wait_until_clean();
     assert!(cluster.panics().is_empty());

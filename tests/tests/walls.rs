@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use ingle_tests::{Cluster, Place, ingle, wait_until};
+use ingle_tests::{Cluster, Place, groups_of, ingle, wait_until};
 use rustix::process::{Pid, Signal};
 
 /// Walls that this host doesn't have, by `ingle doctor`.
@@ -37,10 +37,15 @@ fn executors_and_drivers_on_workers_are_behind_their_walls() {
     let place = Place::new();
     let missing = missing(&place);
     let cluster = Cluster::new(&place, 1, 2);
-    let run = cluster.rsubmit("pi").flags(["--deploy-mode=cluster", "--total-executor-cores=1"]);
+    let granted = ["--total-executor-cores=1", "--executor-memory=1g", "--driver-memory=1g"];
+    let run = cluster.rsubmit("pi").flag("--deploy-mode=cluster").flags(granted);
     let run = run.args(["100000000000", "4"]).run().succeeds();
     let driver = run.stdout.trim().to_owned();
-    let children = || cluster.children(0).into_iter().map(|pid| pid.as_raw_nonzero().get() as u32);
+    // And not what compiles for them.
+    let children = || {
+        let all = ["driver", "executor"].map(|verb| cluster.processes_that_are(verb));
+        all.into_iter().flatten().map(|pid| pid.as_raw_nonzero().get() as u32)
+    };
     wait_until("driver and executor are behind their walls", || {
         let filtered = |process| field(&kernel(process, "status"), "Seccomp") != "0";
         children().count() == 2 && (missing.contains("calls") || children().all(filtered))
@@ -51,23 +56,23 @@ fn executors_and_drivers_on_workers_are_behind_their_walls() {
         leaves_no_core(process);
         let environment = kernel(process, "environ");
         assert!(!environment.contains("PATH=") && !environment.contains("HOME="), "{environment}");
-        if !missing.contains("memory") {
-            let of = kernel(process, "cgroup");
-            let group = of.lines().filter_map(|line| Some(line.split_once(":/")?.1.to_owned()));
-            let group: Vec<_> = group.filter(|group| group.contains("ingle-")).collect();
-            assert!(!group.is_empty(), "{of}");
-            groups.extend(group);
+        let own = groups_of(process);
+        // Each has a core and 1 GiB, and what its process needs itself.
+        for (wall, files, most) in [
+            ("memory", ["memory.max", "memory.limit_in_bytes"], (1 << 30) + (512 << 20)),
+            ("threads", ["pids.max", "pids.max"], 1024 + 8),
+        ] {
+            let paths = files.iter().flat_map(|file| own.iter().map(move |(_, g)| g.join(file)));
+            let bound = paths.into_iter().find_map(|path| fs::read_to_string(path).ok());
+            let bound = bound.and_then(|bound| bound.trim().parse::<u64>().ok());
+            assert!(missing.contains(wall) || bound == Some(most), "{wall}: {bound:?} {own:?}");
         }
+        groups.extend(own.into_iter().map(|(_, group)| group));
     }
     cluster.ask(&["explain", &driver]).succeeds();
     cluster.rsubmit("pi").flags(["--kill", &driver]).run().succeeds();
     cluster.wait_until_clean();
-    let left = |group: &String| {
-        let roots =
-            ["", "memory", "pids", "cpu"].map(|root| Path::new("/sys/fs/cgroup").join(root));
-        roots.iter().any(|root| root.join(group).exists())
-    };
-    wait_until("their groups are gone", || !groups.iter().any(left));
+    wait_until("their groups are gone", || !groups.iter().any(|group| group.exists()));
 }
 
 /// One that can't notice that its worker is gone, as one wouldn't that was broken out of.

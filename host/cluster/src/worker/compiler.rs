@@ -433,10 +433,9 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         // Those of the one wait until that of the other has run, and must not meet.
         let script = format!(
-            "cd {}; if grep -q {}; then touch other; else mkdir app || exit 1; while [ ! -e other ]; do sleep 0.01; done; rmdir app; fi; \
+            "cd {}; if grep -q oth; then touch other; else mkdir app || exit 1; while [ ! -e other ]; do sleep 0.01; done; rmdir app; fi; \
              printf 0123456789abcdefcode",
             place.path().display(),
-            ComponentHash::of(b"oth")
         );
         let compiler = compiler(place.path(), &script);
         for (id, job) in [("app", b"job"), ("other", b"oth")] {

@@ -352,6 +352,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sleep");
         fs::copy("/bin/sleep", &path).unwrap();
+        // As the disk has it from now on, and not as it is going to.
+        fs::File::open(&path).unwrap().sync_all().unwrap();
         let size = size(&rustix::fs::stat(&path).unwrap());
         // A process maps its program. One that another test just starts may still have the file open for writing.
         let mut child = loop {
