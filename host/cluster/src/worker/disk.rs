@@ -352,8 +352,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sleep");
         fs::copy("/bin/sleep", &path).unwrap();
-        // As the disk has it from now on, and not as it is going to.
-        fs::File::open(&path).unwrap().sync_all().unwrap();
         let size = size(&rustix::fs::stat(&path).unwrap());
         // A process maps its program. One that another test just starts may still have the file open for writing.
         let mut child = loop {
@@ -364,6 +362,11 @@ mod tests {
                 started => break started.unwrap(),
             }
         };
+        // Whoever starts it goes on before the kernel has mapped it.
+        let mapped = || fs::read_to_string(format!("/proc/{}/maps", child.id()));
+        while !mapped().unwrap().contains("/sleep") {
+            std::thread::yield_now();
+        }
         fs::remove_file(&path).unwrap();
         let held = [child.id()];
         let with = bytes(dir.path(), &held);
