@@ -95,19 +95,19 @@ struct Attack {
 const ATTACKS: [Attack; 3] = [
     Attack {
         what: "a task that spins on its own core",
-        args: ["endless", "task", "silent"],
+        args: ["endless", "task-alone", "silent"],
         reach: 1.05,
         plain: spin,
     },
     Attack {
         what: "a task that writes to memory on its own core",
-        args: ["endless", "task", "memory"],
+        args: ["endless", "task-alone", "memory"],
         reach: 1.05,
         plain: scribble,
     },
     Attack {
         what: "a task that writes temporary blocks as fast as it can",
-        args: ["run-flood", "task", "blocks"],
+        args: ["run-flood", "task-alone", "blocks"],
         reach: 1.10,
         plain: write,
     },
@@ -214,7 +214,7 @@ fn memory(places: &Places, cluster: &Cluster, scale: Scale) -> Result<Row> {
     let mut times = Vec::new();
     for _ in 0..scale.short {
         let begun = Instant::now();
-        let run = run(places.job(&flags, "hostile", &["memory-bomb", "task", "heap"])?)?;
+        let run = run(places.job(&flags, "hostile", &["memory-bomb", "task-alone", "heap"])?)?;
         times.push(begun.elapsed().as_secs_f64());
         let held = run.stdout.contains("out of memory")
             && run.stdout.contains("on executors {0} before and {0} after");
