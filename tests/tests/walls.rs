@@ -65,7 +65,12 @@ fn executors_and_drivers_on_workers_are_behind_their_walls() {
             let paths = files.iter().flat_map(|file| own.iter().map(move |(_, g)| g.join(file)));
             let bound = paths.into_iter().find_map(|path| fs::read_to_string(path).ok());
             let bound = bound.and_then(|bound| bound.trim().parse::<u64>().ok());
-            assert!(missing.contains(wall) || bound == Some(most), "{wall}: {bound:?} {own:?}");
+            // A driver has as much again for what its host keeps.
+            let bounds = [Some(most), Some(most + (1 << 30)).filter(|_| wall == "memory")];
+            assert!(
+                missing.contains(wall) || bound.is_some() && bounds.contains(&bound),
+                "{wall}: {bound:?} {own:?}"
+            );
         }
         groups.extend(own.into_iter().map(|(_, group)| group));
     }
