@@ -206,12 +206,6 @@ impl<'a> Cluster<'a> {
         self.master.iter().chain(&self.workers).map(Running::pid).collect()
     }
 
-    /// The most that the master, then each worker, ever had in memory, in bytes.
-    pub fn resident(&self) -> Vec<u64> {
-        let of = |process: &Running| peak(process.pid());
-        self.master.iter().chain(&self.workers).map(of).collect()
-    }
-
     /// The most that the master, then each worker, had in memory at any time, in bytes.
     pub fn peaks(&self) -> Vec<u64> {
         self.daemons().into_iter().map(peak).collect()
@@ -237,12 +231,20 @@ impl<'a> Cluster<'a> {
         self.workers[worker].children()
     }
 
-    /// `kill -9` of a process that a worker started, as soon as there is one.
+    /// `kill -9` of an executor that a worker started, as soon as there is one.
     #[track_caller]
     pub fn kill_child(&self, worker: usize) {
-        wait_until("an executor", || !self.children(worker).is_empty());
-        let child = self.children(worker)[0];
-        kill_process(child, Signal::KILL).expect("it runs");
+        // And not what compiles for it.
+        let executor = || {
+            let executors = self.processes_that_are("executor");
+            self.children(worker).into_iter().find(|child| executors.contains(child))
+        };
+        let mut found = None;
+        wait_until("an executor", || {
+            found = executor();
+            found.is_some()
+        });
+        kill_process(found.expect("it was found"), Signal::KILL).expect("it runs");
     }
 
     /// All processes that any worker of this cluster started, also one that is gone: they are of its group.
@@ -287,6 +289,16 @@ impl<'a> Cluster<'a> {
         said
     }
 
+    /// Has a job run in cluster mode, and gives the hash of its file, which the master keeps.
+    pub fn component(&self) -> Vec<u8> {
+        let job = self.rsubmit("pi").flags(["--deploy-mode", "cluster", "--wait"]);
+        job.args(["1000", "2"]).run().succeeds();
+        let components = self.place.kept("master/components");
+        let name = &self.place.names(components.to_str().expect("UTF-8"))[0];
+        let byte = |at: usize| u8::from_str_radix(&name[2 * at..2 * at + 2], 16).expect("hex");
+        (0..32).map(byte).collect()
+    }
+
     /// What is kept of applications on a worker.
     pub fn leftovers(&self, worker: usize) -> Vec<PathBuf> {
         let dir = self.place.kept(format!("worker-{worker}/apps"));
@@ -296,13 +308,9 @@ impl<'a> Cluster<'a> {
 
 /// The most that a process had in memory at any time, in bytes.
 pub fn peak(pid: Pid) -> u64 {
-    in_memory(pid, "VmHWM:")
-}
-
-fn in_memory(pid: Pid, field: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero()));
     let status = status.expect("it runs");
-    let kib = status.split(field).nth(1).and_then(|rest| rest.split_whitespace().next());
+    let kib = status.split("VmHWM:").nth(1).and_then(|rest| rest.split_whitespace().next());
     kib.and_then(|kib| kib.parse::<u64>().ok()).expect("a number") << 10
 }
 

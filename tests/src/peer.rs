@@ -37,6 +37,13 @@ pub fn runtime() -> tokio::runtime::Runtime {
     runtime.worker_threads(1).enable_all().build().expect("a runtime")
 }
 
+/// Does something asynchronous, and all that it began, in a time that nothing here takes.
+#[track_caller]
+pub fn in_time<T>(what: impl Future<Output = T>) -> T {
+    let all = async { tokio::time::timeout(Duration::from_secs(120), what).await };
+    runtime().block_on(all).expect("waited in vain")
+}
+
 /// A connection to a port.
 pub async fn connect(address: &str) -> Channel {
     let endpoint = Channel::from_shared(format!("http://{address}")).expect("an address");

@@ -9,7 +9,7 @@ use ingle_proto::v1::master_client::MasterClient;
 use ingle_proto::v1::worker_server::{Worker, WorkerServer};
 use ingle_tests::peer::{
     FakeWorker, PROTOCOL, application, attach_application, attach_executor, call, connect, hello,
-    report, runtime, say_half,
+    in_time, report, say_half,
 };
 use ingle_tests::{Cluster, Place, peak, text, wait_until};
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -30,7 +30,7 @@ fn is_small(cluster: &Cluster<'_>) {
 fn hellos_of_nothing_over_and_over_cost_a_master_little() {
     let place = Place::new();
     let cluster = Cluster::new(&place, 0, 1);
-    runtime().block_on(async {
+    in_time(async {
         // Executors without a name: two bytes each, and 28 times that as what they mean.
         for (executors, code) in [(520_000, Code::InvalidArgument), (20_000_000, Code::OutOfRange)]
         {
@@ -51,7 +51,7 @@ fn messages_that_are_announced_and_never_whole_cost_a_master_little() {
     const ANNOUNCED: u32 = 64 << 20;
     let place = Place::new();
     let cluster = Cluster::new(&place, 0, 1);
-    runtime().block_on(async {
+    in_time(async {
         let mut calls = tokio::task::JoinSet::new();
         for _ in 0..4 {
             let channel = connect(cluster.master_address()).await;
@@ -82,8 +82,7 @@ fn strangers_cost_a_driver_little_whatever_they_say() {
     let place = Place::new();
     let cluster = Cluster::new(&place, 0, 1);
     let job = cluster.rsubmit("noop").arg("1").spawn();
-    let runtime = runtime();
-    runtime.block_on(async {
+    in_time(async {
         let mut fake =
             FakeWorker::attach(cluster.master_address(), hello()).await.expect("welcome");
         let launch = fake.launch().await;
@@ -112,8 +111,7 @@ fn an_executor_that_reports_nothing_over_and_over_is_given_up() {
     let mut cluster = Cluster::new(&place, 0, 1);
     let job = cluster.rsubmit("wordcount").flags(["--executor-cores", "1"]);
     let job = job.args(["in", "out"]).spawn();
-    let runtime = runtime();
-    runtime.block_on(async {
+    in_time(async {
         let two = v1::WorkerHello { cores: 2, ..hello() };
         let mut fake = FakeWorker::attach(cluster.master_address(), two).await.expect("welcome");
         // Changes to accumulators in one report, two bytes each; and reports, one byte each.
@@ -135,7 +133,6 @@ fn an_executor_that_reports_nothing_over_and_over_is_given_up() {
             assert!(after < before + MORE, "{before}, then {after}");
         }
     });
-    drop(runtime);
     cluster.start_worker(1);
     job.wait().succeeds();
     assert_eq!(place.table("out"), expected);
@@ -146,22 +143,17 @@ fn an_executor_that_reports_nothing_over_and_over_is_given_up() {
 fn a_submission_is_read_by_its_driver_alone() {
     let place = Place::new();
     let cluster = Cluster::new(&place, 1, 2);
-    let job = cluster.rsubmit("pi").flags(["--deploy-mode", "cluster", "--wait"]);
-    job.args(["1000", "2"]).run().succeeds();
-    let components = place.kept("master/components");
-    let name = &place.names(components.to_str().expect("UTF-8"))[0];
-    let byte = |at: usize| u8::from_str_radix(&name[2 * at..2 * at + 2], 16).expect("hex");
     let submission = v1::SubmitDriverRequest {
         protocol: PROTOCOL,
         name: "many settings".into(),
         cores: 1,
         memory: 64 << 20,
-        component: (0..32).map(byte).collect(),
+        component: cluster.component(),
         // Settings without a name: two bytes each, and 24 times that as what they mean.
         submission: [0x1a, 0].repeat(16 << 20),
         ..v1::SubmitDriverRequest::default()
     };
-    let driver = runtime().block_on(async {
+    let driver = in_time(async {
         let channel = connect(cluster.master_address()).await;
         let mut master = MasterClient::new(channel);
         master.submit_driver(submission).await.expect("it may be").into_inner().driver
@@ -214,7 +206,7 @@ fn a_worker_that_never_answers_keeps_nobody_from_reading_logs() {
     const READERS: usize = 64;
     let place = Place::new();
     let cluster = Cluster::new(&place, 0, 1);
-    runtime().block_on(async {
+    in_time(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("its address").to_string();
         let listening = tokio_stream::wrappers::TcpListenerStream::new(listener);

@@ -277,7 +277,7 @@ fn those_who_only_connect_cost_the_daemons_nothing_and_the_page_comes_back() {
     });
     // Work goes on meanwhile.
     cluster.rsubmit("noop").arg("100").run().succeeds();
-    let resident = cluster.resident();
+    let resident = cluster.peaks();
     assert!(resident[0] < MOST, "the master has {} MiB", resident[0] >> 20);
     for page in &pages {
         // They are still connected, and have said nothing for too long.
@@ -290,7 +290,7 @@ fn those_who_only_connect_cost_the_daemons_nothing_and_the_page_comes_back() {
             get(page, "/json");
         }
     }
-    let resident = cluster.resident();
+    let resident = cluster.peaks();
     assert!(resident[0] < MOST, "the master has {} MiB", resident[0] >> 20);
     assert_eq!(cluster.panics(), Vec::<String>::new());
 }

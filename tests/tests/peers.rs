@@ -140,7 +140,7 @@ fn garbage_at_any_port_harms_nobody() {
     drop(held);
     cluster.rsubmit("noop").arg("10").run().succeeds();
     assert!(cluster.workers.iter().all(Running::runs));
-    assert!(cluster.resident().iter().all(|bytes| *bytes < MUCH), "{:?}", cluster.resident());
+    assert!(cluster.peaks().iter().all(|bytes| *bytes < MUCH), "{:?}", cluster.peaks());
     assert_eq!(cluster.panics(), [""; 0]);
 }
 
@@ -163,8 +163,8 @@ fn thousands_of_idle_connections_leave_jobs_alone() {
         addresses.iter().flat_map(|address| (0..EACH).map(|_| say(address, b""))).collect();
     cluster.rsubmit("wordcount").args(["in", "out"]).run().succeeds();
     assert_eq!(place.table("out"), expected);
-    assert!(cluster.resident().iter().all(|bytes| *bytes < MUCH), "{:?}", cluster.resident());
-    println!("{:?}", cluster.resident());
+    assert!(cluster.peaks().iter().all(|bytes| *bytes < MUCH), "{:?}", cluster.peaks());
+    println!("{:?}", cluster.peaks());
     drop(flood);
     cluster.rsubmit("wordcount").args(["in", "later"]).run().succeeds();
     assert_eq!(place.table("later"), expected);
@@ -258,8 +258,8 @@ fn an_application_that_floods_its_master_and_never_reads_costs_nobody_anything()
         }
         commands
     });
-    println!("{:?}", cluster.resident());
-    assert!(cluster.resident()[0] < MUCH, "{:?}", cluster.resident());
+    println!("{:?}", cluster.peaks());
+    assert!(cluster.peaks()[0] < MUCH, "{:?}", cluster.peaks());
     cluster.rsubmit("wordcount").args(["in", "out"]).run().succeeds();
     assert_eq!(place.table("out"), expected);
     assert_eq!(cluster.panics(), [""; 0]);
@@ -361,12 +361,7 @@ async fn claim_to_shuffle((reports, mut commands): Executor) {
 fn streams_that_nobody_reads_do_not_fill_the_master() {
     let place = Place::new();
     let cluster = Cluster::new(&place, 1, 2);
-    let job = cluster.rsubmit("pi").flags(["--deploy-mode", "cluster", "--wait"]);
-    job.args(["1000", "2"]).run().succeeds();
-    let components = place.kept("master/components");
-    let name = &place.names(components.to_str().expect("UTF-8"))[0];
-    let byte = |at: usize| u8::from_str_radix(&name[2 * at..2 * at + 2], 16).expect("hex");
-    let hash: Vec<u8> = (0..32).map(byte).collect();
+    let hash = cluster.component();
     let runtime = runtime();
     let unread = runtime.block_on(async {
         let master = MasterClient::new(connect(cluster.master_address()).await);
@@ -384,7 +379,7 @@ fn streams_that_nobody_reads_do_not_fill_the_master() {
         }
         (unread, streams)
     });
-    assert!(cluster.resident()[0] < MUCH, "{:?}", cluster.resident());
+    assert!(cluster.peaks()[0] < MUCH, "{:?}", cluster.peaks());
     drop((unread, runtime));
     // It is there for others again.
     std::fs::remove_dir_all(place.kept("worker-0/components")).expect("what the worker keeps");

@@ -30,6 +30,20 @@ fn open(place: &Place, path: &str, mode: u32) {
     fs::set_permissions(place.path(path), fs::Permissions::from_mode(mode)).unwrap();
 }
 
+/// A cluster whose workers give these users.
+fn cluster<'a>(place: &'a Place, users: &str, workers: usize, cores: u32) -> Cluster<'a> {
+    open(place, ".", 0o755);
+    let mut cluster = Cluster::new(place, 0, 2);
+    cluster.worker_flags = vec![format!("--executor-uids={users}")];
+    (0..workers).for_each(|_| cluster.start_worker(cores));
+    cluster
+}
+
+fn end(cluster: &Cluster<'_>) {
+    cluster.wait_until_clean();
+    assert!(cluster.panics().is_empty());
+}
+
 /// A worker that doesn't get so far as to look for its master.
 fn worker(place: &Place, users: &str) -> Run {
     let work_dir = format!("--work-dir={}", place.path("refused").display());
@@ -65,12 +79,8 @@ fn an_application_is_a_user_of_its_own_and_the_same_on_all_workers() {
         return;
     }
     let place = Place::new();
-    open(&place, ".", 0o755);
-    let mut cluster = Cluster::new(&place, 0, 2);
     // Two are for what compiles.
-    cluster.worker_flags = vec!["--executor-uids=3000000-3000003".into()];
-    cluster.start_worker(2);
-    cluster.start_worker(2);
+    let cluster = cluster(&place, "3000000-3000003", 2, 2);
     let start = |flags: &[&str]| {
         let run = cluster.rsubmit("pi").flag("--deploy-mode=cluster").flags(flags.iter().copied());
         let run = run.args(["100000000000", "4"]).run().succeeds();
@@ -114,10 +124,7 @@ fn where_all_users_are_somebodys_nobody_elses_processes_run() {
         return;
     }
     let place = Place::new();
-    open(&place, ".", 0o755);
-    let mut cluster = Cluster::new(&place, 0, 2);
-    cluster.worker_flags = vec!["--executor-uids=3000000-3000002".into()];
-    cluster.start_worker(4);
+    let cluster = cluster(&place, "3000000-3000002", 1, 4);
     let start = || {
         let run = cluster.rsubmit("pi").flags(["--deploy-mode=cluster", "--driver-memory=64m"]);
         let run = run.flag("--total-executor-cores=1").args(["100000000000", "4"]);
@@ -134,8 +141,7 @@ fn where_all_users_are_somebodys_nobody_elses_processes_run() {
     });
     assert!(is_whole(), "the first one goes on");
     cluster.rsubmit("pi").flags(["--kill", &first]).run().succeeds();
-    cluster.wait_until_clean();
-    assert!(cluster.panics().is_empty());
+    end(&cluster);
 }
 
 #[test]
@@ -144,11 +150,7 @@ fn jobs_of_other_users_write_folders_and_read_what_all_may() {
         return;
     }
     let place = Place::new();
-    open(&place, ".", 0o755);
-    let mut cluster = Cluster::new(&place, 0, 2);
-    cluster.worker_flags = vec!["--executor-uids=3000000-3000009".into()];
-    cluster.start_worker(2);
-    cluster.start_worker(2);
+    let cluster = cluster(&place, "3000000-3000009", 2, 2);
     for part in 0..3 {
         place.write(&format!("in/{part}.txt"), "to be or not to be\n".repeat(1000));
     }
@@ -196,6 +198,5 @@ fn jobs_of_other_users_write_folders_and_read_what_all_may() {
         "no worker gives its executors what it is granted",
         "in/: Permission denied (os error 13), as user 30000",
     ]);
-    cluster.wait_until_clean();
-    assert!(cluster.panics().is_empty());
+    end(&cluster);
 }

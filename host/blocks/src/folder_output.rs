@@ -118,8 +118,10 @@ impl FolderOutput {
                 return Err(Error::Exists(full.join(name)));
             }
         }
+        // What others may read tells nothing of where they could write: that is there a moment longer.
         let usual = Mode::from_raw_mode(0o666);
-        write_new(dir, "_SUCCESS".as_ref(), &self.marker, usual)
+        let told = self.marker.told();
+        told.and_then(|told| write_new(dir, "_SUCCESS".as_ref(), &told, usual))
             .map_err(Error::io("writing", &full.join("_SUCCESS")))?;
         self.grants.publish(full);
         self.made.keep();
@@ -228,10 +230,7 @@ fn rename_new(from_dir: &Dir, from: &str, to_dir: &Dir, to: &str) -> io::Result<
                     Ok(()) => from_dir.remove_file(from),
                     // Another user's file can't be linked, and where it goes is this job's own.
                     Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                        match id_at(to_dir, to.as_ref()) {
-                            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
-                            Err(_) => from_dir.rename(from, to_dir, to),
-                        }
+                        rename_if_free(from_dir, from.as_ref(), to_dir, to.as_ref())
                     }
                     Err(error) => Err(error),
                 }
@@ -378,11 +377,19 @@ fn aside() -> io::Result<String> {
 fn rename_new_dir(parent: &Dir, from: &OsStr, to: &OsStr) -> io::Result<()> {
     match rustix::fs::renameat_with(parent, from, parent, to, RenameFlags::NOREPLACE) {
         // Some file systems (NFS) only know the old call, which replaces what is empty.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => match id_at(parent, to) {
-            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
-            Err(_) => parent.rename(from, parent, to),
-        },
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            rename_if_free(parent, from, parent, to)
+        }
         done => Ok(done?),
+    }
+}
+
+/// Renames unless the name is taken, where nobody else takes names.
+fn rename_if_free(from_dir: &Dir, from: &OsStr, to_dir: &Dir, to: &OsStr) -> io::Result<()> {
+    match id_at(to_dir, to) {
+        Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => from_dir.rename(from, to_dir, to),
+        Err(error) => Err(error),
     }
 }
 

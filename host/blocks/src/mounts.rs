@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 /// File systems of the kernel's own, wherever they are mounted.
-const OWN: [&[u8]; 12] = [
+const OWN: [&[u8]; 20] = [
     b"proc",
     b"sysfs",
     b"devtmpfs",
@@ -18,6 +18,14 @@ const OWN: [&[u8]; 12] = [
     b"cgroup",
     b"cgroup2",
     b"efivarfs",
+    b"selinuxfs",
+    b"rpc_pipefs",
+    b"nfsd",
+    b"resctrl",
+    b"fusectl",
+    b"pstore",
+    b"binfmt_misc",
+    b"nsfs",
 ];
 
 /// A line of `/proc/self/mountinfo`.

@@ -18,9 +18,9 @@ pub(crate) fn make(parent: &Dir, name: &OsStr, mode: u32) -> io::Result<()> {
     let make = || {
         match own_mask() {
             Ok(()) => drop(rustix::process::umask(Mode::empty())),
-            Err(error) => {
-                tracing::debug!(%error, "executors that are other users can't write here")
-            }
+            Err(error) => tracing::warn!(
+                "executors that are other users may be kept from writing: no thread can have a mask of its own here: {error}"
+            ),
         }
         Ok(rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(mode))?)
     };

@@ -5,7 +5,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-/// While an output is written, this is in `OUT/_temporary`, and then, with the same text, `_SUCCESS` beside it.
+/// While an output is written, this is in `OUT/_temporary`; then `_SUCCESS` says the same of its writer.
 pub(crate) const MARKER: &str = "open";
 /// A marker is no longer than this.
 pub(crate) const MAX_MARKER: u64 = 4096;
@@ -82,6 +82,11 @@ impl Marker {
         // That isn't told.
         let writer = Writer { has_others: false, ..writer.clone() };
         Ok(Self { writer, token: Token::random()? })
+    }
+
+    /// The same writer's, with the token of nothing.
+    pub fn told(&self) -> io::Result<Self> {
+        Self::new(&self.writer)
     }
 
     pub fn read(text: &[u8]) -> Option<Self> {

@@ -203,7 +203,7 @@ fn state_dir(name: &str) -> Result<PathBuf, String> {
 }
 
 /// Where root's workers keep everything.
-const ROOTS: &str = "/var/lib/ingle";
+pub(crate) const ROOTS: &str = "/var/lib/ingle";
 
 /// Where a worker keeps everything if nobody says. Other users get to the folder if it is root's.
 fn worker_dir(port: u16) -> Result<PathBuf, String> {

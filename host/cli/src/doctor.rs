@@ -7,6 +7,8 @@ use clap::Args;
 use ingle_cluster::ExecutorUids;
 use ingle_walls::{Down, Groups, Wall};
 
+use crate::daemons::ROOTS;
+
 /// What is asked.
 #[derive(Args, Clone, Debug)]
 pub struct DoctorArgs {
@@ -28,8 +30,8 @@ pub fn run(args: &DoctorArgs) -> Result<(), String> {
     let program = std::env::current_exe().map_err(|e| format!("finding this program: {e}"))?;
     let (_groups, mut down) = Groups::find();
     down.extend(ingle_cluster::probe_walls(&program));
-    // Where a worker of root's keeps everything.
-    let users = ExecutorUids::Usual.choose(Path::new("/var/lib"), &program)?;
+    // Where a worker of root's would keep everything.
+    let users = ExecutorUids::Usual.choose(&Path::new(ROOTS).join("worker"), &program)?;
     down.extend(users.err().map(|why| Down::new(Wall::User, why)));
     print!("{}", report(&down));
     match ingle_cluster::lacking_wall(&down, &args.require) {

@@ -14,8 +14,7 @@ pub const FIRST: u8 = MAGIC[0];
 pub fn of(id: &str) -> Result<[u8; LENGTH], String> {
     let mut preamble = [0; LENGTH];
     let (head, place) = preamble.split_at_mut(MAGIC.len() + 1);
-    let length = u8::try_from(id.len()).ok().filter(|length| usize::from(*length) <= MAX_ID);
-    let (Some(length), Some(place)) = (length, place.get_mut(..id.len())) else {
+    let (Ok(length), Some(place)) = (u8::try_from(id.len()), place.get_mut(..id.len())) else {
         return Err("an id is longer than any is".into());
     };
     head[..MAGIC.len()].copy_from_slice(&MAGIC);

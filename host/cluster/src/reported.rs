@@ -1,10 +1,8 @@
 //! An executor's reports in one message. They are read one by one, and not at all if they have more parts than any: each part takes many times its bytes.
 
 use bytes::Bytes;
-use ingle_proto::prost::Message;
-use ingle_proto::prost::encoding::{
-    DecodeContext, WireType, decode_key, decode_varint, skip_field,
-};
+use ingle_proto::prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
+use ingle_proto::prost::{Message, decode_length_delimiter};
 use ingle_proto::v1;
 
 /// Reports in one message: those of a batch, and how many lines were dropped.
@@ -66,11 +64,11 @@ impl Iterator for Reported {
 
 /// What has its length before it.
 fn next(bytes: &mut Bytes) -> Result<Bytes, String> {
-    let length = decode_varint(bytes).map_err(senseless)?;
-    match usize::try_from(length).ok().filter(|length| *length <= bytes.len()) {
-        Some(length) => Ok(bytes.split_to(length)),
-        None => Err(senseless("it ends before its end")),
+    let length = decode_length_delimiter(&mut *bytes).map_err(senseless)?;
+    if length > bytes.len() {
+        return Err(senseless("it ends before its end"));
     }
+    Ok(bytes.split_to(length))
 }
 
 fn senseless(why: impl std::fmt::Display) -> String {

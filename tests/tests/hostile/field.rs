@@ -141,7 +141,7 @@ impl<'a> Field<'a> {
         wait_until(&format!("{attack}'s cgroups to be removed"), || {
             groups(&self.parents) == self.usual.groups
         });
-        let resident = self.cluster.resident();
+        let resident = self.cluster.peaks();
         assert!(resident.iter().all(|bytes| *bytes < MUCH), "{attack}: {resident:?}");
     }
 
@@ -251,7 +251,8 @@ fn count(cluster: &Cluster<'_>, what: &str) -> Vec<usize> {
 
 /// Where the groups of a worker's processes are: those above one of these.
 fn parents(cluster: &Cluster<'_>) -> Vec<PathBuf> {
-    let [process, ..] = cluster.children(0)[..] else { panic!("the neighbour has no executor") };
+    let executors = cluster.processes_that_are("executor");
+    let [process] = executors[..] else { panic!("the neighbour has no executor") };
     let groups = groups_of(process.as_raw_nonzero());
     groups.iter().filter_map(|(_, group)| Some(group.parent()?.to_owned())).collect()
 }

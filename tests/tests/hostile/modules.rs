@@ -121,12 +121,10 @@ fn compile_bombs_cost_nobody_else_anything() {
         (
             "a huge function",
             job(&format!("(func (param i64) (result i64) local.get 0 {straight})"), ""),
-            None,
         ),
         (
             "deep nesting",
             job(&format!("(func {} {})", "block ".repeat(nested), "end ".repeat(nested)), ""),
-            None,
         ),
         (
             "a wide jump",
@@ -138,33 +136,19 @@ fn compile_bombs_cost_nobody_else_anything() {
                 ),
                 "",
             ),
-            None,
         ),
-        ("many functions", job(&"(func)".repeat(50_000), ""), None),
-        ("many imports", alone(&imports), None),
-        (
-            "many locals",
-            job(&format!("(func (local {}))", "i64 ".repeat(50_000)).repeat(20), ""),
-            None::<&str>,
-        ),
+        ("many functions", job(&"(func)".repeat(50_000), "")),
+        ("many imports", alone(&imports)),
+        ("many locals", job(&format!("(func (local {}))", "i64 ".repeat(50_000)).repeat(20), "")),
     ];
     let place = place();
     let field = Field::new(&place);
-    for (name, text, refusal) in bombs {
+    for (name, text) in bombs {
         let started = std::time::Instant::now();
         let (here, told) = submitted(&field, &write(&place, &text), name);
         println!("{name}: {:?}, {told}\n{here}", started.elapsed());
-        match refusal {
-            None => {
-                assert_eq!(here.status.code(), Some(0), "{name}\n{here}");
-                assert!(told.contains("FINISHED"), "{name}: {told}");
-            }
-            Some(words) => {
-                assert_eq!(here.status.code(), Some(NOT_A_JOB), "{name}\n{here}");
-                assert!(here.stderr.contains(words), "{name}: no `{words}`\n{here}");
-                assert!(told.contains(words), "{name}: no `{words}`\n{told}");
-            }
-        }
+        assert_eq!(here.status.code(), Some(0), "{name}\n{here}");
+        assert!(told.contains("FINISHED"), "{name}: {told}");
     }
     std::fs::remove_file(place.path("granted/job.wasm")).expect("it was written");
     field.end();

@@ -24,7 +24,7 @@ pub const BOOK: &[[&str; 4]] = &[
         "peers::an_application_gets_nothing_of_another",
     ],
     [
-        "ids with `..`, slashes, or NUL, of blocks and of logs; ranges, stages and lists that run over",
+        "ids with `..`, slashes, or NUL, of blocks and, to a master, of logs; ranges, stages and lists that run over",
         "ids are checked before they are paths",
         "refused, or nothing is found",
         "peers::ids_are_no_paths",
@@ -68,6 +68,14 @@ const OWN: [u8; 32] = [1; 32];
 fn refused<T>(what: &str, answer: Result<T, Status>, codes: &[Code]) {
     let status = answer.err().unwrap_or_else(|| panic!("{what} is answered"));
     assert!(codes.contains(&status.code()), "{what}: {status}");
+}
+
+/// What a master answers who attaches a driver's application.
+async fn attaches(master: &mut MasterClient<Channel>, driver: &str) -> Result<(), Status> {
+    let hello = v1::ApplicationHello { driver: driver.to_owned(), ..application() };
+    let report = v1::application_report::Report::Hello(hello);
+    let report = v1::ApplicationReport { report: Some(report) };
+    master.attach_application(tokio_stream::iter([report])).await.map(drop)
 }
 
 /// The neighbour's application, which runs.
@@ -326,24 +334,16 @@ fn a_connection_that_was_handed_over_is_for_its_own_application_alone() {
             refused("a driver", master.submit_driver(submitted).await, &denied);
             let job = tokio_stream::iter([v1::ComponentChunk::default()]);
             refused("a job", master.upload_component(job).await, &denied);
-            let own = ["driver-20260131235959-0002", ""].map(str::to_owned);
-            for driver in own {
-                let hello = v1::ApplicationHello { driver, ..application() };
-                let report = v1::application_report::Report::Hello(hello);
-                let report = v1::ApplicationReport { report: Some(report) };
-                let answer = master.attach_application(tokio_stream::iter([report])).await;
+            for driver in ["driver-20260131235959-0002", ""] {
+                let answer = attaches(&mut master, driver).await;
                 refused("another's application", answer, &denied);
             }
         }
         // What is its own is heard, if only to say that there is no such driver.
         let mut master =
             MasterClient::new(connect_for(field.cluster.master_address(), driver).await);
-        let hello = v1::ApplicationHello { driver: driver.to_owned(), ..application() };
-        let report = v1::application_report::Report::Hello(hello);
-        let report = v1::ApplicationReport { report: Some(report) };
-        let answer = master.attach_application(tokio_stream::iter([report])).await;
-        let code = answer.err().map(|status| status.code());
-        assert_ne!(code, Some(Code::PermissionDenied));
+        let answer = attaches(&mut master, driver).await;
+        refused("a driver that isn't there", answer, &[Code::FailedPrecondition]);
     });
     field.unharmed("a driver that asks its master for what isn't its own");
     field.end();

@@ -44,6 +44,26 @@ fn contents(home: &Home, name: &str) -> String {
 }
 
 #[test]
+fn only_who_is_told_where_attempts_are_finds_them() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = Home::new();
+    let (parts, writer) = (Parts::default(), Writer::new("driver-1", 0));
+    let output = Output::open(&home.grants, "out", &parts, &writer).unwrap();
+    let mode =
+        |name: &str| std::fs::metadata(home.path(name)).unwrap().permissions().mode() & 0o7777;
+    // Others make files in the one, if they get through the other, which tells them nothing.
+    assert_eq!((mode(&attempts(&output)), mode("out/_temporary")), (0o1777, 0o711));
+    assert_eq!(mode("out/_temporary/open"), 0o600);
+    finish(&elsewhere(&home, &output, "out"), 0, 0, "zero");
+    output.accept(STAGE, 0, 0);
+    let token = output.token().to_string();
+    output.commit().unwrap();
+    assert_eq!(home.names("out"), ["_SUCCESS", "part-00000"]);
+    let told = contents(&home, "out/_SUCCESS");
+    assert!(told.contains("driver-1") && !told.contains(&token), "{told}");
+}
+
+#[test]
 fn parts_show_only_when_the_job_commits_and_success_comes_with_them() {
     let home = Home::new();
     let output = open(&home.grants, "above/out").unwrap();

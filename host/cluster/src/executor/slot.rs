@@ -127,7 +127,7 @@ impl Slot<'_> {
         };
         let mut instance = match self.instance(&stage, cancelled) {
             Ok(instance) => instance,
-            Err(failure) => return Ended::failed(failure.to_string()),
+            Err(failure) => return self.failed(failure),
         };
         let guest = Guest::new(self.executor, &stage, launch, cancelled.clone(), account);
         let guest = match guest {

@@ -49,11 +49,15 @@ pub async fn watch(
     // It asks for what it gets ready with.
     let served = handing::serve(socket, hands, admitted);
     tokio::pin!(served);
-    let enclosing = tokio::task::spawn_blocking(move || enclose(process));
+    let mut enclosing = tokio::task::spawn_blocking(move || enclose(process));
     let enclosed = tokio::select! {
-        enclosed = enclosing => enclosed,
-        // A process that is just being started asks nothing that makes no sense; if it does, it isn't admitted.
-        why = &mut served => Ok(Err(why)),
+        enclosed = &mut enclosing => enclosed,
+        // A process that is just being started asks nothing that makes no sense; if it does, it isn't admitted. Once it has ended its number may be
+        // another's, whom nobody is to enclose.
+        why = &mut served => {
+            drop(enclosing.await);
+            Ok(Err(why))
+        }
     };
     let enclosed = match enclosed {
         Ok(Ok(enclosed)) => enclosed,
@@ -84,6 +88,7 @@ async fn end(
         said = &mut served => {
             let _ = child.start_kill();
             let _ = child.wait().await;
+            tokio::join!(out.finish(), err.finish());
             return (Outcome::Expelled, format!("it was killed, for what it asked of its worker made no sense: {said}"));
         }
         kill = killed => {

@@ -258,7 +258,7 @@ impl Compiler {
         };
         let component = tokio::fs::File::open(self.path(hash)).await;
         let component = component.map_err(|e| format!("reading the job: {e}"))?;
-        // Until the process has ended.
+        // Until the process has ended, or is killed where nobody waits for it any more.
         let user = self.user()?;
         let mut command = Command::new(&self.program);
         if let Some(user) = &user {
@@ -279,12 +279,18 @@ impl Compiler {
         let (walls, process) = (self.walls.clone(), child.id());
         let room = v1::Room { cores: 1, memory: MEMORY };
         let enclosed = tokio::task::spawn_blocking(move || walls.enclose(process, room));
-        let enclosed = enclosed.await.map_err(|e| e.to_string())??;
+        let enclosed = match enclosed.await.map_err(|e| e.to_string()).flatten() {
+            Ok(enclosed) => enclosed,
+            Err(why) => {
+                let _ = child.kill().await;
+                return Err(why);
+            }
+        };
         let told = config.encode_length_delimited_to_vec();
         let told = told.chain(component);
         let ended = tokio::time::timeout(TIME, loading::converse(&mut child, told)).await;
-        if ended.is_err() {
-            // Also that its user is nobody's.
+        if !matches!(ended, Ok(Ok(_))) {
+            // Then its user is nobody's.
             let _ = child.kill().await;
         }
         if let Some(memory) = enclosed.killed_for_memory() {

@@ -173,7 +173,8 @@ pub async fn serve(socket: Socket, hands: Hands, admitted: oneshot::Receiver<()>
             };
             tokio::time::sleep(pace.take(Instant::now())).await;
             let Ok(one) = room.clone().acquire_owned().await else {
-                return "its worker ends".into();
+                // Its worker ends, which is none of its doing.
+                std::future::pending().await
             };
             let (hands, socket, turn) = (hands.clone(), socket.clone(), one_by_one.clone());
             while answers.try_join_next().is_some() {}

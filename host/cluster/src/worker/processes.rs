@@ -270,7 +270,6 @@ impl Processes {
     /// An application is over: its files go once nobody writes them.
     pub async fn forget(self: Arc<Self>, application: String) {
         self.known.lock().remove(&application);
-        self.compiler.release(&application);
         loop {
             let changed = self.changed.notified();
             if !self.runs_any_of(&application) {
@@ -278,6 +277,8 @@ impl Processes {
             }
             changed.await;
         }
+        // They may have asked for its code until now.
+        self.compiler.release(&application);
         self.shares.lock().forget(&application);
         let id = application.clone();
         self.remove(application, move |folders| folders.forget(&id)).await;

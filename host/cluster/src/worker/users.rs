@@ -196,8 +196,10 @@ fn runs(program: &Path, user: u32) -> Result<(), String> {
 
 /// Whether other users get through all folders that a folder really lies in.
 fn reachable(work_dir: &Path) -> Result<(), String> {
-    let real = fs::canonicalize(work_dir).map_err(|e| format!("{}: {e}", work_dir.display()))?;
-    for dir in real.ancestors().skip(1) {
+    // One that isn't there yet will be the worker's own: what is above counts.
+    let there = work_dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
+    let real = fs::canonicalize(there).map_err(|e| format!("{}: {e}", there.display()))?;
+    for dir in real.ancestors().skip(usize::from(there == work_dir)) {
         let meta = fs::metadata(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
         if meta.mode() & 0o001 == 0 {
             return Err(format!(
@@ -317,6 +319,8 @@ mod tests {
             let why = reachable(&relative.join(named)).unwrap_err();
             assert!(why.contains("/closed to ") && why.contains("--work-dir"), "{why}");
         }
+        let later = reachable(&relative.join("closed/later")).unwrap_err();
+        assert!(later.contains("/closed to "), "{later}");
         open(&closed, 0o711);
         // What this repository lies in may be closed.
         let others = reachable(&relative.join("closed/work")).err().unwrap_or_default();

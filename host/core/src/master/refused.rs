@@ -30,24 +30,21 @@ impl Refused {
 
     /// For what somebody waits for; empty if nobody refused.
     pub(super) fn words(&self, now: Duration) -> String {
-        let [not_granted, expelled] = &self.1;
-        let of = |why, what: &str, last: &str| {
+        let of = |why: Why, what: &str| {
             let refused = self.0.values().filter(|(until, of)| *until > now && *of == why);
             match refused.count() {
                 0 => String::new(),
-                n => format!("; {n} of the workers {what}: {last}"),
+                n => format!("; {n} of the workers {what}: {}", self.1[why as usize]),
             }
         };
-        of(Why::NotGranted, "didn't give it what it is granted", not_granted)
-            + &of(Why::Expelled, "ended what ran there for what that did", expelled)
+        of(Why::NotGranted, "didn't give it what it is granted")
+            + &of(Why::Expelled, "ended what ran there for what that did")
     }
 
     fn note(&mut self, worker: WorkerId, why: Why, now: Duration, until: Duration, reason: &str) {
         self.0.retain(|_, (until, _)| *until > now);
         self.0.insert(worker, (until, why));
-        let [not_granted, expelled] = &mut self.1;
-        let last = if why == Why::NotGranted { not_granted } else { expelled };
-        reason.clone_into(last);
+        reason.clone_into(&mut self.1[why as usize]);
     }
 }
 
