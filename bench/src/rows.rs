@@ -42,7 +42,8 @@ pub const GROUPS: &[Group] = &[
     Group { name: "pi", measure: pi },
     Group { name: "linear", measure: linear },
     Group { name: "cluster", measure: crate::cluster::measure },
-    Group { name: "walls", measure: crate::walls::measure },
+    Group { name: "neighbours", measure: crate::walls::neighbours },
+    Group { name: "stops", measure: crate::walls::stops },
 ];
 
 /// What a host may hold beside the executors' memory.

@@ -1,8 +1,9 @@
 //! What an attacker costs its neighbours, and how soon it is stopped.
 
+use std::fs::{self, Permissions};
 use std::hint::black_box;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -139,8 +140,8 @@ fn write(beside: &Path) -> Result<Work> {
     }))
 }
 
-/// All rows of walls.
-pub fn measure(places: &Places, scale: Scale) -> Result<Vec<Row>> {
+/// What its neighbours notice.
+pub fn neighbours(places: &Places, scale: Scale) -> Result<Vec<Row>> {
     let cluster = Cluster::start(places)?;
     let input = data::text(&places.data, scale.mib / 4)?;
     let input = input.to_str().context("the data folder's name isn't UTF-8")?;
@@ -150,7 +151,7 @@ pub fn measure(places: &Places, scale: Scale) -> Result<Vec<Row>> {
     let small = ["--total-executor-cores", "1", "--master", cluster.url()];
     let neighbour = || -> Result<f64> {
         if out.exists() {
-            std::fs::remove_dir_all(&out)?;
+            fs::remove_dir_all(&out)?;
         }
         rustix::fs::sync();
         let job = places.job(&small, "wordcount", &[input, out_text])?;
@@ -185,21 +186,33 @@ pub fn measure(places: &Places, scale: Scale) -> Result<Vec<Row>> {
             ratio <= reach,
         ));
     }
-    rows.push(freed(places, &cluster, scale)?);
-    rows.push(memory(places, &cluster, scale)?);
     Ok(rows)
 }
 
-/// From the kill of a task that never calls its host until the next one has its slot.
+/// How soon an attacker is stopped.
+pub fn stops(places: &Places, scale: Scale) -> Result<Vec<Row>> {
+    let cluster = Cluster::start(places)?;
+    Ok(vec![freed(places, &cluster, scale)?, memory(places, &cluster, scale)?])
+}
+
+/// From the kill of two tasks that never call their host until the next ones have their slots.
 fn freed(places: &Places, cluster: &Cluster, scale: Scale) -> Result<Row> {
-    let flags = ["--total-executor-cores", "1", "--master", cluster.url()];
+    let flags = ["--total-executor-cores", "2", "--allow-read=data", "--allow-write=data"];
+    let flags = [&flags[..], &["--master", cluster.url()]].concat();
+    // For whatever user they run as.
+    let work = tempfile::tempdir()?;
+    let marks = work.path().join("data");
+    fs::create_dir(&marks)?;
+    fs::set_permissions(work.path(), Permissions::from_mode(0o755))?;
+    fs::set_permissions(&marks, Permissions::from_mode(0o777))?;
     let once = || -> Result<f64> {
-        let run = run(places.job(&flags, "hostile", &["endless-task", "driver", "silent"])?)?;
-        number_before(&run.stdout, " ms until it was free")
+        let mut job = places.job(&flags, "hostile", &["endless-task", "driver", "silent"])?;
+        job.current_dir(work.path());
+        number_before(&run(job)?.stdout, " ms until it was free")
     };
     let ms = median((0..scale.short).map(|_| once()).collect::<Result<Vec<_>>>()?);
     Ok(Row::new(
-        "a task that never calls its host: from its kill until another task had its core, on a cluster",
+        "two tasks that never call their host: from their kill until others had their cores, on a cluster",
         "≤ 1 s",
         format!("{ms:.0} ms (median of {})", scale.short),
         ms <= 1000.0,

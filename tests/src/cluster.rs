@@ -226,6 +226,15 @@ impl<'a> Cluster<'a> {
         Running::ingle(self.place, self.client().as_ref(), args).wait()
     }
 
+    /// Waits until a driver on a worker ended, and what is told of it.
+    #[track_caller]
+    pub fn ended(&self, driver: &str) -> String {
+        let status = || self.ask(&["explain", driver]).stdout;
+        let over = |told: &str| ["FINISHED", "FAILED", "KILLED"].iter().any(|w| told.contains(w));
+        wait_until("a driver to end", || over(&status()));
+        status()
+    }
+
     /// The processes that a worker started.
     pub fn children(&self, worker: usize) -> Vec<Pid> {
         self.workers[worker].children()
@@ -299,10 +308,11 @@ impl<'a> Cluster<'a> {
         (0..32).map(byte).collect()
     }
 
-    /// What is kept of applications on a worker.
+    /// What is kept of applications on a worker, and what isn't quite removed yet.
     pub fn leftovers(&self, worker: usize) -> Vec<PathBuf> {
-        let dir = self.place.kept(format!("worker-{worker}/apps"));
-        fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+        let dirs = ["apps", "removed"].map(|dir| self.place.kept(format!("worker-{worker}/{dir}")));
+        let entries = dirs.into_iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
     }
 }
 

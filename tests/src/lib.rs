@@ -19,5 +19,5 @@ pub use cluster::{Cluster, of_a_host_panic, peak, wait_until};
 pub use disk::Disk;
 pub use net::{Host, Net};
 pub use place::{Place, guest};
-pub use process::{Rsubmit, Run, Running, ingle};
+pub use process::{Rsubmit, Run, Running, ingle, missing_walls};
 pub use text::{lines, text, texts};

@@ -1,5 +1,6 @@
 //! A run of `rsubmit` or `ingle`, from start to exit.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -27,6 +28,18 @@ fn patience() -> Duration {
 
 /// As much for a build, which may have to build the guest's standard library first.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(1200);
+
+/// Walls that this host doesn't have, by `ingle doctor`.
+pub fn missing_walls(place: &Place) -> BTreeSet<String> {
+    let run = ingle(place, ["doctor"]).succeeds();
+    let named = run.stdout.lines().filter_map(|line| line.trim().strip_prefix("MISSING"));
+    let named: BTreeSet<String> =
+        named.filter_map(|rest| rest.split_whitespace().next()).map(str::to_owned).collect();
+    if !named.is_empty() {
+        eprintln!("SKIPPED: this host lacks walls, which aren't tested here: {named:?}");
+    }
+    named
+}
 
 /// Runs `ingle` in a folder outside of the repository. What it builds goes to the repository's target folder all the same: the
 /// guest's standard library is there already.

@@ -91,6 +91,8 @@ fn a_secret_is_the_jobs_alone() {
         logs.contains(&format!("driver: {known}")) && logs.contains(&format!("task: {known}")),
         "{logs}"
     );
+    // Executors had the driver's memory as files.
+    cluster.wait_until_clean();
     is_nowhere(&place, &cluster, &id);
     // And where the driver is the user's own.
     let rsubmit = cluster.rsubmit("net").flags(["--secret=TOKEN", "-v"]).env("TOKEN", SECRET);

@@ -7,20 +7,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use ingle_tests::{Cluster, Place, groups_of, ingle, wait_until};
+use ingle_tests::{Cluster, Place, groups_of, ingle, missing_walls, wait_until};
 use rustix::process::{Pid, Signal};
-
-/// Walls that this host doesn't have, by `ingle doctor`.
-fn missing(place: &Place) -> BTreeSet<String> {
-    let run = ingle(place, ["doctor"]).succeeds();
-    let named = run.stdout.lines().filter_map(|line| line.trim().strip_prefix("MISSING"));
-    let named: BTreeSet<String> =
-        named.filter_map(|rest| rest.split_whitespace().next()).map(str::to_owned).collect();
-    if !named.is_empty() {
-        eprintln!("SKIPPED: this host lacks walls, which aren't tested here: {named:?}");
-    }
-    named
-}
 
 /// What the kernel says of a process in one of its files.
 fn kernel(process: u32, file: &str) -> String {
@@ -35,7 +23,7 @@ fn field(status: &str, name: &str) -> String {
 #[test]
 fn executors_and_drivers_on_workers_are_behind_their_walls() {
     let place = Place::new();
-    let missing = missing(&place);
+    let missing = missing_walls(&place);
     let cluster = Cluster::new(&place, 1, 2);
     let granted = ["--total-executor-cores=1", "--executor-memory=1g", "--driver-memory=1g"];
     let run = cluster.rsubmit("pi").flag("--deploy-mode=cluster").flags(granted);
@@ -177,7 +165,7 @@ fn is_behind_its_walls(process: u32, missing: &BTreeSet<String>) {
 #[test]
 fn a_guest_without_a_worker_is_behind_the_walls_of_its_process() {
     let place = Place::new();
-    let missing = missing(&place);
+    let missing = missing_walls(&place);
     let cluster = Cluster::new(&place, 1, 2);
     let granted = ["--allow-read=.", "--allow-write=."];
     for run in [place.rsubmit("evil"), cluster.rsubmit("evil")] {
@@ -204,7 +192,7 @@ fn a_guest_without_a_worker_is_behind_the_walls_of_its_process() {
 #[test]
 fn the_host_opens_only_what_was_granted() {
     let place = Place::new();
-    let missing = missing(&place);
+    let missing = missing_walls(&place);
     place.write("there/x", "");
     for (walls, switch) in [(true, "on"), (false, "off")] {
         place.write("file", "granted\n");
@@ -244,7 +232,7 @@ fn root_reads_and_writes_what_was_granted_whoever_owns_it() {
 #[test]
 fn a_job_is_compiled_once_by_a_process_behind_walls() {
     let place = Place::new();
-    let missing = missing(&place);
+    let missing = missing_walls(&place);
     let submit = || {
         let run = place.rsubmit("operators").conf("ingle.cache.dir", "cache").flag("--verbose");
         run.conf("ingle.local.dir", ".").args(["nothing"])
@@ -282,7 +270,7 @@ fn rsubmit_asks_for_walls_by_their_names() {
     submit("--conf=ingle.walls=no").ends_with(2).says(&["ingle.walls is `no`; it is on or off"]);
     let of_process = |wall: &String| !["memory", "threads", "cores", "user"].contains(&&**wall);
     let asked = submit("--require-walls=all");
-    match missing(&place).into_iter().find(of_process) {
+    match missing_walls(&place).into_iter().find(of_process) {
         None => drop(asked.succeeds()),
         Some(wall) => drop(asked.ends_with(4).says(&[&wall, "--require-walls asks for it"])),
     }
@@ -297,7 +285,7 @@ fn a_worker_that_lacks_a_wall_that_it_requires_does_not_start() {
     ingle(&place, ["worker", "ingle://127.0.0.1:9", "--require-walls=files,moat"])
         .ends_with(1)
         .says(&["`moat` is no wall", "descriptors", "calls", "all"]);
-    let missing = missing(&place);
+    let missing = missing_walls(&place);
     let doctor = ingle(&place, ["doctor", "--require=all"]);
     match missing.iter().next() {
         None => drop(doctor.succeeds()),

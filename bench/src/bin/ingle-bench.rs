@@ -81,7 +81,10 @@ fn main() -> Result<ExitCode> {
     {
         eprintln!("measuring {}", group.name);
         match (group.measure)(&places, scale) {
-            Ok(measured) => rows.extend(measured),
+            Ok(measured) => {
+                eprint!("{}", table(&measured));
+                rows.extend(measured);
+            }
             Err(error) => rows.push(Row::failed(group.name, &error)),
         }
     }

@@ -41,7 +41,7 @@ fn endless(way: &str, began: impl FnOnce()) -> Never {
     }
 }
 
-/// The driver gives its endless tasks up, and needs their slots.
+/// The driver gives its two endless tasks up, and needs their slots.
 fn cancelled(ctx: &Context, way: &str) -> Result<String> {
     let began = [0, 1].map(|n| format!("data/began-{n}"));
     for left in &began {
@@ -53,7 +53,13 @@ fn cancelled(ctx: &Context, way: &str) -> Result<String> {
         match endless(&way, began) {}
     });
     let silent = silent.for_each_async(|()| {})?;
+    let asked = Instant::now();
     while !began.iter().all(|mark| Path::new(mark).exists()) {
+        if asked.elapsed() > Duration::from_secs(60) {
+            bail!(
+                "its tasks didn't begin: they need two cores, and a folder `data` that all may write to"
+            );
+        }
         std::thread::sleep(Duration::from_millis(5));
     }
     let since = Instant::now();

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ingle_core::size::ByteSize;
 
 use crate::error::{Error, Result};
+use crate::pace::Pace;
 
 /// Of what is free at first, so much may be used, in percent, unless somebody says how much.
 const USUAL: u64 = 90;
@@ -33,6 +34,8 @@ struct Inner {
     used: AtomicU64,
     /// Charged since the file system was looked at.
     unseen: AtomicU64,
+    /// How fast it is written; none: as fast as can be.
+    pace: Option<Pace>,
 }
 
 /// A disk's use is bounded, and the bound is reached.
@@ -65,16 +68,18 @@ pub fn usual_disk(dir: &Path) -> u64 {
 impl Disk {
     /// Of so many bytes in a folder. `advice` says how to get more.
     pub fn new(dir: &Path, limit: u64, advice: &'static str) -> Self {
-        Self::shared(dir, limit, advice, u64::MAX, "")
+        Self::shared(dir, limit, advice, u64::MAX, "", None)
     }
 
-    /// As [`Disk::new`], but no more than a `share` that may change, with advice of its own.
+    /// As [`Disk::new`], but no more than a `share` that may change, with advice of its own. What tasks write there waits for its turn if that is more
+    /// than `rate` bytes in a second.
     pub fn shared(
         dir: &Path,
         limit: u64,
         advice: &'static str,
         share: u64,
         advice_of_share: &'static str,
+        rate: Option<u64>,
     ) -> Self {
         let kept = space(dir).map_or(0, |(free, all)| (all / 100 * KEPT).min(free / 2));
         Self(Arc::new(Inner {
@@ -86,6 +91,7 @@ impl Disk {
             kept,
             used: AtomicU64::new(0),
             unseen: AtomicU64::new(0),
+            pace: rate.map(Pace::new),
         }))
     }
 
@@ -97,6 +103,13 @@ impl Disk {
     /// What is used.
     pub fn used(&self) -> u64 {
         self.0.used.load(Ordering::Relaxed)
+    }
+
+    /// Waits until a task may write so many bytes.
+    pub(crate) fn wait_to_write(&self, bytes: u64) {
+        if let Some(pace) = &self.0.pace {
+            pace.wait(bytes);
+        }
     }
 
     /// A charge of nothing so far.
@@ -170,6 +183,11 @@ impl DiskCharge {
         self.disk.give_back(bytes);
     }
 
+    /// The disk that is charged.
+    pub(crate) fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
     /// What it comes to.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -217,7 +235,7 @@ mod tests {
     #[test]
     fn a_share_grows_and_shrinks_and_is_never_more_than_all() {
         let dir = tempfile::tempdir().unwrap();
-        let disk = Disk::shared(dir.path(), 100, "raise all", 50, "it is shared");
+        let disk = Disk::shared(dir.path(), 100, "raise all", 50, "it is shared", None);
         let mut charge = disk.charge();
         let mut refused = |bytes| charge.grow(bytes).err().map(|e| e.to_string());
         assert!(refused(60).is_some_and(

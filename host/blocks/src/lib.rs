@@ -19,6 +19,7 @@ mod mounts;
 mod objects;
 mod offer;
 mod output;
+mod pace;
 mod packer;
 mod parts;
 mod ranges;

@@ -332,7 +332,9 @@ impl MapFileWriter {
         if let Some(stored) = &mut self.stored {
             let after = self.at + bytes.len() as u64;
             if after > stored.bytes() {
-                stored.grow((after - stored.bytes()).max(BUFFER as u64))?;
+                let more = (after - stored.bytes()).max(BUFFER as u64);
+                stored.grow(more)?;
+                stored.disk().wait_to_write(more);
             }
         }
         let put = self.file.write_all(bytes);

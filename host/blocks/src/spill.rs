@@ -182,6 +182,9 @@ impl SpillFile {
         if let Some(charge) = &mut *self.charge.lock() {
             charge.grow(bytes.len() as u64)?;
         }
+        if let Some(disk) = self.folder.disk.get() {
+            disk.wait_to_write(bytes.len() as u64);
+        }
         let file = self.open()?;
         let at = self.end.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         file.write_all_at(bytes, at).map_err(Error::io("writing the spill file", &self.path))?;

@@ -52,7 +52,11 @@ pub struct Worker {
     /// Names, or `all`.
     pub require_walls: Option<Vec<String>>,
     pub log_size: Option<String>,
+    /// In seconds.
+    pub compile_time: Option<u64>,
+    pub compile_memory: Option<String>,
     pub disk: Option<String>,
+    pub disk_rate: Option<String>,
     /// Paths, or `none`, or `any`.
     pub grants: Option<Vec<String>>,
     /// As `NAME=PATH` or `NAME=PATH:ro`.

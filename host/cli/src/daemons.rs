@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use ingle_blocks::SpillFolder;
 use ingle_cluster::{
-    AccessSpec, Broken, CompileConfig, DriverConfig, ExecutorConfig, ExecutorUids, LEAST_LOG,
-    Lifeline, MasterOptions, MasterPolicy, Note, Offer, Own, PagePort, Standalone, StartError, Way,
-    Wish, WorkerOptions,
+    AccessSpec, Broken, CompileConfig, CompileLimits, DriverConfig, ExecutorConfig, ExecutorUids,
+    LEAST_DISK_RATE, LEAST_LOG, Lifeline, MasterOptions, MasterPolicy, Note, Offer, Own, PagePort,
+    Standalone, StartError, Way, Wish, WorkerOptions,
 };
 use ingle_core::size::ByteSize;
 use ingle_sandbox::{Finished, Interrupt, LogSink, Stream};
@@ -89,9 +89,18 @@ pub struct WorkerArgs {
     /// What an application may store here of what is shuffled, spilled and cached: a number and b, k, m, g or t [default: 90 % of what is free when it starts].
     #[arg(long, value_name = "SIZE", env = "INGLE_WORKER_DISK")]
     disk: Option<String>,
+    /// What the tasks of an executor may write there in a second, for each of its cores, lest they flood it: a number and b, k, m, g or t [default: 256m].
+    #[arg(long, value_name = "SIZE", env = "INGLE_WORKER_DISK_RATE")]
+    disk_rate: Option<String>,
     /// What each log of an executor or a driver may be long, the middle of a longer one being left out: a number and b, k, m, g or t [default: 64m].
     #[arg(long, value_name = "SIZE", env = "INGLE_WORKER_LOG_SIZE")]
     log_size: Option<String>,
+    /// How long compiling a job may take, in seconds [default: 120].
+    #[arg(long, value_name = "SECONDS", env = "INGLE_WORKER_COMPILE_TIME")]
+    compile_time: Option<u64>,
+    /// What memory compiling a job may take, beside 512 MiB for its process: a number and b, k, m, g or t [default: 3g].
+    #[arg(long, value_name = "SIZE", env = "INGLE_WORKER_COMPILE_MEMORY")]
+    compile_memory: Option<String>,
     /// Which paths of this host jobs may be granted, with all below: comma-separated, or `none`, or `any`. Never what is around or in the
     /// work folder, /proc, /sys and /dev [default: any].
     #[arg(long, value_name = "PATHS", env = "INGLE_WORKER_GRANTS", value_delimiter = ',')]
@@ -306,14 +315,26 @@ pub fn run_worker(args: &WorkerArgs) -> Done {
         .or(file.disk)
         .map(|text| text.parse::<ByteSize>().map_err(|e| format!("--disk {text}: {e}")));
     let disk = disk.transpose()?;
-    let log_size = args.log_size.clone().or(file.log_size).map(|text| {
-        let size: ByteSize = text.parse().map_err(|e| format!("--log-size {text}: {e}"))?;
-        if size < LEAST_LOG {
-            return Err(format!("--log-size {text}: it is at least {LEAST_LOG}"));
+    let at_least = |flag: &str, text: Option<String>, least: ByteSize| {
+        let size = text.map(|text| match text.parse::<ByteSize>() {
+            Ok(size) if size < least => Err(format!("{flag} {text}: it is at least {least}")),
+            size => size.map_err(|e| format!("{flag} {text}: {e}")),
+        });
+        size.transpose()
+    };
+    let log_size = at_least("--log-size", args.log_size.clone().or(file.log_size), LEAST_LOG)?;
+    let rate = args.disk_rate.clone().or(file.disk_rate);
+    let disk_rate = at_least("--disk-rate", rate, LEAST_DISK_RATE)?;
+    let mut compile = CompileLimits::default();
+    if let Some(seconds) = args.compile_time.or(file.compile_time) {
+        if seconds == 0 {
+            return Err("--compile-time 0: it is at least 1 second".into());
         }
-        Ok(size)
-    });
-    let log_size = log_size.transpose()?;
+        compile.time = Duration::from_secs(seconds);
+    }
+    if let Some(text) = args.compile_memory.clone().or(file.compile_memory) {
+        compile.memory = text.parse().map_err(|e| format!("--compile-memory {text}: {e}"))?;
+    }
     let mut offer = access::worker_offer(
         &or_file(&args.grants, file.grants),
         &or_file(&args.volume, file.volume),
@@ -328,7 +349,9 @@ pub fn run_worker(args: &WorkerArgs) -> Done {
         offer,
         required_walls,
         log_size,
+        compile,
         disk,
+        disk_rate,
         executor_uids,
         master,
         host,
@@ -399,7 +422,9 @@ pub fn run_up(args: &UpArgs) -> Done {
                 program: program.clone(),
                 required_walls: Vec::new(),
                 log_size: None,
+                compile: CompileLimits::default(),
                 disk: None,
+                disk_rate: None,
                 // The master's state lies there as well.
                 offer: Offer {
                     closed: usual_folders().into_iter().chain([dir.clone()]).collect(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ingle_blocks::{Grants, Offer, Paths, S3Options, Volume};
+use ingle_core::master::SECRETS_GONE;
 use ingle_proto::prost::Message;
 use ingle_proto::v1;
 use ingle_sandbox::{Capabilities, Folders, NetGrant, Network, Preopen};
@@ -59,15 +60,12 @@ impl fmt::Debug for SecretValue {
     }
 }
 
-const NO_SECRETS: &str = "its secrets are gone: a master keeps them, and the keys of s3://, in its memory alone, and this one was started again \
-                          since; submit the job again";
-
 /// What was submitted, with what was kept beside it. Read by the driver's own process: it may be much larger than its bytes.
 pub fn submission(bytes: &[u8], secrets: Option<v1::Secrets>) -> Result<v1::Submission, String> {
     let mut submission =
         v1::Submission::decode(bytes).map_err(|e| format!("its submission can't be read: {e}"))?;
     if submission.has_secrets && secrets.is_none() {
-        return Err(NO_SECRETS.into());
+        return Err(SECRETS_GONE.into());
     }
     submission.access.get_or_insert_default().secrets = secrets;
     Ok(submission)
@@ -261,7 +259,7 @@ mod tests {
         let bytes = submitted.encode_to_vec();
         let whole = submission(&bytes, Some(v1::Secrets::default())).unwrap();
         assert_eq!(whole.access.unwrap().secrets, Some(v1::Secrets::default()));
-        assert_eq!(submission(&bytes, None).unwrap_err(), NO_SECRETS);
+        assert_eq!(submission(&bytes, None).unwrap_err(), SECRETS_GONE);
         assert!(submission(&[], None).unwrap().access.unwrap().secrets.is_none());
         assert!(submission(&[0xff], None).unwrap_err().contains("can't be read"));
     }

@@ -6,6 +6,7 @@ pub use crate::driver::{
     Application, Driver, ExecutorLink, Grant, Hub, Made, Opened, Parallelism, Reports,
 };
 pub use crate::executor::fuzzing::*;
+pub use crate::handing::Messages;
 pub use crate::master::convert::{
     app_event, app_id, app_spec, driver_id, driver_spec, worker_event, worker_hello,
 };

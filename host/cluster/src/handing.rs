@@ -4,7 +4,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use ingle_proto::prost::{Message, decode_length_delimiter, length_delimiter_len};
+use ingle_proto::prost::{Message, decode_length_delimiter};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -25,18 +25,19 @@ impl Messages {
     }
 
     /// The next message, once all of it is there. The error: that is none.
-    pub fn next<M: Message + Default>(&mut self) -> Result<Option<M>, String> {
-        let length = match decode_length_delimiter(self.0.as_slice()) {
+    pub fn take<M: Message + Default>(&mut self) -> Result<Option<M>, String> {
+        let mut rest = self.0.as_slice();
+        let length = match decode_length_delimiter(&mut rest) {
             Ok(length) if length <= MAX_MESSAGE => length,
             Ok(length) => return Err(format!("a message of {length} bytes is too long")),
             // The longest length has ten bytes.
             Err(_) if self.0.len() < 10 => return Ok(None),
             Err(error) => return Err(error.to_string()),
         };
-        let head = length_delimiter_len(length);
-        let Some(message) = self.0.get(head..head + length) else { return Ok(None) };
+        let Some((message, rest)) = rest.split_at_checked(length) else { return Ok(None) };
         let message = M::decode(message).map_err(|e| e.to_string())?;
-        self.0.drain(..head + length);
+        let read = self.0.len() - rest.len();
+        self.0.drain(..read);
         Ok(Some(message))
     }
 }
@@ -98,13 +99,18 @@ mod tests {
         let (mut messages, mut read) = (Messages::default(), Vec::new());
         for byte in bytes {
             messages.add(&[byte]);
-            read.extend(messages.next::<v1::Handed>().unwrap());
+            read.extend(messages.take::<v1::Handed>().unwrap());
         }
         assert_eq!(read, sent);
+        // A length may be longer than it needs to be.
+        let mut messages = Messages::default();
+        messages.add(&[0x82, 0x00, 0x08, 0x05]);
+        assert_eq!(messages.take::<v1::Handed>().unwrap().unwrap().number, 5);
+        assert_eq!(messages.take::<v1::Handed>(), Ok(None));
         for wrong in [&[0xff; 11][..], &[0xff, 0x7f], &[2, 0xff, 0xff]] {
             let mut messages = Messages::default();
             messages.add(wrong);
-            assert!(messages.next::<v1::Handed>().is_err(), "{wrong:?}");
+            assert!(messages.take::<v1::Handed>().is_err(), "{wrong:?}");
         }
     }
 

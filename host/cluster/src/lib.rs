@@ -65,5 +65,6 @@ pub use walls::{
 };
 pub use web::PagePort;
 pub use worker::{
-    ExecutorUids, LEAST_LOG, RSUBMITS_COMPILER, Wish, WorkerOptions, listen, run as run_worker,
+    CompileLimits, ExecutorUids, LEAST_DISK_RATE, LEAST_LOG, RSUBMITS_COMPILER, Wish,
+    WorkerOptions, listen, run as run_worker,
 };

@@ -165,7 +165,7 @@ impl Worker {
                 Err(error) => return format!(": {error}"),
             }
             loop {
-                let message = match messages.next::<v1::Handed>() {
+                let message = match messages.take::<v1::Handed>() {
                     Ok(Some(message)) => message,
                     Ok(None) => break,
                     Err(why) => return format!(": {why}"),
@@ -204,7 +204,7 @@ mod tests {
             let mut byte = [0];
             socket.read_exact(&mut byte).unwrap();
             messages.add(&byte);
-            if let Some(ask) = messages.next().unwrap() {
+            if let Some(ask) = messages.take().unwrap() {
                 return ask;
             }
         }

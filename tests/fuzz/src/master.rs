@@ -193,6 +193,7 @@ fn event(input: &mut Input<'_>, shell: &mut Shell) -> Event {
                 supervise: input.flag(),
                 component: input.some_bytes().to_vec(),
                 submission: input.some_bytes().to_vec(),
+                has_secrets: input.flag(),
             },
             wall: wall(input),
         },

@@ -91,15 +91,6 @@ impl<'a> Field<'a> {
         self.neighbour.pid().as_raw_nonzero().get()
     }
 
-    /// Waits until a driver on a worker ended, and what is told of it.
-    #[track_caller]
-    pub fn ended(&self, driver: &str) -> String {
-        let status = || self.cluster.ask(&["explain", driver]).stdout;
-        let over = |told: &str| ["FINISHED", "FAILED", "KILLED"].iter().any(|w| told.contains(w));
-        wait_until("a driver to end", || over(&status()));
-        status()
-    }
-
     /// Runs an attack in all of its ways, and looks at what it did to others.
     pub fn hold(&self, attack: &Attack) {
         let runs = |ways: &[(&str, &str)]| {

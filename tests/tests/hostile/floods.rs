@@ -24,7 +24,7 @@ attacks! {
         "65,536 lists and 131,072 readers for each task",
         ["runs" => "65536 runs, not more", "readers" => "more than 131072 open readers"];
     "run-flood" Task: "writes temporary blocks without end",
-        "a disk budget for each executor, and each application on a worker",
+        "a disk budget for each executor, and each application on a worker; so much in a second, by `--disk-rate`",
         ["blocks" => "out of disk"], GoesOn, flags "--conf=ingle.executor.disk=64m";
     "result-flood" Task: "emits results without end",
         "the same disk budget, once they don't fit into memory",

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ingle_tests::{Place, Run};
+use ingle_tests::{Cluster, Place, Rsubmit, Run, missing_walls};
 use rustix::process::{Pid, Signal};
 
 use crate::field::{Field, place};
@@ -16,6 +16,12 @@ pub const BOOK: &[[&str; 4]] = &[
         "compiled by a process of its own, with time and memory of its own; the validator's bounds",
         "it takes its time, and nobody else's",
         "modules::compile_bombs_cost_nobody_else_anything",
+    ],
+    [
+        "a function of 2,800,000 instructions, on a worker that gives little for compiling",
+        "`ingle worker --compile-memory`: what compiles has a group of its own",
+        "it ends, with its job: “compiling the job takes more than”; others are compiled",
+        "modules::compiling_takes_no_more_memory_than_its_worker_gives",
     ],
     [
         "memories of 64 bits, shared or several memories, structures, too many imports or locals",
@@ -90,7 +96,7 @@ fn submitted(field: &Field<'_>, file: &Path, name: &str) -> (Run, String) {
     let run = field.attacker_file(file).flag("--deploy-mode=cluster").arg("word").run();
     let driver = run.stdout.trim().to_owned();
     // One that is no job isn't even taken.
-    let told = if driver.is_empty() { run.stderr } else { field.ended(&driver) };
+    let told = if driver.is_empty() { run.stderr } else { field.cluster.ended(&driver) };
     field.unharmed(name);
     // Nothing of ours was broken.
     for text in [&here.stderr, &told] {
@@ -108,20 +114,21 @@ pub fn become_of(field: &Field<'_>, file: &Path, name: &str, words: &str) {
     assert!(told.contains("FAILED") && told.contains(words), "{name}: no `{words}`\n{told}");
 }
 
+/// A function of so many times four instructions.
+fn straight(times: u64) -> String {
+    let some = |n| format!("local.get 0 i64.const {} i64.xor i64.mul ", n * 7919);
+    let all: String = (0..times).map(some).collect();
+    format!("(func (param i64) (result i64) local.get 0 {all})")
+}
+
 /// Much for a compiler to do, or to hold.
 #[test]
 fn compile_bombs_cost_nobody_else_anything() {
-    let straight: String = (0..100_000)
-        .map(|n| format!("local.get 0 i64.const {} i64.xor i64.mul ", n * 7919))
-        .collect();
     let nested = 30_000;
     let tables: String = (0..2000).map(|n| format!("{n} ")).collect();
     let imports: String = (0..100_000).map(|n| format!("(import \"a\" \"b{n}\" (func))")).collect();
     let bombs = [
-        (
-            "a huge function",
-            job(&format!("(func (param i64) (result i64) local.get 0 {straight})"), ""),
-        ),
+        ("a huge function", job(&straight(100_000), "")),
         (
             "deep nesting",
             job(&format!("(func {} {})", "block ".repeat(nested), "end ".repeat(nested)), ""),
@@ -152,6 +159,28 @@ fn compile_bombs_cost_nobody_else_anything() {
     }
     std::fs::remove_file(place.path("granted/job.wasm")).expect("it was written");
     field.end();
+}
+
+#[test]
+fn compiling_takes_no_more_memory_than_its_worker_gives() {
+    let place = place();
+    let mut cluster = Cluster::new(&place, 0, 1);
+    cluster.start_worker_with(2, &["--compile-memory=1m"]);
+    if missing_walls(&place).contains("memory") {
+        eprintln!("SKIPPED: this host can't bound memory: `ingle doctor` says why");
+        return;
+    }
+    let bomb = write(&place, &job(&straight(700_000), ""));
+    let on_worker = |run: Rsubmit| run.flags(["--deploy-mode=cluster", "--master", &cluster.url]);
+    let run = on_worker(place.rsubmit_file(bomb)).run().succeeds();
+    let told = cluster.ended(run.stdout.trim());
+    assert!(told.contains("FAILED"), "{told}");
+    assert!(told.contains("compiling the job takes more than 513.0 MiB"), "{told}");
+    assert!(told.contains("--compile-memory"), "{told}");
+    let run = on_worker(place.rsubmit("noop")).arg("2").run().succeeds();
+    let told = cluster.ended(run.stdout.trim());
+    assert!(told.contains("FINISHED"), "{told}");
+    cluster.wait_until_clean();
 }
 
 /// Sound WebAssembly of features that are switched off, and what is beyond the validator's bounds.

@@ -44,7 +44,7 @@ enum Verb {
     /// Runs the cluster manager.
     Master(MasterArgs),
     /// Offers this machine to a cluster.
-    Worker(WorkerArgs),
+    Worker(Box<WorkerArgs>),
     /// Lists applications, and drivers in cluster mode.
     Apps {
         #[command(flatten)]

@@ -193,7 +193,7 @@ fn can_write(dir: &Path) -> Result<(), String> {
 }
 
 /// What may be stored: what the job says, and never more than the worker does.
-fn disk(dir: &Path, worker: u64, job: Option<u64>) -> Disk {
+fn disk(dir: &Path, worker: u64, rate: u64, job: Option<u64>) -> Disk {
     let worker = if worker == 0 { usual_disk(dir) } else { worker };
     Disk::shared(
         dir,
@@ -201,6 +201,7 @@ fn disk(dir: &Path, worker: u64, job: Option<u64>) -> Disk {
         "raise ingle.executor.disk, or use more executors",
         worker,
         "that is its share of what this worker's --disk allows an application; use executors on more workers",
+        (rate > 0).then_some(rate),
     )
 }
 
@@ -233,7 +234,7 @@ async fn start(
     let dir = Path::new(&config.application_dir);
     let pool = MemoryPool::new(ByteSize(config.memory));
     can_write(dir)?;
-    let disk = disk(dir, config.disk, welcome.executor_disk);
+    let disk = disk(dir, config.disk, config.disk_rate, welcome.executor_disk);
     let shuffle = ShuffleDir::create(&dir.join("shuffle")).map_err(|e| e.to_string())?;
     let store = BlockStore::with_shuffle_dir(pool.clone(), dir, shuffle)
         .map_err(|e| e.to_string())?

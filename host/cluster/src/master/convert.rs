@@ -216,7 +216,7 @@ pub fn app_command(news: AppNews) -> v1::ApplicationCommand {
     v1::ApplicationCommand { command: Some(command) }
 }
 
-pub fn driver_spec(request: v1::SubmitDriverRequest) -> DriverSpec {
+pub fn driver_spec(request: v1::SubmitDriverRequest, has_secrets: bool) -> DriverSpec {
     DriverSpec {
         name: request.name,
         cores: request.cores,
@@ -224,6 +224,7 @@ pub fn driver_spec(request: v1::SubmitDriverRequest) -> DriverSpec {
         supervise: request.supervise,
         component: request.component,
         submission: request.submission,
+        has_secrets,
     }
 }
 

@@ -252,7 +252,7 @@ impl v1::master_server::Master for Service {
         }
         let secrets = secrets.map(|secrets| v1::Secrets::decode(secrets.as_slice())).transpose();
         let secrets = secrets.map_err(|_| Status::invalid_argument("its secrets can't be read"))?;
-        let spec = convert::driver_spec(request);
+        let spec = convert::driver_spec(request, secrets.is_some());
         let wall = Shell::wall();
         let submit = |request| Event::SubmitDriver { request, spec, wall };
         match self.shell.ask_with(secrets, submit).await? {

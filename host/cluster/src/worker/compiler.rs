@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use ingle_core::size::ByteSize;
 use ingle_proto::prost::Message;
 use ingle_proto::v1;
 use ingle_sandbox::{CodeCache, ComponentHash};
@@ -20,21 +21,33 @@ use super::walls::Walls;
 use crate::loading::{self, hash, read_component};
 use crate::prune;
 
-/// How long compiling may take.
-const TIME: Duration = Duration::from_secs(120);
 /// How long a component may take to come: others may wait for it.
 const FETCH: Duration = Duration::from_secs(60);
-/// And what memory.
-const MEMORY: u64 = 3 << 30;
 /// How many jobs are compiled at the same time, each of another application or driver.
 const AT_ONCE: usize = COMPILERS as usize;
 /// Components that are kept, beside those of what runs: so many, and so many bytes.
 const KEPT: usize = 128;
 const KEPT_BYTES: u64 = 2 << 30;
 
+/// What compiling one job may take.
+#[derive(Clone, Copy, Debug)]
+pub struct CompileLimits {
+    /// How long.
+    pub time: Duration,
+    /// What memory, beside the process's own.
+    pub memory: ByteSize,
+}
+
+impl Default for CompileLimits {
+    fn default() -> Self {
+        Self { time: Duration::from_secs(120), memory: ByteSize(3 << 30) }
+    }
+}
+
 /// Compiles components, each once.
 pub struct Compiler {
     program: PathBuf,
+    limits: CompileLimits,
     components: PathBuf,
     code: Arc<CodeCache>,
     walls: Arc<Walls>,
@@ -76,6 +89,7 @@ struct Turn {
 impl Compiler {
     pub fn new(
         program: &Path,
+        limits: CompileLimits,
         components: PathBuf,
         code: &Path,
         walls: Arc<Walls>,
@@ -83,6 +97,7 @@ impl Compiler {
     ) -> Result<Self, String> {
         Ok(Self {
             program: program.to_owned(),
+            limits,
             components,
             code: Arc::new(CodeCache::open(code).map_err(|e| e.to_string())?),
             walls,
@@ -277,7 +292,7 @@ impl Compiler {
             .spawn()
             .map_err(|e| format!("starting a process to compile the job: {e}"))?;
         let (walls, process) = (self.walls.clone(), child.id());
-        let room = v1::Room { cores: 1, memory: MEMORY };
+        let room = v1::Room { cores: 1, memory: self.limits.memory.0 };
         let enclosed = tokio::task::spawn_blocking(move || walls.enclose(process, room));
         let enclosed = match enclosed.await.map_err(|e| e.to_string()).flatten() {
             Ok(enclosed) => enclosed,
@@ -288,17 +303,22 @@ impl Compiler {
         };
         let told = config.encode_length_delimited_to_vec();
         let told = told.chain(component);
-        let ended = tokio::time::timeout(TIME, loading::converse(&mut child, told)).await;
+        let ended =
+            tokio::time::timeout(self.limits.time, loading::converse(&mut child, told)).await;
         if !matches!(ended, Ok(Ok(_))) {
             // Then its user is nobody's.
             let _ = child.kill().await;
         }
         if let Some(memory) = enclosed.killed_for_memory() {
-            return Err(format!("compiling the job takes more than {memory}"));
+            return Err(format!(
+                "compiling the job takes more than {memory}, the worker's --compile-memory and the process's own: make it smaller, or have the worker's owner give more"
+            ));
         }
         let Ok(ended) = ended else {
-            let seconds = TIME.as_secs();
-            return Err(format!("compiling the job takes more than {seconds} s"));
+            let seconds = self.limits.time.as_secs_f64();
+            return Err(format!(
+                "compiling the job takes more than {seconds} s, the worker's --compile-time: make it smaller, or have the worker's owner give more"
+            ));
         };
         let (status, stdout, stderr) =
             ended.map_err(|e| format!("waiting for what compiles the job: {e}"))?;
@@ -328,7 +348,8 @@ mod tests {
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let walls = Arc::new(Walls::none());
         let (components, code) = (place.join("components"), place.join("code"));
-        Compiler::new(&program, components, &code, walls, None).unwrap()
+        let limits = CompileLimits::default();
+        Compiler::new(&program, limits, components, &code, walls, None).unwrap()
     }
 
     fn entries(place: &Path) -> usize {
@@ -371,6 +392,27 @@ mod tests {
             assert!(failed.contains(says), "{script}: {failed}");
         }
         assert_eq!(entries(place.path()), 0);
+    }
+
+    #[tokio::test]
+    async fn one_that_takes_too_long_ends_and_the_next_is_compiled() {
+        let place = tempfile::tempdir().unwrap();
+        let seen = place.path().join("seen");
+        let script = format!("[ -e {0} ] || {{ echo $$ > {0}; exec sleep 600; }}", seen.display());
+        let mut compiler =
+            compiler(place.path(), &format!("{script}; printf 0123456789abcdefcode"));
+        compiler.limits.time = Duration::from_millis(500);
+        let hash = ComponentHash::of(b"job");
+        let job = || ready(Ok(b"job".to_vec()));
+        let failed = compiler.prepare("app", hash, false, job()).await.unwrap_err();
+        assert!(
+            failed.contains("more than 0.5 s") && failed.contains("--compile-time"),
+            "{failed}"
+        );
+        let process = fs::read_to_string(&seen).unwrap();
+        assert!(!Path::new("/proc").join(process.trim()).exists(), "it was waited for");
+        compiler.limits = CompileLimits::default();
+        compiler.prepare("app", hash, false, job()).await.unwrap();
     }
 
     #[tokio::test]

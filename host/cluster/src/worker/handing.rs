@@ -166,7 +166,7 @@ pub async fn serve(socket: Socket, hands: Hands, admitted: oneshot::Receiver<()>
             Ok(0) | Err(_) => std::future::pending().await,
         }
         loop {
-            let ask = match messages.next::<v1::Ask>() {
+            let ask = match messages.take::<v1::Ask>() {
                 Ok(Some(ask)) => ask,
                 Ok(None) => break,
                 Err(why) => return why,
@@ -373,7 +373,7 @@ mod tests {
             while answered < 9 {
                 let count = process.read(&mut bytes).unwrap();
                 messages.add(&bytes[..count]);
-                while let Some(handed) = messages.next::<v1::Handed>().unwrap() {
+                while let Some(handed) = messages.take::<v1::Handed>().unwrap() {
                     assert!(handed.number == 0 || handed.refusal.contains("nothing"));
                     answered += 1;
                 }

@@ -44,6 +44,7 @@ use tokio::sync::{mpsc, watch};
 use crate::incoming::incoming;
 use crate::rpc::{self, Secret};
 use crate::web::{self, Page, PagePort, WorkerSite};
+pub use compiler::CompileLimits;
 use compiler::Compiler;
 use connection::Connection;
 use folders::Folders;
@@ -75,8 +76,12 @@ pub struct WorkerOptions {
     pub required_walls: Vec<String>,
     /// What a log of one of its processes may be long; none: [`DEFAULT_LOG`].
     pub log_size: Option<ByteSize>,
+    /// What compiling a job may take.
+    pub compile: CompileLimits,
     /// What an application may store; none: nearly all that is free.
     pub disk: Option<ByteSize>,
+    /// What an executor's tasks may write there in a second, for each of its cores; none: [`DEFAULT_DISK_RATE`].
+    pub disk_rate: Option<ByteSize>,
     /// What jobs may have of this host's files. The work folder is never among it.
     pub offer: Offer,
     /// Users of its processes.
@@ -87,6 +92,10 @@ pub struct WorkerOptions {
 
 /// What a log of a process may be long.
 pub const DEFAULT_LOG: ByteSize = ByteSize(64 << 20);
+/// What an executor's tasks may write in a second for each of its cores: some times what they come to that compute what they write.
+pub const DEFAULT_DISK_RATE: ByteSize = ByteSize(256 << 20);
+/// A lower one isn't worth it.
+pub const LEAST_DISK_RATE: ByteSize = ByteSize(1 << 20);
 /// A shorter one isn't worth it.
 pub const LEAST_LOG: ByteSize = ByteSize(rotated::LEAST);
 
@@ -120,6 +129,7 @@ pub async fn run(
     let (components, code) = (folders.components(), folders.code());
     let compiler = Compiler::new(
         &options.program,
+        options.compile,
         components,
         &code,
         walls.clone(),

@@ -153,6 +153,8 @@ pub struct Processes {
     log_size: u64,
     /// What an application may store here.
     disk: AtomicU64,
+    /// What an executor's tasks may write in a second, for each of its cores.
+    disk_rate: u64,
     /// And its executors, each.
     shares: Mutex<Shares>,
     /// What this worker offers.
@@ -197,6 +199,7 @@ impl Processes {
             address,
             folders,
             disk: AtomicU64::new(options.disk.map_or_else(|| disk_of(&options.work_dir), |d| d.0)),
+            disk_rate: options.disk_rate.unwrap_or(super::DEFAULT_DISK_RATE).0,
             shares: Mutex::default(),
             offered: v1::Room { cores: options.cores, memory: options.memory.0 },
             log_size: options.log_size.unwrap_or(super::DEFAULT_LOG).0,

@@ -25,7 +25,8 @@ struct Executor {
     has: u64,
     /// What it may have.
     share: u64,
-    /// The most that it said since the last look began.
+    /// The least and the most that it said since the last look began.
+    least: u64,
     most: u64,
     /// It said something since the last look was done.
     said: bool,
@@ -52,7 +53,8 @@ impl Shares {
     ) -> Option<u64> {
         let all = self.0.get_mut(application)?;
         let this = all.executors.get_mut(&executor)?;
-        (this.has, this.most, this.said) = (has, this.most.max(has), true);
+        (this.least, this.most) = (this.least.min(has), this.most.max(has));
+        (this.has, this.said) = (has, true);
         if all.executors.values().all(|executor| executor.said) {
             all.settle();
         }
@@ -81,7 +83,9 @@ impl Shares {
     pub fn look_begins(&mut self, application: &str) {
         let Some(all) = self.0.get_mut(application) else { return };
         all.settle();
-        all.executors.values_mut().for_each(|executor| executor.most = executor.has);
+        for executor in all.executors.values_mut() {
+            (executor.least, executor.most) = (executor.has, executor.has);
+        }
     }
 
     /// It has so much.
@@ -96,12 +100,15 @@ impl Shares {
 }
 
 impl Application {
-    /// What a look found is believed, less what executors may have had meanwhile.
+    /// What a look found is believed. How much of it was the executors' at that moment isn't known if that changed meanwhile: what was known before
+    /// stays, if it may still be so.
     fn settle(&mut self) {
-        if let Some(found) = self.found.take() {
-            let theirs = self.executors.values().map(|executor| executor.most);
-            self.left = found.saturating_sub(theirs.fold(0, u64::saturating_add));
-        }
+        let Some(found) = self.found.take() else { return };
+        let others = |theirs: fn(&Executor) -> u64| {
+            found.saturating_sub(self.executors.values().map(theirs).fold(0, u64::saturating_add))
+        };
+        let (least, most) = (others(|executor| executor.most), others(|executor| executor.least));
+        self.left = self.left.clamp(least, most);
     }
 
     fn free(&self, limit: u64) -> u64 {
@@ -189,6 +196,24 @@ mod tests {
         shares.look_begins(APP);
         shares.look_ends(APP, 0);
         assert_eq!(shares.begins(APP, 2, 100, 0), 100);
+    }
+
+    #[test]
+    fn who_grows_while_it_is_looked_gets_nothing_of_what_others_left() {
+        let mut shares = Shares::default();
+        shares.begins(APP, 0, 100, 0);
+        shares.says(APP, 0, 40, 100, 0);
+        shares.ends(APP, 0);
+        shares.begins(APP, 1, 100, 0);
+        // It was seen without what it says only later: 40 of 60 are the other one's still.
+        shares.look_begins(APP);
+        shares.look_ends(APP, 60);
+        assert_eq!(shares.says(APP, 1, 50, 100, 0), Some(60));
+        // Of what the other one left, most is gone, and no more than 10 can be there.
+        shares.look_begins(APP);
+        shares.says(APP, 1, 60, 100, 0);
+        shares.look_ends(APP, 60);
+        assert_eq!(shares.says(APP, 1, 60, 100, 0), Some(90));
     }
 
     #[test]

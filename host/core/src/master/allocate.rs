@@ -2,7 +2,9 @@
 
 use std::cmp::Reverse;
 
+use super::drivers::SECRETS_GONE;
 use super::event::{Action, AppNews, Room, WorkerOrder};
+use super::explain::AppState;
 use super::ids::{AppId, DriverId};
 use super::{App, Executor, Master, Process};
 use crate::ids::{ExecutorId, WorkerId};
@@ -27,6 +29,14 @@ impl Master {
 
     fn place_driver(&mut self, id: DriverId, actions: &mut Vec<Action>) {
         let Some(driver) = self.drivers.get_mut(&id) else { return };
+        if driver.secrets_gone {
+            let before = match &*driver.last {
+                "" => String::new(),
+                last => format!("; it had failed: {last}"),
+            };
+            self.end_driver(id, AppState::Failed, &format!("{SECRETS_GONE}{before}"), actions);
+            return;
+        }
         driver.looked_at = true;
         let (cores, memory, now) = (driver.spec.cores, driver.spec.memory, self.now);
         let fitting = self

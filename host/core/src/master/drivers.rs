@@ -16,6 +16,10 @@ pub const MAX_SUBMISSION: usize = 32 << 20;
 /// And all of those that aren't over together: they are held, and stored.
 const MAX_SUBMISSIONS: usize = 1 << 30;
 
+/// Why a driver can't be started any more.
+pub const SECRETS_GONE: &str = "its secrets are gone: a master keeps them, and the keys of s3://, in its memory alone, and this one was started \
+                                again since; submit the job again";
+
 /// How a driver ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
@@ -35,7 +39,8 @@ impl Driver {
             refused: super::refused::Refused::default(),
             looked_at: false,
             restarts: 0,
-            moved: 0,
+            failures: 0,
+            secrets_gone: false,
             not_before: Duration::ZERO,
             last: String::new(),
         }
@@ -145,13 +150,13 @@ impl Master {
             self.end_driver(id, AppState::Finished, "", actions);
         } else if supervised && how == End::Failed {
             let now = self.now;
-            let (restarts, moved) = self.drivers.get(&id).map_or((0, 0), |d| (d.restarts, d.moved));
-            let restarts = restarts + 1;
+            let failures = self.drivers.get(&id).map_or(0, |driver| driver.failures) + 1;
             // The first wait of a driver is a second.
-            let wait = self.backoff(restarts.saturating_sub(moved)) * 10;
+            let wait = self.backoff(failures) * 10;
             let not_before = now + wait.min(self.policy.max_backoff * 2);
             if let Some(driver) = self.drivers.get_mut(&id) {
-                (driver.restarts, driver.not_before) = (restarts, not_before);
+                driver.restarts += 1;
+                (driver.failures, driver.not_before) = (failures, not_before);
                 (driver.app, driver.looked_at) = (None, false);
                 reason.clone_into(&mut driver.last);
             }
@@ -178,7 +183,6 @@ impl Master {
         let reason = clean(reason);
         if let Some(driver) = self.drivers.get_mut(&id) {
             (driver.restarts, driver.looked_at) = (attempt.saturating_add(1), false);
-            driver.moved += 1;
             driver.last = reason.to_string();
         }
         self.persist_driver(id, actions);

@@ -95,6 +95,8 @@ pub struct DriverSpec {
     pub component: Vec<u8>,
     /// For the driver's process.
     pub submission: Vec<u8>,
+    /// It came with secrets, which no record has: a master that was started again can't start it.
+    pub has_secrets: bool,
 }
 
 /// What happened.

@@ -24,7 +24,7 @@ mod workers;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-pub use drivers::MAX_SUBMISSION;
+pub use drivers::{MAX_SUBMISSION, SECRETS_GONE};
 pub use event::{
     Action, AppNews, AppSpec, ConnectionId, DriverSpec, DriverTry, Event, ExecutorName, Key,
     Policy, Record, Reply, RequestId, Room, Target, WorkerHello, WorkerOrder,
@@ -201,8 +201,10 @@ struct Driver {
     /// A worker was looked for.
     looked_at: bool,
     restarts: u32,
-    /// As many of these were moves to another worker, which are no failures.
-    moved: u32,
+    /// A move to another worker is none.
+    failures: u32,
+    /// The master was started again since it got them.
+    secrets_gone: bool,
     not_before: Duration,
     /// How it ended last.
     last: String,
@@ -271,7 +273,9 @@ impl Master {
                 }
                 Record::Driver { id, spec, worker, restarts } => {
                     let mut driver = Driver::new(spec);
-                    (driver.worker, driver.restarts) = (worker, restarts);
+                    (driver.worker, driver.restarts, driver.failures) =
+                        (worker, restarts, restarts);
+                    driver.secrets_gone = driver.spec.has_secrets;
                     master.drivers.insert(id, driver);
                 }
                 Record::EndedApp(status) => master.ended_apps.push_back(status),

@@ -561,6 +561,7 @@ impl World {
                     supervise: self.rng.random_bool(0.5),
                     component: Vec::new(),
                     submission: Vec::new(),
+                    has_secrets: self.rng.random_bool(0.2),
                 };
                 Event::SubmitDriver { request, spec, wall: self.now / 1000 }
             }

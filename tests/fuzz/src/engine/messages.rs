@@ -79,7 +79,7 @@ const MESSAGES: &[Read] = &[
     |bytes| {
         if let Some(request) = read::<v1::SubmitDriverRequest>(bytes) {
             let _ = component_hash(&request.component);
-            let _ = host::driver_spec(request);
+            let _ = host::driver_spec(request, true);
         }
     },
     |bytes| {
@@ -147,7 +147,27 @@ const MESSAGES: &[Read] = &[
     plain::<v1::StatusReply>,
     plain::<v1::ListApplicationsReply>,
     plain::<v1::ListWorkersReply>,
+    |bytes| {
+        let (one, two) = bytes.split_at(bytes.len() / 2);
+        assert_eq!(asked(&[bytes]), asked(&[one, two]), "it depends on how the bytes came");
+    },
 ];
+
+/// What a process asked of its worker, up to what makes no sense.
+fn asked(pieces: &[&[u8]]) -> (Vec<v1::Ask>, Option<String>) {
+    let (mut messages, mut all) = (host::Messages::default(), Vec::new());
+    for piece in pieces {
+        messages.add(piece);
+        loop {
+            match messages.take() {
+                Ok(Some(ask)) => all.push(ask),
+                Ok(None) => break,
+                Err(why) => return (all, Some(why)),
+            }
+        }
+    }
+    (all, None)
+}
 
 pub fn run(data: &[u8]) {
     let Some((which, bytes)) = data.split_first() else { return };

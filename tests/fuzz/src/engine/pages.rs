@@ -54,6 +54,7 @@ fn site() -> Site {
         supervise: false,
         component: vec![1; 32],
         submission: Vec::new(),
+        has_secrets: false,
     };
     let happened = vec![
         Event::WorkerHello { connection: ConnectionId(1_000_001), hello },

@@ -75,6 +75,7 @@ impl Processes {
                 application_dir: text(&dir)?,
                 required_walls: self.walls.required.clone(),
                 disk: self.first_share(&application, executor, room),
+                disk_rate: self.disk_rate.saturating_mul(u64::from(launch.cores)),
                 rules: Some(self.rules()?),
             };
             let logs = self.new_logs(&application)?;

@@ -2,7 +2,7 @@ use ingle_core::size::ByteSize;
 
 use super::*;
 use crate::web::PagePort;
-use crate::worker::ExecutorUids;
+use crate::worker::{CompileLimits, ExecutorUids};
 
 /// Of a worker that gives its processes one user.
 fn processes(place: &Path) -> (Arc<Processes>, mpsc::UnboundedReceiver<Ended>) {
@@ -17,7 +17,9 @@ fn processes(place: &Path) -> (Arc<Processes>, mpsc::UnboundedReceiver<Ended>) {
         program: "false".into(),
         required_walls: Vec::new(),
         log_size: None,
+        compile: CompileLimits::default(),
         disk: None,
+        disk_rate: None,
         offer: Offer::default(),
         executor_uids: ExecutorUids::None,
         drain: Duration::ZERO,
@@ -26,7 +28,8 @@ fn processes(place: &Path) -> (Arc<Processes>, mpsc::UnboundedReceiver<Ended>) {
     let walls = Arc::new(Walls::none());
     let (components, code) = (folders.components(), folders.code());
     let program = &options.program;
-    let compiler = Compiler::new(program, components, &code, walls.clone(), None).unwrap();
+    let compiler =
+        Compiler::new(program, options.compile, components, &code, walls.clone(), None).unwrap();
     let (events, ended) = mpsc::unbounded_channel();
     let address = "127.0.0.1:2".to_owned();
     let users = Some("10-12".parse().unwrap());

@@ -82,6 +82,38 @@ fn drivers_are_placed_killed_and_started_again_if_they_are_supervised() {
 }
 
 #[test]
+fn a_driver_whose_secrets_are_gone_runs_on_and_is_not_started_again() {
+    let mut env = Env::new();
+    let (worker, _) = env.worker("a", 2, 8);
+    for (request, cores, has_secrets) in [(1, 1, true), (2, 1, false), (3, 2, true)] {
+        let spec = DriverSpec { has_secrets, ..driver_spec(cores, true) };
+        env.tell(Event::SubmitDriver { request: RequestId(request), spec, wall: 0 });
+    }
+    let [runs, plain, waits] = [1, 2, 3].map(|number| DriverId::new(0, number));
+    let state = |env: &Env, driver| env.master.driver(driver).unwrap().state;
+    let fails = |env: &mut Env, driver, attempt| {
+        let reason = "boom".to_owned();
+        env.tell(Event::DriverEnded { worker, driver: (driver, attempt), finished: false, reason });
+        env.pass_with(worker, 3);
+    };
+    fails(&mut env, runs, 0);
+    assert_eq!(state(&env, runs), AppState::Running, "this master has its secrets");
+    env.restart();
+    let mut hello = env.hello("a", 2, 8);
+    hello.drivers = vec![((runs, 1), room(1)), ((plain, 0), room(1))];
+    env.worker_says(hello);
+    assert_eq!(state(&env, waits), AppState::Failed);
+    assert_eq!(env.master.driver(waits).unwrap().text, SECRETS_GONE);
+    assert_eq!(state(&env, runs), AppState::Running);
+    fails(&mut env, runs, 1);
+    fails(&mut env, plain, 0);
+    let told = env.master.driver(runs).unwrap();
+    assert_eq!(told.state, AppState::Failed);
+    assert!(told.text.starts_with(SECRETS_GONE) && told.text.ends_with("boom"), "{}", told.text);
+    assert_eq!(state(&env, plain), AppState::Running);
+}
+
+#[test]
 fn an_application_whose_driver_is_gone_is_killed_after_its_lease() {
     let mut env = Env::new();
     let (worker, _) = env.worker("a", 1, 8);

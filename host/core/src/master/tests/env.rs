@@ -186,6 +186,7 @@ pub fn driver_spec(cores: u32, supervise: bool) -> DriverSpec {
         supervise,
         component: vec![0; 32],
         submission: Vec::new(),
+        has_secrets: false,
     }
 }
 
