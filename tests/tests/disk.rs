@@ -54,6 +54,20 @@ fn an_executor_stores_no_more_than_it_may_in_local_mode() {
 }
 
 #[test]
+fn tasks_that_store_faster_than_they_may_wait_for_it() {
+    let place = Place::new();
+    let mut cluster = Cluster::new(&place, 0, 1);
+    // 2 s of it are free, and as many are waited for.
+    cluster.start_worker_with(1, &["--disk-rate=4m"]);
+    let job = cluster.rsubmit("evil").conf("ingle.shuffle.compression", "none");
+    job.args(["shuffle-much", "16"]).run().succeeds().prints("16384 records\n");
+    let logs = std::fs::read_dir(place.kept("worker-0/logs")).unwrap().flatten();
+    let logs = logs.flat_map(|app| std::fs::read_dir(app.path()).unwrap().flatten());
+    let mut logs = logs.map(|log| std::fs::read_to_string(log.path()).unwrap_or_default());
+    assert!(logs.any(|log| log.contains("more than 4.0 MiB in a second, which is what")));
+}
+
+#[test]
 fn an_executor_stores_no_more_than_it_may_on_a_cluster() {
     let place = Place::new();
     let cluster = Cluster::new(&place, 1, 2);

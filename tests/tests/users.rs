@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
 
 use ingle_tests::{Cluster, Place, Run, ingle, wait_until};
 
@@ -107,7 +108,8 @@ fn an_application_is_a_user_of_its_own_and_the_same_on_all_workers() {
     let user = users.first().unwrap();
     assert!(["3000002", "3000003"].contains(&user.as_str()), "no compiler's: {user}");
     for worker in 0..2 {
-        for own in cluster.leftovers(worker) {
+        let apps = |own: &PathBuf| own.parent().is_some_and(|dir| dir.ends_with("apps"));
+        for own in cluster.leftovers(worker).into_iter().filter(apps) {
             let meta = fs::metadata(own).unwrap();
             assert!(&meta.uid().to_string() == user && meta.mode() & 0o077 == 0, "{meta:?}");
         }

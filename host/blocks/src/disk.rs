@@ -71,8 +71,8 @@ impl Disk {
         Self::shared(dir, limit, advice, u64::MAX, "", None)
     }
 
-    /// As [`Disk::new`], but no more than a `share` that may change, with advice of its own. What tasks write there waits for its turn if that is more
-    /// than `rate` bytes in a second.
+    /// As [`Disk::new`], but no more than a `share` that may change, with advice of its own. Who writes more than `rate` bytes in a
+    /// second owes time, which tasks pay ([`crate::BlockStore::pay_for_writes`]).
     pub fn shared(
         dir: &Path,
         limit: u64,
@@ -105,10 +105,17 @@ impl Disk {
         self.0.used.load(Ordering::Relaxed)
     }
 
-    /// Waits until a task may write so many bytes.
-    pub(crate) fn wait_to_write(&self, bytes: u64) {
+    /// So many bytes are written for tasks.
+    pub(crate) fn note_write(&self, bytes: u64) {
         if let Some(pace) = &self.0.pace {
-            pace.wait(bytes);
+            pace.note(bytes);
+        }
+    }
+
+    /// Waits as long as more was written than may be in that time, unless whoever waits is to stop.
+    pub(crate) fn pay(&self, is_stopped: impl Fn() -> bool) {
+        if let Some(pace) = &self.0.pace {
+            pace.pay(is_stopped);
         }
     }
 

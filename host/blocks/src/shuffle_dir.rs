@@ -334,7 +334,7 @@ impl MapFileWriter {
             if after > stored.bytes() {
                 let more = (after - stored.bytes()).max(BUFFER as u64);
                 stored.grow(more)?;
-                stored.disk().wait_to_write(more);
+                stored.disk().note_write(more);
             }
         }
         let put = self.file.write_all(bytes);

@@ -64,6 +64,11 @@ impl SpillFolder {
         let _ = self.disk.set(disk.clone());
     }
 
+    /// What is charged.
+    pub(crate) fn disk(&self) -> Option<&Disk> {
+        self.disk.get()
+    }
+
     /// Removes the folder with all that is in it, whoever still holds it.
     pub(crate) fn remove(&self) {
         let folder = self.path();
@@ -182,8 +187,8 @@ impl SpillFile {
         if let Some(charge) = &mut *self.charge.lock() {
             charge.grow(bytes.len() as u64)?;
         }
-        if let Some(disk) = self.folder.disk.get() {
-            disk.wait_to_write(bytes.len() as u64);
+        if let Some(disk) = self.folder.disk() {
+            disk.note_write(bytes.len() as u64);
         }
         let file = self.open()?;
         let at = self.end.fetch_add(bytes.len() as u64, Ordering::Relaxed);

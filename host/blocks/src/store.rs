@@ -60,6 +60,13 @@ impl BlockStore {
         Ok(Self::of(pool, SpillFolder::new(parent)?, dir))
     }
 
+    /// Waits, for a task that has written something, as long as the disk's rate wants it; or until that task is to stop.
+    pub fn pay_for_writes(&self, is_stopped: impl Fn() -> bool) {
+        if let Some(disk) = self.shared.folder.disk() {
+            disk.pay(is_stopped);
+        }
+    }
+
     /// Charges a disk for all that is stored from now on.
     pub fn charging(mut self, disk: &Disk) -> Self {
         self.shared.folder.charge(disk);

@@ -98,7 +98,7 @@ pub struct WorkerArgs {
     /// How long compiling a job may take, in seconds [default: 120].
     #[arg(long, value_name = "SECONDS", env = "INGLE_WORKER_COMPILE_TIME")]
     compile_time: Option<u64>,
-    /// What memory compiling a job may take, beside 512 MiB for its process: a number and b, k, m, g or t [default: 3g].
+    /// What memory compiling a job may take, beside 512 MiB, or an eighth, for its process: a number and b, k, m, g or t [default: 3g].
     #[arg(long, value_name = "SIZE", env = "INGLE_WORKER_COMPILE_MEMORY")]
     compile_memory: Option<String>,
     /// Which paths of this host jobs may be granted, with all below: comma-separated, or `none`, or `any`. Never what is around or in the

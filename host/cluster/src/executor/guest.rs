@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ingle_blocks::{
-    CacheWriter, Error, Fetch, Framing, OutputFile, ReadOptions, ResultBuffer, RunSet, TaskOutput,
+    BlockStore, CacheWriter, Error, Fetch, Framing, OutputFile, ReadOptions, ResultBuffer, RunSet,
+    TaskOutput,
 };
 use ingle_core::ids::{CacheId, OutputId, SourceId, StageId};
 use ingle_core::memory::{Account, MemoryUse};
@@ -165,6 +166,10 @@ impl Guest {
                 Ok(Some(place.insert(writer.on(&self.account))))
             }
         }
+    }
+
+    pub fn store(&self) -> &BlockStore {
+        &self.executor.options.store
     }
 
     fn runs(&mut self) -> &mut RunSet {

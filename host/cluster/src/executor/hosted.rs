@@ -31,6 +31,16 @@ impl Hosted {
         self.cancelled.enter_host(false);
         if self.cancelled.is_stopped() { Err(Stop::Cancelled) } else { answer }
     }
+
+    /// A call that stores something, and waits for the disk's rate.
+    fn stores<T>(&mut self, call: impl FnOnce(&mut Guest) -> Answer<T>) -> Answer<T> {
+        let cancelled = self.cancelled.clone();
+        self.waits(|guest| {
+            let answer = call(guest);
+            guest.store().pay_for_writes(|| cancelled.is_stopped());
+            answer
+        })
+    }
 }
 
 impl TaskHost for Hosted {
@@ -92,31 +102,31 @@ impl TaskHost for Hosted {
     }
 
     fn write(&mut self, partition: u32, block: &[u8]) -> Answer<()> {
-        self.waits(|guest| guest.write(partition, block))
+        self.stores(|guest| guest.write(partition, block))
     }
 
     fn emit(&mut self, block: &[u8]) -> Answer<()> {
-        self.waits(|guest| guest.emit(block))
+        self.stores(|guest| guest.emit(block))
     }
 
     fn write_cached(&mut self, cache: u32, partition: u32, block: &[u8]) -> Answer<bool> {
-        self.waits(|guest| guest.write_cached(cache, partition, block))
+        self.stores(|guest| guest.write_cached(cache, partition, block))
     }
 
     fn finish_cached(&mut self, cache: u32, partition: u32) -> Answer<()> {
-        self.waits(|guest| guest.finish_cached(cache, partition))
+        self.stores(|guest| guest.finish_cached(cache, partition))
     }
 
     fn create_run(&mut self) -> Answer<u32> {
-        self.waits(Guest::create_run)
+        self.stores(Guest::create_run)
     }
 
     fn write_run(&mut self, run: u32, block: &[u8]) -> Answer<()> {
-        self.waits(|guest| guest.write_run(run, block))
+        self.stores(|guest| guest.write_run(run, block))
     }
 
     fn open_run(&mut self, run: u32) -> Answer<u32> {
-        self.waits(|guest| guest.open_run(run))
+        self.stores(|guest| guest.open_run(run))
     }
 
     fn drop_run(&mut self, run: u32) -> Answer<()> {

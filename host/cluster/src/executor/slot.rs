@@ -150,6 +150,7 @@ impl Slot<'_> {
             (Ok(()), Some(_)) if cancelled.is_stopped() => Ended::killed(),
             (Ok(()), Some(guest)) => match guest.finish() {
                 Ok(made) => {
+                    self.executor.options.store.pay_for_writes(|| cancelled.is_stopped());
                     // The stage may have been forgotten while the task committed: nobody would free its output again.
                     if self.executor.stage(launch.task.stage).is_none() {
                         self.executor.options.store.drop_stage(launch.task.stage);

@@ -30,11 +30,7 @@ impl Master {
     fn place_driver(&mut self, id: DriverId, actions: &mut Vec<Action>) {
         let Some(driver) = self.drivers.get_mut(&id) else { return };
         if driver.secrets_gone {
-            let before = match &*driver.last {
-                "" => String::new(),
-                last => format!("; it had failed: {last}"),
-            };
-            self.end_driver(id, AppState::Failed, &format!("{SECRETS_GONE}{before}"), actions);
+            self.end_driver(id, AppState::Failed, SECRETS_GONE, actions);
             return;
         }
         driver.looked_at = true;

@@ -133,7 +133,7 @@ impl Master {
         }
         let is_this = |d: &&Driver| d.worker == Some(at) && d.restarts == attempt;
         let Some(driver) = self.drivers.get(&id).filter(is_this) else { return };
-        let (supervised, app) = (driver.spec.supervise, driver.app);
+        let (supervised, gone, app) = (driver.spec.supervise, driver.secrets_gone, driver.app);
         let reason = &clean(reason);
         self.free_driver(id, true);
         if let Some(app) = app {
@@ -148,6 +148,9 @@ impl Master {
         }
         if how == End::Finished {
             self.end_driver(id, AppState::Finished, "", actions);
+        } else if supervised && gone && how == End::Failed {
+            let text = format!("{reason}; it isn't started again: {SECRETS_GONE}");
+            self.end_driver(id, AppState::Failed, &text, actions);
         } else if supervised && how == End::Failed {
             let now = self.now;
             let failures = self.drivers.get(&id).map_or(0, |driver| driver.failures) + 1;

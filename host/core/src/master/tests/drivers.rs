@@ -105,11 +105,11 @@ fn a_driver_whose_secrets_are_gone_runs_on_and_is_not_started_again() {
     assert_eq!(state(&env, waits), AppState::Failed);
     assert_eq!(env.master.driver(waits).unwrap().text, SECRETS_GONE);
     assert_eq!(state(&env, runs), AppState::Running);
-    fails(&mut env, runs, 1);
     fails(&mut env, plain, 0);
+    fails(&mut env, runs, 1);
     let told = env.master.driver(runs).unwrap();
-    assert_eq!(told.state, AppState::Failed);
-    assert!(told.text.starts_with(SECRETS_GONE) && told.text.ends_with("boom"), "{}", told.text);
+    assert_eq!((told.state, told.restarts), (AppState::Failed, 1));
+    assert!(told.text.starts_with("boom; ") && told.text.ends_with(SECRETS_GONE), "{}", told.text);
     assert_eq!(state(&env, plain), AppState::Running);
 }
 
