@@ -1,5 +1,7 @@
 //! What is charged for what lies on disk, and what comes of too much.
 
+use std::cell::Cell;
+
 use ingle_core::ids::{CacheId, StageId};
 use ingle_core::memory::{MemoryPool, MemoryUse};
 use ingle_core::size::ByteSize;
@@ -111,6 +113,39 @@ fn cached_partitions_and_results_are_charged_until_they_go() {
     assert_eq!(disk.used(), 8 * BLOCK as u64);
     store.drop_cache(CacheId(1));
     assert_eq!(disk.used(), 0);
+}
+
+#[test]
+fn what_is_spilled_and_what_is_shuffled_is_owed_at_the_disks_rate() {
+    let folder = tempfile::tempdir().unwrap();
+    // Whoever owes something is asked whether to stop.
+    let owes = |store: &BlockStore| {
+        let asked = Cell::new(false);
+        store.pay_for_writes(|| {
+            asked.set(true);
+            true
+        });
+        asked.get()
+    };
+    let store = || {
+        let disk = Disk::shared(folder.path(), 64 << 20, "", u64::MAX, "", Some(1));
+        let dir = ShuffleDir::create(&folder.path().join("shuffle")).unwrap();
+        let pool = MemoryPool::new(ByteSize(256 << 10));
+        BlockStore::with_shuffle_dir(pool, folder.path(), dir).unwrap().charging(&disk)
+    };
+    let spills = store();
+    let mut runs = spills.runs();
+    let run = runs.create().unwrap();
+    runs.write(run, &[7; 1000]).unwrap();
+    assert!(!owes(&spills), "it is in memory");
+    (0..32).for_each(|_| runs.write(run, &[7; BLOCK]).unwrap());
+    assert!(owes(&spills));
+    let shuffles = store();
+    let mut output = shuffles.task_output(StageId(1), 0, 0, 1);
+    output.write(0, &[7; 1000]).unwrap();
+    assert!(!owes(&shuffles), "it is in memory");
+    output.commit().unwrap();
+    assert!(owes(&shuffles));
 }
 
 #[test]
