@@ -18,6 +18,8 @@ pub struct Cluster<'a> {
     port: u16,
     master: Option<Running>,
     pub workers: Vec<Running>,
+    /// Of the workers that it began with.
+    cores: u32,
     /// What daemons said that were killed.
     past: Vec<String>,
     /// All workers that ever were: each leads a group of its own.
@@ -61,6 +63,7 @@ impl<'a> Cluster<'a> {
             port: 0,
             master: None,
             workers: Vec::new(),
+            cores: workers as u32 * cores,
             past,
             groups: Vec::new(),
             worker_flags: Vec::new(),
@@ -218,6 +221,13 @@ impl<'a> Cluster<'a> {
             Some(host) => rsubmit.conf("ingle.driver.host", &host.address).on(&host),
             None => rsubmit,
         }
+    }
+
+    /// The same, and no task runs before all workers have an executor of the job.
+    pub fn rsubmit_to_all(&self, job: &str) -> Rsubmit {
+        let cores = self.cores.to_string();
+        let job = self.rsubmit(job).flags(["--total-executor-cores", &cores]);
+        job.conf("ingle.scheduler.minRegisteredResourcesRatio", "1")
     }
 
     /// A verb of `ingle` for this cluster.

@@ -150,7 +150,7 @@ fn a_killed_executor_costs_its_tasks_and_not_the_job() {
     let place = Place::new();
     let expected = text(&place, 8, 20_000);
     let cluster = Cluster::new(&place, 2, 1);
-    let job = cluster.rsubmit("wordcount").args(["in", "out"]).spawn();
+    let job = cluster.rsubmit_to_all("wordcount").args(["in", "out"]).spawn();
     cluster.kill_child(0);
     job.wait().succeeds();
     assert_eq!(place.table("out"), expected);
@@ -161,7 +161,7 @@ fn a_killed_worker_costs_what_it_stored_and_not_the_job() {
     let place = Place::new();
     let expected = text(&place, 8, 20_000);
     let cluster = Cluster::new(&place, 2, 1);
-    let job = cluster.rsubmit("wordcount").args(["in", "out"]).spawn();
+    let job = cluster.rsubmit_to_all("wordcount").args(["in", "out"]).spawn();
     wait_until("an executor", || !cluster.children(1).is_empty());
     let orphans = cluster.children(1);
     cluster.workers[1].signal(Signal::KILL);

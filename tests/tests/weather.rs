@@ -39,7 +39,7 @@ impl Jobs {
             Job::Sort => ("sort", ["lines", out]),
             Job::Darts => ("pi", ["2000000000", "30"]),
         };
-        cluster.rsubmit(name).args(args).spawn()
+        cluster.rsubmit_to_all(name).args(args).spawn()
     }
 
     #[track_caller]
@@ -430,12 +430,11 @@ fn a_disk_that_is_too_full_for_the_drivers_memory_costs_its_worker_and_not_the_j
     let Some(disk) = disk(&place, 1) else { return };
     let cluster = Cluster::new(&place, 2, 1);
     // A table of megabytes that its tasks have at hand.
-    let job = |tasks| cluster.rsubmit("forks").args(["200000", tasks]).run().succeeds();
-    job("5000");
+    let job = || cluster.rsubmit_to_all("forks").args(["200000", "50"]).run().succeeds();
+    job();
     cluster.wait_until_clean();
     disk.fill(LITTLE);
-    // So many that they aren't over before the second worker's executor is there.
-    let run = job("200000");
+    let run = job();
     run.says(&["worker-2 gets no more tasks", "images", "No space left on device"]);
     cluster.wait_until_clean();
     assert_eq!(cluster.panics(), [""; 0]);

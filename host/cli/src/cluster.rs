@@ -7,8 +7,8 @@ use bytes::Bytes;
 use ingle_blocks::SpillFolder;
 use ingle_cluster::verbs::{Asker, StatusReply};
 use ingle_cluster::{
-    Compression, DynamicPolicy, Exclusion, Policy, Speculation, Standalone, StandaloneOptions,
-    Submission, TaskTime, Variable, Way,
+    Compression, DynamicPolicy, Policy, Standalone, StandaloneOptions, Submission, TaskTime,
+    Variable, Way,
 };
 use ingle_core::size::ByteSize;
 use ingle_sandbox::Interrupt;
@@ -18,6 +18,7 @@ use crate::access;
 use crate::console::{Console, DriverLog, TaskLog};
 use crate::exit::{Code, Failure};
 use crate::options::Options;
+use crate::policy::{dynamic, policy};
 use crate::settings::{self, Settings};
 use crate::submit;
 use crate::walls::{Ready, Wanted};
@@ -47,62 +48,6 @@ pub struct Asked {
     pub output: Option<ByteSize>,
     pub timeout: Option<Duration>,
     pub interrupt: Interrupt,
-}
-
-/// What the scheduler decides by.
-pub fn policy(settings: &Settings) -> Result<Policy, Failure> {
-    let speculation = settings.switch(settings::SPECULATION, false)?;
-    let (quantile, multiplier) =
-        (settings.number(settings::QUANTILE, 0.0)?, settings.number(settings::MULTIPLIER, 1.0)?);
-    if quantile.is_some_and(|quantile| quantile > 1.0) {
-        return Err(Failure::usage(format!("{} is more than 1", settings::QUANTILE)));
-    }
-    let usual = Speculation::default();
-    let speculation = speculation.then(|| Speculation {
-        quantile: quantile.unwrap_or(usual.quantile),
-        multiplier: multiplier.unwrap_or(usual.multiplier),
-        ..usual
-    });
-    let usual = Exclusion::default();
-    // A worker whose disk is full is no use to anybody; that tasks fail may be the job's own fault.
-    let max_task_failures_per_executor = match settings.switch(settings::EXCLUDE, false)? {
-        true => usual.max_task_failures_per_executor,
-        false => u32::MAX,
-    };
-    let timeout = settings.number(settings::EXCLUDE_TIMEOUT, 1.0)?;
-    let timeout = timeout.map_or(usual.timeout, |s| Duration::from_secs_f64(s.min(1e9)));
-    let exclusion = Exclusion { max_task_failures_per_executor, timeout, ..usual };
-    let wait = settings.number(settings::LOCALITY_WAIT, 0.0)?;
-    let wait = wait.map(|s| Duration::from_secs_f64(s.min(1e9)));
-    let usual = Policy::default();
-    Ok(Policy {
-        locality_wait: wait.unwrap_or(usual.locality_wait),
-        max_attempts: settings.count(settings::MAX_FAILURES)?.unwrap_or(4),
-        speculation,
-        exclusion: Some(exclusion),
-        ..usual
-    })
-}
-
-fn dynamic(settings: &Settings) -> Result<Option<DynamicPolicy>, Failure> {
-    let whole = |key| settings.number(key, 0.0).map(|n| n.map(|n| n.min(1e6) as u32));
-    let usual = DynamicPolicy::default();
-    let idle = settings.number(settings::DYNAMIC_IDLE, 0.1)?;
-    let policy = DynamicPolicy {
-        min: whole(settings::DYNAMIC_MIN)?.unwrap_or(usual.min),
-        max: whole(settings::DYNAMIC_MAX)?.unwrap_or(usual.max),
-        initial: whole(settings::DYNAMIC_INITIAL)?.unwrap_or(usual.initial),
-        idle_timeout: idle.map_or(usual.idle_timeout, |s| Duration::from_secs_f64(s.min(1e9))),
-        ..usual
-    };
-    if policy.max == 0 || policy.min > policy.max {
-        return Err(Failure::usage(format!(
-            "{} must be at least 1, and not less than {}",
-            settings::DYNAMIC_MAX,
-            settings::DYNAMIC_MIN
-        )));
-    }
-    Ok(settings.switch(settings::DYNAMIC, false)?.then_some(policy))
 }
 
 impl Asked {
@@ -421,63 +366,4 @@ fn on_worker(
             tokio::time::sleep(LOOK).await;
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings(pairs: &[&str]) -> Settings {
-        let pairs: Vec<_> = pairs.iter().map(|pair| (*pair).to_owned()).collect();
-        Settings::gather(None, &pairs).unwrap()
-    }
-
-    #[test]
-    fn settings_reach_the_schedulers_policy() {
-        let usual = policy(&settings(&[])).unwrap();
-        assert!(usual.speculation.is_none(), "off unless asked for");
-        let exclusion = usual.exclusion.unwrap();
-        assert_eq!(exclusion.max_task_failures_per_executor, u32::MAX, "that of full disks stays");
-        let asked = policy(&settings(&[
-            "ingle.locality.wait=0.5",
-            "ingle.speculation=true",
-            "ingle.speculation.quantile=0.5",
-            "ingle.speculation.multiplier=2",
-            "ingle.excludeOnFailure.enabled=true",
-            "ingle.excludeOnFailure.timeout=7",
-            "ingle.task.maxFailures=9",
-        ]));
-        let asked = asked.unwrap();
-        assert_eq!(
-            (usual.locality_wait, asked.locality_wait),
-            (Duration::from_secs(3), Duration::from_millis(500))
-        );
-        let speculation = asked.speculation.unwrap();
-        assert_eq!((speculation.quantile, speculation.multiplier), (0.5, 2.0));
-        let exclusion = asked.exclusion.unwrap();
-        let usual = Exclusion::default().max_task_failures_per_executor;
-        assert_eq!(exclusion.max_task_failures_per_executor, usual);
-        assert_eq!((exclusion.timeout, asked.max_attempts), (Duration::from_secs(7), 9));
-        assert!(policy(&settings(&["ingle.speculation.quantile=1.5"])).is_err());
-    }
-
-    #[test]
-    fn settings_reach_dynamic_allocation() {
-        assert!(dynamic(&settings(&[])).unwrap().is_none(), "off unless asked for");
-        let name = |key: &str| format!("ingle.dynamicAllocation.{key}");
-        let pairs = [
-            name("enabled=true"),
-            name("minExecutors=2"),
-            name("maxExecutors=5"),
-            name("initialExecutors=3"),
-            name("executorIdleTimeout=1.5"),
-        ];
-        let pairs: Vec<_> = pairs.iter().map(String::as_str).collect();
-        let asked = dynamic(&settings(&pairs)).unwrap().unwrap();
-        assert_eq!((asked.min, asked.max, asked.initial), (2, 5, 3));
-        assert_eq!(asked.idle_timeout, Duration::from_millis(1500));
-        let bad = [name("minExecutors=4"), name("maxExecutors=3")];
-        let bad: Vec<_> = bad.iter().map(String::as_str).collect();
-        assert!(dynamic(&settings(&bad)).is_err());
-    }
 }

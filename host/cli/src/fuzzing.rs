@@ -17,7 +17,7 @@ pub fn properties(file: &Path) {
     for key in all.keys() {
         let _ = (settings.switch(key, false), settings.count(key), settings.number(key, 0.0));
     }
-    let _ = crate::cluster::policy(&settings);
+    let _ = crate::policy::policy(&settings);
     assert!(
         !settings
             .get(settings::S3_SECRET_KEY)

@@ -14,6 +14,7 @@ mod job_file;
 mod machine;
 mod master;
 mod options;
+mod policy;
 mod settings;
 mod submit;
 mod summary;

@@ -32,6 +32,8 @@ pub const COALESCE: &str = "ingle.shuffle.coalesce.size";
 pub const PARALLELISM: &str = "ingle.default.parallelism";
 pub const COMPRESSION: &str = "ingle.shuffle.compression";
 pub const LOCALITY_WAIT: &str = "ingle.locality.wait";
+pub const MIN_REGISTERED: &str = "ingle.scheduler.minRegisteredResourcesRatio";
+pub const MAX_REGISTERED_WAIT: &str = "ingle.scheduler.maxRegisteredResourcesWaitingTime";
 pub const SPECULATION: &str = "ingle.speculation";
 pub const QUANTILE: &str = "ingle.speculation.quantile";
 pub const MULTIPLIER: &str = "ingle.speculation.multiplier";
@@ -91,6 +93,11 @@ const KNOWN: &[(&str, &str)] = &[
         LOCALITY_WAIT,
         "on a cluster, for how many seconds tasks wait for an executor that holds what they read of a cached dataset [default: 3]",
     ),
+    (
+        MIN_REGISTERED,
+        "on a cluster, which share of the cores that are asked for (--total-executor-cores, or --num-executors with --executor-cores) must be there before the first task runs, from 0 to 1 [default: 0]",
+    ),
+    (MAX_REGISTERED_WAIT, "how long that is waited for, as 30s [default: 30s]"),
     (SPECULATION, "on a cluster, copies of tasks that take long: true or false [default: false]"),
     (
         QUANTILE,

@@ -46,7 +46,7 @@ pub use executor::{TaskTime, run_process as run_executor};
 pub use ingle_blocks::{Offer, Paths, S3Options};
 pub use ingle_core::dynamic::DynamicPolicy;
 pub use ingle_core::master::Policy as MasterPolicy;
-pub use ingle_core::scheduler::{Exclusion, Policy, Speculation};
+pub use ingle_core::scheduler::{Exclusion, MinRegistered, Policy, Speculation};
 pub use ingle_proto::v1::{
     CompileConfig, Compression, DriverConfig, ExecutorConfig, Submission, Variable,
 };

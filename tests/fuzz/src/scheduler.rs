@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ingle_core::ids::{CacheId, ExecutorId, JobId, StageId, TaskId, WorkerId};
 use ingle_core::scheduler::{
-    Action, CachedInput, Event, Exclusion, Outcome, Policy, Scheduler, Speculation, StageOutput,
-    StageSpec, TaskEnd, TaskFailure,
+    Action, CachedInput, Event, Exclusion, MinRegistered, Outcome, Policy, Scheduler, Speculation,
+    StageOutput, StageSpec, TaskEnd, TaskFailure,
 };
 
 use crate::Input;
@@ -78,6 +78,10 @@ fn policy(input: &mut Input<'_>) -> Policy {
             max_excluded_executors_per_worker: input.id() % 4,
             timeout: Duration::from_nanos(input.number()),
             abort_after: Duration::from_nanos(input.number()),
+        }),
+        min_registered: input.flag().then(|| MinRegistered {
+            slots: u64::from(input.id() % 8),
+            at_most: Duration::from_nanos(input.number()),
         }),
         max_stages: 64,
         max_tasks_per_stage: 200,

@@ -82,11 +82,11 @@ impl Scheduler {
         }
     }
 
-    /// The queue holds just what can be launched, and nothing in it could be launched now.
+    /// The queue holds just what can be launched, and nothing in it could be launched now, once anything may.
     fn check_ready(&self) {
         let ready: BTreeSet<_> = self.stages.iter().filter_map(|(id, s)| s.rank(*id)).collect();
         assert_eq!(self.ready, ready, "ready stages");
-        let mut idle = self.executors.idle_after(None);
+        let mut idle = self.executors.idle_after(None).filter(|_| self.min_registered.is_none());
         while let Some(executor) = idle {
             for (_, _, id) in &ready {
                 let asker = self.asker(executor);
@@ -106,7 +106,7 @@ impl Scheduler {
             Waits::Executors => self.executors.count() == 0,
             Waits::Slots => self.executors.iter().any(|(_, executor)| executor.load() > 0),
             Waits::OtherExecutor => self.executors.usable() > 1,
-            Waits::Holder => self.next_tick().is_some(),
+            Waits::Holder | Waits::Registered { .. } => self.next_tick().is_some(),
             Waits::Excluded => self.executors.usable() == 0 && self.next_tick().is_some(),
             Waits::Draining => self.executors.count() > 0 && self.executors.usable() == 0,
             Waits::Inputs(_) => false,

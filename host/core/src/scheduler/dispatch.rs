@@ -8,6 +8,9 @@ use crate::ids::{ExecutorId, StageId, TaskId};
 impl Scheduler {
     /// Launches what can be. `refill` has just reported, and may be given tasks ahead.
     pub(super) fn dispatch(&mut self, refill: Option<ExecutorId>, out: &mut Vec<Action>) {
+        if !self.begins() {
+            return;
+        }
         let first = self.ready.first().copied();
         self.launch_copies(first);
         self.fill_idle_slots(out);

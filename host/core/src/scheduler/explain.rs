@@ -45,6 +45,13 @@ pub enum Waits {
     Turn(JobId),
     /// An executor, since there is none.
     Executors,
+    /// So many slots of executors, before any task is launched.
+    Registered {
+        /// Slots that are there.
+        there: u64,
+        /// Slots that are waited for.
+        wanted: u64,
+    },
     /// An executor, since all that there are finish what they have and are given nothing more.
     Draining,
     /// An executor, since all that there are, or may be, are excluded after failures of tasks there.
@@ -99,6 +106,9 @@ impl Scheduler {
             _ if self.all_are_excluded() => Waits::Excluded,
             _ if self.executors.count() == 0 => Waits::Executors,
             _ if self.executors.usable() == 0 => Waits::Draining,
+            _ if let Some((wanted, there)) = self.lacks_registered() => {
+                Waits::Registered { there, wanted: wanted.slots }
+            }
             _ if self.executors.idle_after(None).is_some() => {
                 if stage.partitions.kept().next().is_some() {
                     Waits::Holder
@@ -152,6 +162,9 @@ impl fmt::Display for Waits {
             }
             Self::Turn(job) => write!(f, "{job}, which runs the same stage first"),
             Self::Executors => f.write_str("an executor: there is none"),
+            Self::Registered { there, wanted } => {
+                write!(f, "executors with {wanted} slots: {there} are there")
+            }
             Self::Draining => f.write_str("an executor: all that there are get no more tasks"),
             Self::Excluded => {
                 f.write_str("an executor: all are excluded for a time, since tasks failed there")

@@ -18,6 +18,7 @@
 //! | `cached` | who holds what of cached datasets |
 //! | `dispatch`, `speculate` | who runs what, and what twice |
 //! | `exclude` | who runs nothing for a time |
+//! | `registered` | whether anybody runs anything yet |
 //! | `explain`, `check` | what a person asks; what must always hold |
 
 mod cached;
@@ -35,6 +36,7 @@ mod outcome;
 mod outputs;
 mod partitions;
 mod policy;
+mod registered;
 mod speculate;
 mod stage;
 #[cfg(test)]
@@ -49,7 +51,7 @@ pub use event::{
 };
 pub use explain::{Explanation, StageProgress, Waits};
 pub use failure::{FailureCause, JobFailure, Refusal};
-pub use policy::{Exclusion, Policy, Speculation};
+pub use policy::{Exclusion, MinRegistered, Policy, Speculation};
 
 use crate::ids::{ExecutorId, JobId, StageId, WorkerId};
 use cached::Cached;
@@ -72,6 +74,8 @@ pub struct Scheduler {
     stragglers: Stragglers,
     exclusions: Exclusions,
     cached: Cached,
+    /// Until it is there.
+    min_registered: Option<MinRegistered>,
     last_stage: Option<StageId>,
     last_job: Option<JobId>,
     /// Of all stages.
@@ -88,6 +92,7 @@ impl Scheduler {
     /// A scheduler without executors.
     pub fn new(policy: Policy) -> Self {
         Self {
+            min_registered: policy.min_registered,
             policy,
             now: Duration::ZERO,
             executors: Executors::default(),
@@ -135,7 +140,8 @@ impl Scheduler {
     /// When the scheduler wants an [`Event::Tick`], as `now` counts; none as long as time alone changes nothing. Ask again
     /// after each event.
     pub fn next_tick(&self) -> Option<Duration> {
-        self.next_look().into_iter().chain(self.next_exclusion()).chain(self.next_release()).min()
+        let of_executors = self.next_begin().into_iter().chain(self.next_exclusion());
+        of_executors.chain(self.next_look()).chain(self.next_release()).min()
     }
 
     /// Takes note of an event and appends what is to be done. `now` is the time since the scheduler's start.

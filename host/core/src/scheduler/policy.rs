@@ -20,6 +20,8 @@ pub struct Policy {
     pub max_lookahead: u32,
     /// How long tasks are kept for the executor that holds what they read of a cached dataset, from when their stage could start.
     pub locality_wait: Duration,
+    /// What must have registered before any task is launched, if anything.
+    pub min_registered: Option<MinRegistered>,
     /// When tasks that take long get a copy, if ever.
     pub speculation: Option<Speculation>,
     /// When executors on which tasks fail get no more tasks for a time, if ever.
@@ -36,6 +38,15 @@ pub struct Policy {
     pub max_name: usize,
     /// Jobs at the same time.
     pub max_jobs: usize,
+}
+
+/// What tasks wait for before the first one is launched. Spark's `spark.scheduler.minRegisteredResourcesRatio`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MinRegistered {
+    /// Slots of executors that may be given tasks.
+    pub slots: u64,
+    /// How long they wait, counted from the scheduler's start.
+    pub at_most: Duration,
 }
 
 /// When a task takes so long that another executor is asked to compute the same.
@@ -88,6 +99,7 @@ impl Default for Policy {
             queue_target: Duration::from_millis(5),
             max_lookahead: 64,
             locality_wait: Duration::from_secs(3),
+            min_registered: None,
             speculation: None,
             exclusion: None,
             max_stages: 100_000,

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use ingle_core::ids::{CacheId, StageId};
-use ingle_core::scheduler::{CachedInput, Exclusion, Policy, Speculation, StageOutput, StageSpec};
+use ingle_core::scheduler::{
+    CachedInput, Exclusion, MinRegistered, Policy, Speculation, StageOutput, StageSpec,
+};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -97,7 +99,12 @@ pub fn policy(rng: &mut SmallRng) -> Policy {
         timeout: Duration::from_millis(rng.random_range(1..60)),
         abort_after: Duration::from_millis(rng.random_range(1..60)),
     };
+    let min_registered = MinRegistered {
+        slots: rng.random_range(1..12),
+        at_most: Duration::from_millis(rng.random_range(0..60)),
+    };
     Policy {
+        min_registered: rng.random_bool(0.3).then_some(min_registered),
         locality_wait: Duration::from_millis(rng.random_range(0..30)),
         speculation: rng.random_bool(0.6).then_some(speculation),
         exclusion: rng.random_bool(0.6).then_some(exclusion),

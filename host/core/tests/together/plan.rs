@@ -5,7 +5,9 @@ use std::time::Duration;
 use ingle_core::dynamic::DynamicPolicy;
 use ingle_core::ids::{JobId, StageId};
 use ingle_core::master::{AppSpec, Room};
-use ingle_core::scheduler::{Exclusion, Policy, Speculation, StageOutput, StageSpec};
+use ingle_core::scheduler::{
+    Exclusion, MinRegistered, Policy, Speculation, StageOutput, StageSpec,
+};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -205,7 +207,12 @@ fn policy(rng: &mut SmallRng) -> Policy {
         timeout: Duration::from_millis(rng.random_range(1000..20_000)),
         abort_after: Duration::from_millis(rng.random_range(5_000..30_000)),
     };
+    let min_registered = MinRegistered {
+        slots: rng.random_range(1..8),
+        at_most: Duration::from_millis(rng.random_range(100..10_000)),
+    };
     Policy {
+        min_registered: rng.random_bool(0.3).then_some(min_registered),
         speculation: rng.random_bool(0.4).then_some(speculation),
         exclusion: rng.random_bool(0.4).then_some(exclusion),
         ..Policy::default()

@@ -5,6 +5,7 @@ mod env;
 mod exclusion;
 mod failures;
 mod outputs;
+mod registered;
 mod speculation;
 mod stages;
 mod workers;
