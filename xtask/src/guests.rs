@@ -18,11 +18,9 @@ pub fn build_all(place: &Place) -> Result<()> {
         }
         found => found?,
     };
-    for job in jobs(place)? {
-        let name = job.file_name().unwrap_or_default().to_string_lossy();
-        let out = place.guests().join(format!("{name}.wasm"));
-        ingle_guests::build_with(&toolchain, &job, Some(&out), &mut |line| eprintln!("{line}"))?;
-    }
+    ingle_guests::build_all(&toolchain, &jobs(place)?, &place.guests(), &mut |line| {
+        eprintln!("{line}");
+    })?;
     eprintln!("the components are in {}", place.guests().display());
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use thiserror::Error;
 
-use crate::cargo::{Jobs, Metadata, Package, built_module};
+use crate::cargo::{Jobs, Metadata, Package, built_modules};
 use crate::component::{ComponentError, componentize};
 use crate::toolchain::{Missing, Toolchain, Way};
 
@@ -97,7 +97,8 @@ fn io_error<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -
     move |source| BuildError::Io { doing, path: path.to_owned(), source }
 }
 
-/// Builds the job in `dir` with what [`Toolchain::detect`] finds. See [`build_with`].
+/// Builds the job in `dir` with what [`Toolchain::detect`] finds, and puts its component at `out`, or at `guests/NAME.wasm` of the
+/// crate's target folder. Says to `report` what is being done, a line at a time; cargo's own messages go to stderr.
 pub fn build(
     dir: &Path,
     out: Option<&Path>,
@@ -105,18 +106,59 @@ pub fn build(
 ) -> Result<Built, BuildError> {
     let manifest = manifest_of(dir)?;
     let toolchain = Toolchain::detect(folder_of(&manifest))?;
-    build_manifest(&toolchain, &manifest, out, report)
+    let metadata = read_metadata(&toolchain, &manifest)?;
+    let job = only_job(&metadata, &manifest)?;
+    let path = match out {
+        Some(out) => out.to_owned(),
+        None => metadata.target_directory.join("guests").join(format!("{}.wasm", job.name)),
+    };
+    if path.is_dir() {
+        let source = io::Error::from(io::ErrorKind::IsADirectory);
+        return Err(BuildError::Io { doing: "write a component to", path, source });
+    }
+    report(&format!("building {} with {}", job.name, toolchain.way()));
+    let modules = compile(&toolchain, std::slice::from_ref(&job))?;
+    match modules.first() {
+        Some(module) => finish(&toolchain, &job, module, path),
+        None => Err(BuildError::Failed { name: job.name }),
+    }
 }
 
-/// Builds the job in `dir` and puts its component at `out`, or at `guests/NAME.wasm` of the crate's target folder. Says
-/// to `report` what is being done, a line at a time; cargo's own messages go to stderr.
-pub fn build_with(
+/// Builds the jobs of one workspace in one go, each in a folder of its own, and puts the component of each at `NAME.wasm` in `out`. One
+/// job keeps one processor busy for most of its build; several keep all. What they use together has all features that one asks for.
+pub fn build_all(
     toolchain: &Toolchain,
-    dir: &Path,
-    out: Option<&Path>,
+    dirs: &[PathBuf],
+    out: &Path,
     report: &mut dyn FnMut(&str),
+) -> Result<Vec<Built>, BuildError> {
+    let manifests = dirs.iter().map(|dir| manifest_of(dir)).collect::<Result<Vec<_>, _>>()?;
+    let Some(first) = manifests.first() else { return Ok(Vec::new()) };
+    let metadata = read_metadata(toolchain, first)?;
+    let jobs = manifests.iter().map(|manifest| only_job(&metadata, manifest));
+    let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
+    report(&format!("building {} jobs with {}", jobs.len(), toolchain.way()));
+    let modules = compile(toolchain, &jobs)?;
+    let path = |job: &Package| out.join(format!("{}.wasm", job.name));
+    jobs.iter()
+        .zip(modules)
+        .map(|(job, module)| finish(toolchain, job, &module, path(job)))
+        .collect()
+}
+
+/// Makes a component of a job's module.
+fn finish(
+    toolchain: &Toolchain,
+    job: &Package,
+    module: &Path,
+    path: PathBuf,
 ) -> Result<Built, BuildError> {
-    build_manifest(toolchain, &manifest_of(dir)?, out, report)
+    let bytes = std::fs::read(module).map_err(io_error("read", module))?;
+    let component = componentize(&bytes)
+        .map_err(|source| BuildError::Component { name: job.name.clone(), source })?;
+    write_whole(&path, &component).map_err(io_error("write", &path))?;
+    let (name, size) = (job.name.clone(), component.len() as u64);
+    Ok(Built { name, path, way: toolchain.way(), size })
 }
 
 fn manifest_of(dir: &Path) -> Result<PathBuf, BuildError> {
@@ -130,32 +172,6 @@ fn manifest_of(dir: &Path) -> Result<PathBuf, BuildError> {
 /// A manifest's folder; an absolute path to a file has one.
 fn folder_of(manifest: &Path) -> &Path {
     manifest.parent().unwrap_or(manifest)
-}
-
-fn build_manifest(
-    toolchain: &Toolchain,
-    manifest: &Path,
-    out: Option<&Path>,
-    report: &mut dyn FnMut(&str),
-) -> Result<Built, BuildError> {
-    let metadata = read_metadata(toolchain, manifest)?;
-    let job = only_job(&metadata, manifest)?;
-    let name = job.name.clone();
-    let path = match out {
-        Some(out) => out.to_owned(),
-        None => metadata.target_directory.join("guests").join(format!("{name}.wasm")),
-    };
-    if path.is_dir() {
-        let source = io::Error::from(io::ErrorKind::IsADirectory);
-        return Err(BuildError::Io { doing: "write a component to", path, source });
-    }
-    report(&format!("building {name} with {}", toolchain.way()));
-    let module = compile(toolchain, &job)?;
-    let bytes = std::fs::read(&module).map_err(io_error("read", &module))?;
-    let component = componentize(&bytes)
-        .map_err(|source| BuildError::Component { name: name.clone(), source })?;
-    write_whole(&path, &component).map_err(io_error("write", &path))?;
-    Ok(Built { name, path, way: toolchain.way(), size: component.len() as u64 })
 }
 
 fn read_metadata(toolchain: &Toolchain, manifest: &Path) -> Result<Metadata, BuildError> {
@@ -185,27 +201,30 @@ fn only_job(metadata: &Metadata, manifest: &Path) -> Result<Package, BuildError>
     }
 }
 
-/// Runs cargo and gives the module it made.
-fn compile(toolchain: &Toolchain, job: &Package) -> Result<PathBuf, BuildError> {
-    let mut cargo = toolchain.cargo_build(folder_of(&job.manifest_path));
+/// Runs cargo and gives the module that it made of each of a workspace's jobs.
+fn compile(toolchain: &Toolchain, jobs: &[Package]) -> Result<Vec<PathBuf>, BuildError> {
+    let Some(first) = jobs.first() else { return Ok(Vec::new()) };
+    let mut cargo = toolchain.cargo_build(folder_of(&first.manifest_path));
     cargo
         .args(["--lib", "--message-format=json-render-diagnostics", "--manifest-path"])
-        .arg(&job.manifest_path)
+        .arg(&first.manifest_path)
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
+    for job in jobs {
+        cargo.args(["--package", &job.id]);
+    }
     let program = PathBuf::from(cargo.get_program());
     let mut child = cargo.spawn().map_err(io_error("run", &program))?;
-    let module = match child.stdout.take() {
-        Some(messages) => {
-            built_module(BufReader::new(messages), job).map_err(io_error("hear from", &program))?
-        }
-        None => None,
+    let modules = match child.stdout.take() {
+        Some(messages) => built_modules(BufReader::new(messages), jobs)
+            .map_err(io_error("hear from", &program))?,
+        None => vec![None; jobs.len()],
     };
     let status = child.wait().map_err(io_error("wait for", &program))?;
-    match module {
-        Some(module) if status.success() => Ok(module),
-        _ => Err(BuildError::Failed { name: job.name.clone() }),
-    }
+    let failed = |job: &Package| BuildError::Failed { name: job.name.clone() };
+    let modules = jobs.iter().zip(modules).map(|(job, module)| module.ok_or_else(|| failed(job)));
+    let modules = modules.collect::<Result<Vec<_>, _>>()?;
+    if status.success() { Ok(modules) } else { Err(failed(first)) }
 }
 
 /// Writes a file so that nobody ever sees a part of it, making its folder if need be.

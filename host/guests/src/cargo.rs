@@ -85,25 +85,27 @@ struct Artifact {
     filenames: Vec<PathBuf>,
 }
 
-/// Reads a build's messages to their end and gives the module that it made of a package.
-pub(crate) fn built_module(
+/// Reads a build's messages to their end and gives the module that it made of each package.
+pub(crate) fn built_modules(
     messages: impl BufRead,
-    package: &Package,
-) -> std::io::Result<Option<PathBuf>> {
-    let library = |target: &Target| {
+    packages: &[Package],
+) -> std::io::Result<Vec<Option<PathBuf>>> {
+    let library = |package: &Package, target: &Target| {
         target.is_cdylib() && package.targets.iter().any(|own| own.name == target.name)
     };
-    let mut module = None;
+    let mut modules = vec![None; packages.len()];
     for line in messages.lines() {
         // Messages of other kinds don't parse as an artifact.
         let Ok(artifact) = serde_json::from_str::<Artifact>(&line?) else { continue };
-        if artifact.package_id == package.id && library(&artifact.target) {
-            let is_wasm =
-                |path: &PathBuf| path.extension().is_some_and(|extension| extension == "wasm");
-            module = artifact.filenames.into_iter().find(is_wasm).or(module);
+        for (package, module) in packages.iter().zip(&mut modules) {
+            if artifact.package_id == package.id && library(package, &artifact.target) {
+                let mut files = artifact.filenames.iter();
+                let wasm = files.find(|path| path.extension().is_some_and(|of| of == "wasm"));
+                *module = wasm.cloned().or(module.take());
+            }
         }
     }
-    Ok(module)
+    Ok(modules)
 }
 
 #[cfg(test)]
@@ -148,27 +150,30 @@ mod tests {
     }
 
     #[test]
-    fn the_module_of_the_package_is_found_among_a_builds_messages() {
-        let metadata = metadata(&[("one", "cdylib")]);
-        let Jobs::One(job) = metadata.jobs(Path::new("/w/one/Cargo.toml")) else {
-            panic!("no job")
-        };
-        let artifact = |id: &str, file: &str| {
+    fn the_module_of_each_package_is_found_among_a_builds_messages() {
+        let metadata = metadata(&[("one", "cdylib"), ("two", "cdylib"), ("three", "cdylib")]);
+        let artifact = |package: &str, name: &str, file: &str| {
             format!(
-                r#"{{"reason":"compiler-artifact","package_id":"{id}",
-                "target":{{"name":"one","crate_types":["cdylib"]}},"filenames":["/t/{file}"]}}"#
+                r#"{{"reason":"compiler-artifact","package_id":"{package}",
+                "target":{{"name":"{name}","crate_types":["cdylib"]}},"filenames":["/t/{file}"]}}"#
             )
             .replace('\n', "")
         };
         let messages = [
-            artifact("other#1", "other.wasm"),
+            artifact("other#1", "one", "other.wasm"),
             "not json".to_owned(),
-            artifact("one#1", "one.wasm"),
+            artifact("two#1", "two", "two.wasm"),
+            artifact("one#1", "one", "one.wasm"),
+            artifact("three#1", "three", "three.rlib"),
             r#"{"reason":"build-finished","success":true}"#.to_owned(),
         ]
         .join("\n");
-        let module = built_module(messages.as_bytes(), &job).expect("readable");
-        assert_eq!(module, Some(PathBuf::from("/t/one.wasm")));
-        assert_eq!(built_module(&b""[..], &job).expect("readable"), None);
+        let modules = built_modules(messages.as_bytes(), &metadata.packages).expect("readable");
+        let found = |name: &str| Some(PathBuf::from(format!("/t/{name}.wasm")));
+        assert_eq!(modules, [found("one"), found("two"), None]);
+        assert_eq!(
+            built_modules(&b""[..], &metadata.packages).expect("readable"),
+            [const { None }; 3]
+        );
     }
 }

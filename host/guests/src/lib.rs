@@ -12,7 +12,7 @@ mod debian;
 mod environment;
 mod toolchain;
 
-pub use build::{BuildError, Built, build, build_with};
+pub use build::{BuildError, Built, build, build_all};
 pub use component::{ComponentError, componentize};
 pub use create::{CreateError, create, default_sdk};
 pub use environment::clean_command;
