@@ -112,7 +112,13 @@ impl Local {
         let opened = Arc::new(Opened::new(options.grants, driver_pool.clone()));
         // What no other executor does better, such as to write to a full disk, is tried no oftener than what a task does wrong.
         let max_attempts = options.max_attempts;
-        let policy = Policy { max_attempts, max_interruptions: max_attempts, ..Policy::default() };
+        // There never is another executor whose tasks could be elsewhere.
+        let policy = Policy {
+            max_attempts,
+            max_interruptions: max_attempts,
+            locality_wait: Duration::ZERO,
+            ..Policy::default()
+        };
         let application =
             Arc::new(Application::new(policy, opened.clone(), driver_pool.clone(), options.notes));
         let reports: Weak<dyn Reports> = Arc::downgrade(&application) as Weak<dyn Reports>;

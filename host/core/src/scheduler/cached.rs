@@ -48,9 +48,9 @@ impl Scheduler {
     /// Deals out the tasks of a stage that could start now, if any executor holds what they read.
     pub(super) fn keep_local(&mut self, id: StageId) {
         let Some(stage) = self.stages.get_mut(&id) else { return };
-        // Where there is only one, nobody else could have them.
-        let alone = self.executors.usable() < 2;
-        if alone || stage.cached.is_empty() || !stage.partitions.is_untouched() {
+        // Also where there is only one executor: another may come before it is done.
+        let never = self.policy.locality_wait.is_zero();
+        if never || stage.cached.is_empty() || !stage.partitions.is_untouched() {
             return;
         }
         let (places, executors) = (&self.cached.places, &self.executors);

@@ -98,6 +98,19 @@ fn what_an_executor_held_that_is_gone_or_drains_anybody_computes_at_once() {
 }
 
 #[test]
+fn who_takes_the_place_of_a_lost_executor_gets_what_that_held_and_not_what_the_other_holds() {
+    let mut env = stored();
+    env.lose(ExecutorId(0), false);
+    let stage = env.cached(4, &[input(0)]);
+    env.submit(stage);
+    assert_eq!(runs(&env), [(1, 1)], "what it holds comes first");
+    env.executor(2);
+    assert_eq!(runs(&env), [(1, 1), (2, 0), (2, 2)]);
+    env.first_ends(Outcome::Succeeded);
+    assert_eq!(runs(&env), [(2, 0), (2, 2), (1, 3)]);
+}
+
+#[test]
 fn a_task_that_fails_where_its_partition_is_runs_elsewhere() {
     let mut env = stored();
     let stage = env.cached(1, &[input(0)]);
