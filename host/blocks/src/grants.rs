@@ -6,15 +6,15 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use cap_std::ambient_authority;
-use cap_std::fs::Dir;
+use cap_std::fs::{Dir, OpenOptions};
 use parking_lot::{Mutex, RwLock};
-use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
 use tempfile::TempDir;
 
@@ -195,22 +195,32 @@ impl Grants {
     }
 
     /// Puts files that came with the job into a folder of their own in `scratch`, and lets the job read them as `files/NAME`.
+    ///
+    /// Others of the application may write in `scratch`, who may have been broken out of, and this process has no walls yet: the folder is opened
+    /// once, through no link, and whatever takes its name, or a file's, is neither written nor granted.
     pub fn ship(&mut self, files: &[(String, Vec<u8>)], scratch: &Path) -> Result<()> {
         let folder = tempfile::Builder::new()
             .prefix("ingle-files-")
             .tempdir_in(scratch)
             .map_err(Error::io("making a folder for --files in", scratch))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = openat(CWD, folder.path(), flags, Mode::empty());
+        let opened = opened
+            .map_err(|e| Error::io("opening a folder for --files,", folder.path())(e.into()))?;
+        let dir = Dir::from_std_file(opened.into());
         for (name, bytes) in files {
             let is_name = Path::new(name).file_name() == Some(name.as_ref());
             if !is_name || has_nul(name.as_ref()) {
                 return Err(Error::Invalid(format!("{name:?} is no name for a file of --files")));
             }
-            let path = folder.path().join(name);
-            fs::write(&path, bytes).map_err(Error::io("writing", &path))?;
+            let mut new = OpenOptions::new();
+            let file = dir.open_with(name, new.write(true).create_new(true));
+            let written = file.and_then(|mut file| file.write_all(bytes));
+            written.map_err(Error::io("writing", &folder.path().join(name)))?;
         }
-        let mut grant = Grant::open(&self.cwd, folder.path(), READ.1)?;
-        grant.path = normal(&self.cwd, Path::new(SHIPPED))?;
-        self.read.push(grant);
+        let path = normal(&self.cwd, Path::new(SHIPPED))?;
+        let real = whereabouts(&dir).unwrap_or_else(|| folder.path().to_owned());
+        self.read.push(Grant { path, real, dir, inner: PathBuf::new(), kind: Kind::Folder });
         self.shipped = Mutex::new(Some(folder));
         Ok(())
     }

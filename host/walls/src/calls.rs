@@ -63,7 +63,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_openat,
     libc::SYS_openat2,
     libc::SYS_close,
-    libc::SYS_close_range,
     libc::SYS_read,
     libc::SYS_write,
     libc::SYS_readv,
@@ -156,12 +155,10 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_time,
 ];
 
-/// And those that make connections, and say where to.
+/// And those that make connections, and say where to. Who listens does so before the walls stand, and then only takes what comes.
 const CONNECTING: &[libc::c_long] = &[
     libc::SYS_bind,
     libc::SYS_connect,
-    libc::SYS_listen,
-    libc::SYS_accept,
     libc::SYS_sendto,
     libc::SYS_sendmsg,
     libc::SYS_sendmmsg,
@@ -170,9 +167,13 @@ const CONNECTING: &[libc::c_long] = &[
 
 /// `prctl`: the names of threads and of memory.
 const NAMES: [u64; 3] = [15, 16, 0x5356_4d41];
-/// `fcntl`, as of Linux: which signal, and to whom.
+/// `fcntl`, as of Linux: which signal, and to whom; that others who open a file are to wait, and that one is told what happens in a folder.
 const F_SETSIG: libc::c_int = 10;
 const F_SETOWN_EX: libc::c_int = 15;
+const F_SETLEASE: libc::c_int = 1024;
+const F_NOTIFY: libc::c_int = 1026;
+/// `close_range`: of a table of descriptors that is the thread's alone from then on.
+const CLOSE_RANGE_UNSHARE: u64 = 2;
 /// `ioctl`: not to block, to be closed on exec, how much there is to read, whether it is a terminal (in two
 /// ways), and how large that is.
 const CONTROLS: [u64; 6] = [0x5421, 0x5451, 0x541b, 0x5401, 0x802c_542a, 0x5413];
@@ -207,9 +208,11 @@ fn rules(own: &Sockets) -> Result<BTreeMap<libc::c_long, Vec<SeccompRule>>, Stri
         ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
     // Allowed as well, for `clone3` is answered before.
     rules.insert(libc::SYS_clone3, Vec::new());
-    // Threads, and no processes.
-    let thread = libc::CLONE_THREAD as u64;
+    // Threads, and no processes. What one of them has open, all have: the worker looks at what a process holds, not at each of its threads.
+    let thread = (libc::CLONE_THREAD | libc::CLONE_FILES) as u64;
     rules.insert(libc::SYS_clone, vec![argument(0, SeccompCmpOp::MaskedEq(thread), thread)?]);
+    let unshare = SeccompCmpOp::MaskedEq(CLOSE_RANGE_UNSHARE);
+    rules.insert(libc::SYS_close_range, vec![argument(2, unshare, 0)?]);
     match own {
         Sockets::Own(_) => {
             rules.extend(CONNECTING.iter().map(|call| (*call, Vec::new())));
@@ -225,7 +228,8 @@ fn rules(own: &Sockets) -> Result<BTreeMap<libc::c_long, Vec<SeccompRule>>, Stri
     let pair = [is(0, libc::AF_UNIX as u64), kind_is(libc::SOCK_STREAM as u64)];
     rules.insert(libc::SYS_socketpair, vec![rule(pair)?]);
     // Signals that a descriptor sends go to whom its owner names.
-    let commands = [libc::F_SETOWN, F_SETSIG, F_SETOWN_EX].map(|command| command as u64);
+    let commands = [libc::F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY];
+    let commands = commands.map(|command| command as u64);
     rules.insert(
         libc::SYS_fcntl,
         vec![rule(commands.map(|command| {

@@ -22,6 +22,8 @@ pub struct Room {
 #[derive(Debug)]
 pub struct Groups {
     made: Vec<(Controller, PathBuf)>,
+    /// The host can put memory on a disk: what is bounded there is bounded with it.
+    swaps: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,19 +41,22 @@ const PREFIX: &str = "ingle-";
 impl Groups {
     /// Looks where groups can be made, and removes those of processes that are gone. Gives the walls that the host doesn't have.
     pub fn find() -> (Self, Vec<Down>) {
-        Self::find_in(Path::new("/sys/fs/cgroup"), Path::new("/proc/self/cgroup"))
+        let (groups, own) = (Path::new("/sys/fs/cgroup"), Path::new("/proc/self/cgroup"));
+        Self::find_in(groups, own, Path::new("/proc/swaps"))
     }
 
     /// Makes none.
     pub fn none() -> Self {
-        Self { made: Vec::new() }
+        Self { made: Vec::new(), swaps: false }
     }
 
-    fn find_in(root: &Path, own: &Path) -> (Self, Vec<Down>) {
+    fn find_in(root: &Path, own: &Path, swaps: &Path) -> (Self, Vec<Down>) {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("{PREFIX}{}-{number}", std::process::id());
         let own = fs::read_to_string(own).unwrap_or_default();
+        // Below a heading.
+        let swaps = fs::read_to_string(swaps).is_ok_and(|all| all.lines().count() > 1);
         let (mut made, mut down) = (Vec::new(), Vec::new());
         if let Some(below) = own.lines().find_map(|line| line.strip_prefix("0::"))
             && root.join("cgroup.controllers").exists()
@@ -65,7 +70,7 @@ impl Groups {
                     }
                 }
             }
-            return (Self { made }, down);
+            return (Self { made, swaps }, down);
         }
         let controllers = [
             (Controller::Memory, "memory", Wall::Memory),
@@ -85,7 +90,7 @@ impl Groups {
                 Err(error) => down.push(Down::new(wall, at(&parent)(error))),
             }
         }
-        (Self { made }, down)
+        (Self { made, swaps }, down)
     }
 
     /// Makes a group for a process that is about to be given work, and puts it there. Gives the walls that don't stand.
@@ -103,6 +108,13 @@ impl Groups {
                 group.0.push(path.clone());
                 for (file, value) in controller.limits(room) {
                     fs::write(path.join(file), value)?;
+                }
+                if let Some((file, value)) = controller.swap(room) {
+                    match fs::write(path.join(file), value) {
+                        // The kernel doesn't count it: that matters where there is any.
+                        Err(_) if !path.join(file).exists() && !self.swaps => {}
+                        written => written?,
+                    }
                 }
                 fs::write(path.join("cgroup.procs"), process.to_string())
             }) {
@@ -142,6 +154,16 @@ impl Controller {
             Controller::Cpu => {
                 vec![("cpu.shares", (1024 * u64::from(cores)).clamp(2, 262_144).to_string())]
             }
+        }
+    }
+
+    /// And then, if the kernel counts that: none of its memory goes to a disk, where it would be bounded by nothing.
+    fn swap(self, room: Room) -> Option<(&'static str, String)> {
+        match self {
+            Controller::Unified => Some(("memory.swap.max", "0".to_owned())),
+            // With the memory, in this version.
+            Controller::Memory => Some(("memory.memsw.limit_in_bytes", room.memory.to_string())),
+            Controller::Pids | Controller::Cpu => None,
         }
     }
 }
@@ -252,12 +274,14 @@ mod tests {
         }
         let own = root.path().join("own");
         fs::write(&own, "4:memory:/below\n3:cpu,cpuacct:/\n2:name=systemd:/\n").unwrap();
-        let (groups, down) = Groups::find_in(root.path(), &own);
+        let swaps = root.path().join("swaps");
+        let (groups, down) = Groups::find_in(root.path(), &own, &swaps);
         assert_eq!(down.iter().map(|down| down.wall).collect::<Vec<_>>(), [Wall::Threads]);
         let (group, down) = groups.admit(77, "77-0", ROOM);
         assert!(down.is_empty(), "what is known to be missing isn't said again");
         let memory = only(&root.path().join("memory/below")).join("77-0");
         assert_eq!(read(memory.join("memory.limit_in_bytes")), "4096");
+        assert_eq!(read(memory.join("memory.memsw.limit_in_bytes")), "4096");
         assert_eq!(read(memory.join("cgroup.procs")), "77");
         let cpu = only(&root.path().join("cpu")).join("77-0");
         assert_eq!((read(cpu.join("cpu.shares")).as_str(), group.0.len()), ("2048", 2));
@@ -276,7 +300,8 @@ mod tests {
         fs::write(root.path().join("cgroup.controllers"), "cpu memory pids").unwrap();
         let own = root.path().join("own");
         fs::write(&own, "0::/unit\n").unwrap();
-        let (groups, down) = Groups::find_in(root.path(), &own);
+        let swaps = root.path().join("swaps");
+        let (groups, down) = Groups::find_in(root.path(), &own, &swaps);
         assert!(down.is_empty(), "{down:?}");
         let process = std::process::id();
         let moved = parent.join(format!("{PREFIX}{process}-self/cgroup.procs"));
@@ -285,10 +310,10 @@ mod tests {
         let (group, down) = groups.admit(5, "5-0", ROOM);
         assert!(down.is_empty(), "{down:?}");
         let path = &group.0[0];
-        let limits = ["memory.max", "pids.max", "cpu.weight", "cgroup.procs"];
-        assert_eq!(limits.map(|file| read(path.join(file))), ["4096", "7", "200", "5"]);
+        let limits = ["memory.max", "memory.swap.max", "pids.max", "cpu.weight", "cgroup.procs"];
+        assert_eq!(limits.map(|file| read(path.join(file))), ["4096", "0", "7", "200", "5"]);
         // Another worker of the same process.
-        let (_others, down) = Groups::find_in(root.path(), &own);
+        let (_others, down) = Groups::find_in(root.path(), &own, &swaps);
         assert!(down.is_empty(), "{down:?}");
     }
 
@@ -315,7 +340,8 @@ mod tests {
     #[test]
     fn a_host_without_cgroups_is_told_of() {
         let root = tempfile::tempdir().unwrap();
-        let (groups, down) = Groups::find_in(&root.path().join("none"), &root.path().join("none"));
+        let none = root.path().join("none");
+        let (groups, down) = Groups::find_in(&none, &none, &none);
         assert_eq!(down.len(), 3, "{down:?}");
         let (group, down) = groups.admit(1, "1-0", ROOM);
         assert!(group.0.is_empty() && down.is_empty());

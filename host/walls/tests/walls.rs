@@ -92,6 +92,7 @@ fn behind_the_walls() {
     let thread = std::thread::spawn(|| fs::read("/etc/passwd").map(drop));
     tell("reading another file in a thread", thread.join().unwrap());
     tell("connecting", std::net::TcpStream::connect(listener.local_addr().unwrap()));
+    tell("closing many files", call(libc::SYS_close_range, [9000, 9001, 0, 0, 0]));
     tell("names", fs::read("/etc/hosts").or_else(|_| fs::read("/dev/null")));
 
     tell("reading another file", fs::read(at("other/file")));
@@ -167,6 +168,15 @@ fn behind_the_walls() {
         "signals by a descriptor",
         call(libc::SYS_fcntl, [0, i64::from(libc::F_SETOWN), parent, 0, 0]),
     );
+    let own = fs::File::open("/dev/null").unwrap();
+    let own = i64::from(std::os::fd::AsRawFd::as_raw_fd(&own));
+    let lease = [own, 1024, i64::from(libc::F_RDLCK), 0, 0];
+    tell("keeping others from opening a file", call(libc::SYS_fcntl, lease));
+    tell("being told of a folder", call(libc::SYS_fcntl, [own, 1026, 1, 0, 0]));
+    let thread = libc::CLONE_VM | libc::CLONE_SIGHAND | libc::CLONE_THREAD;
+    tell("a thread with files of its own", call(libc::SYS_clone, [thread.into(), 0, 0, 0, 0]));
+    tell("files of its own", call(libc::SYS_close_range, [9000, 9000, 2, 0, 0]));
+    tell("listening", TcpListener::bind("127.0.0.1:0"));
     tell("another's times", call(libc::SYS_utimensat, [i64::from(libc::AT_FDCWD), 1, 0, 0, 0]));
     tell("typing into a terminal", call(libc::SYS_ioctl, [0, 0x5412, 0, 0, 0]));
     tell("being dumpable again", call(libc::SYS_prctl, [4, 1, 0, 0, 0]));
@@ -197,6 +207,7 @@ fn a_process_goes_on_using_what_it_needs_and_nothing_else() {
         "writing a file that may be written",
         "moving from folder to folder",
         "looking at itself",
+        "closing many files",
         "connecting",
         "names",
     ] {
@@ -211,7 +222,7 @@ fn a_process_goes_on_using_what_it_needs_and_nothing_else() {
         assert!(denied.contains(came), "{what}: {came}\n{said}");
         refused += 1;
     }
-    assert_eq!(refused, 54, "each of them:\n{said}");
+    assert_eq!(refused, 59, "each of them:\n{said}");
     assert_eq!(came("clone3"), libc::ENOSYS.to_string(), "as if it weren't there");
     assert_eq!(came("the size of a core"), "Some(0)");
     assert_eq!(came("the limits"), "true");

@@ -1,5 +1,8 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use rustix::fs::RenameFlags;
 
 use super::*;
 
@@ -80,6 +83,57 @@ fn shipped_files_are_found_by_their_names_and_go_when_told() {
         let bad = [(name.to_owned(), Vec::new())];
         assert!(grants.ship(&bad, root.path()).is_err(), "{name}");
     }
+}
+
+/// Says so when it ends, in whatever way.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whoever may write where they are shipped exchanges all that comes there with a link that leads out, and back.
+#[test]
+fn shipped_files_go_nowhere_else_and_grant_nothing_else_whoever_moves_their_folder() {
+    let root = sandbox();
+    let (scratch, links) = (root.path().join("scratch"), root.path().join("links"));
+    fs::create_dir(&scratch).unwrap();
+    fs::create_dir(&links).unwrap();
+    let (over, exchanged) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let link = links.join("link");
+            while !over.load(Ordering::Relaxed) {
+                for entry in fs::read_dir(&scratch).unwrap().flatten() {
+                    let _ = fs::remove_dir_all(&link);
+                    let _ = symlink("../data", &link);
+                    let exchange = || {
+                        let flag = RenameFlags::EXCHANGE;
+                        rustix::fs::renameat_with(CWD, entry.path(), CWD, &link, flag)
+                    };
+                    if exchange().is_ok() {
+                        exchanged.fetch_add(1, Ordering::Relaxed);
+                    }
+                    let _ = exchange();
+                }
+            }
+        });
+        let _ends = Ends(&over);
+        let files = [("new".to_owned(), b"shipped".to_vec())];
+        let mut shipped = 0;
+        while shipped < 1000 || exchanged.load(Ordering::Relaxed) < 1000 {
+            let mut grants = grants(root.path(), &[], &[]).unwrap();
+            // It may fail, if a link is there when it is opened.
+            if grants.ship(&files, &scratch).is_ok() {
+                shipped += 1;
+                assert_eq!(read(&grants, "files/new").unwrap(), "shipped");
+                assert!(read(&grants, "files/a.txt").is_err(), "what a link leads to");
+            }
+        }
+    });
+    assert!(!root.path().join("data/new").exists(), "it was written where a link led to");
 }
 
 #[test]

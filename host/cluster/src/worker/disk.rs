@@ -53,6 +53,38 @@ fn list(process: impl AsFd, what: &str) -> rustix::io::Result<Dir> {
     Dir::new(openat(process, what, flags, Mode::empty())?)
 }
 
+/// What a process has open, and what it has mapped. Its first thread may have ended before the others: then only they have it, and all of them the
+/// same, for a process makes no thread with descriptors of its own.
+fn lists(process: &OwnedFd) -> [rustix::io::Result<Dir>; 2] {
+    let of = |shown: &OwnedFd| ["fd", "map_files"].map(|what| list(shown, what));
+    if has_ended(process)
+        && let Ok(mut threads) = list(process, "task")
+    {
+        while let Some(Ok(number)) = trees::next(&mut threads) {
+            // What is in `task` doesn't say what is mapped.
+            let number = number.to_string_lossy();
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let thread = openat(CWD, format!("/proc/{number}"), flags, Mode::empty());
+            let Some(thread) = thread.ok().filter(|thread| !has_ended(thread)) else { continue };
+            // Its number may be another's by now.
+            if statat(process, format!("task/{number}"), AtFlags::empty()).is_ok() {
+                return of(&thread);
+            }
+        }
+    }
+    of(process)
+}
+
+/// Whether a thread, or the first one of a process, is over and only its number is left.
+fn has_ended(process: impl AsFd) -> bool {
+    let file = openat(process, "stat", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let mut stat = [0; 512];
+    let Ok(length) = file.and_then(|file| rustix::io::read(file, &mut stat)) else { return true };
+    // Behind its name, in which anything may be.
+    let state = stat[..length].rsplit(|byte| *byte == b')').next().and_then(|rest| rest.get(1));
+    matches!(state, Some(b'Z' | b'X'))
+}
+
 /// Whether the system lets this process see what files are mapped.
 fn sees_mapped(process: impl AsFd) -> bool {
     let Ok(mut mapped) = list(process, "map_files") else { return false };
@@ -245,7 +277,7 @@ impl Look {
             let Some(process) = self.processes.get_or_insert_with(|| those.collect()).pop() else {
                 return false;
             };
-            let (open, mapped) = (list(&process, "fd"), list(&process, "map_files"));
+            let [open, mapped] = lists(&process);
             if let Err(Errno::ACCESS | Errno::PERM) = open {
                 BLIND.call_once(|| tracing::warn!("{WORDS}"));
             }
@@ -374,6 +406,60 @@ mod tests {
         child.wait().unwrap();
         assert!(size > 0 && with == size, "{with} of {size}");
         assert_eq!(bytes(dir.path(), &held), 0);
+    }
+
+    const FOLDER: &str = "INGLE_TEST_FOLDER";
+
+    /// Makes a process whose first thread ends while another has a removed file open.
+    #[test]
+    #[ignore = "it is run by another test, in a process of its own"]
+    #[allow(unsafe_code)]
+    fn its_first_thread_ends() {
+        let folder = std::path::PathBuf::from(std::env::var_os(FOLDER).expect("a folder"));
+        // SAFETY: the process's other thread waits for this one, and holds no lock that the new process could need.
+        let child = unsafe { libc::fork() };
+        if child > 0 {
+            println!("\nmade {child}");
+            std::thread::sleep(Duration::from_secs(1000));
+        }
+        let path = folder.join("file");
+        fs::write(&path, vec![1; 3 << 20]).unwrap();
+        let open = fs::File::open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_secs(1000));
+            drop(open);
+        });
+        // SAFETY: this ends the thread and nothing else; nobody joins it, and what it owns is never used again.
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+    }
+
+    #[test]
+    fn what_other_threads_hold_counts_though_the_first_one_has_ended() {
+        use std::io::{BufRead, BufReader};
+        let dir = tempfile::tempdir().unwrap();
+        let mut maker = Command::new(std::env::current_exe().unwrap())
+            .args(["worker::disk::tests::its_first_thread_ends", "--exact", "--ignored"])
+            .arg("--nocapture")
+            .env(FOLDER, dir.path())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(maker.stdout.take().unwrap());
+        let made = said.lines().find_map(|line| line.unwrap().strip_prefix("made ")?.parse().ok());
+        let made: u32 = made.expect("it makes one");
+        let held = process(made).unwrap();
+        let began = Instant::now();
+        while !has_ended(&held) {
+            assert!(began.elapsed() < Duration::from_secs(60), "it ends");
+            std::thread::yield_now();
+        }
+        let with = bytes(dir.path(), &[made]);
+        let made = rustix::process::Pid::from_raw(made as i32).unwrap();
+        rustix::process::kill_process(made, rustix::process::Signal::KILL).unwrap();
+        maker.kill().unwrap();
+        maker.wait().unwrap();
+        assert!((3 << 20..4 << 20).contains(&with), "{with}");
     }
 
     #[test]
