@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use ingle_sandbox::{CodeCache, ComponentHash, Interrupt, LoadError, Sandbox};
+use ingle_sandbox::{CodeCache, ComponentHash, Interrupt, LoadError, Sandbox, split_made};
 use tempfile::TempDir;
 
 use crate::Input;
@@ -54,12 +54,28 @@ pub fn run(data: &[u8]) {
     }
     let made = dir.path().join("made");
     let cache = CodeCache::open(&made).expect("a cache can be made");
-    let name = ComponentHash::of(input.some_bytes());
-    let bytes = input.rest();
-    let kept = cache.store_made(name, bytes);
-    let entries =
-        fs::read_dir(&made).expect("it is there").flatten().map(|entry| entry.file_name());
-    let names: Vec<_> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
-    assert!(names.iter().all(|name| name == "key" || name.ends_with(".cwasm")), "{names:?}");
-    let _ = (kept, fs::remove_dir_all(&made));
+    let (name, other) = (ComponentHash::of(input.some_bytes()), ComponentHash::of(b"another"));
+    let ours = sandbox.fits();
+    let fits = input.pick(&[ours.as_str(), "0123456789abcdef", "../../../../made", ""]);
+    let said = [fits.as_bytes(), input.rest()].concat();
+    let kept = cache.store_made(name, &said);
+    let names = || {
+        let entries = fs::read_dir(&made).expect("it is there").flatten();
+        entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>()
+    };
+    match split_made(&said) {
+        // It is found as this component's alone, and by what it says that it fits.
+        Ok((fits, code)) => {
+            assert_eq!((kept, names().len()), (Ok(()), 2), "it, and the key");
+            assert!(cache.find(name, fits).is_some_and(|found| found == code));
+            assert_eq!(cache.hand(name, &ours).is_some(), fits == ours);
+            // Also where whoever can write there gives it another's name.
+            let entry = |of| made.join(format!("{of}-{fits}.cwasm"));
+            if name != other && fs::rename(entry(name), entry(other)).is_ok() {
+                assert!(cache.find(other, fits).is_none() && cache.hand(other, fits).is_none());
+            }
+        }
+        Err(why) => assert_eq!((kept, names()), (Err(why), vec!["key".to_owned()])),
+    }
+    let _ = fs::remove_dir_all(&made);
 }
