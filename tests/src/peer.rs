@@ -29,7 +29,7 @@ use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 /// The protocol's version.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 
 /// For asynchronous calls.
 pub fn runtime() -> tokio::runtime::Runtime {

@@ -240,6 +240,7 @@ fn client(
     let standalone = StandaloneOptions {
         master: address,
         driver: String::new(),
+        driver_proof: Vec::new(),
         attempt: 0,
         listener: Some(listener),
         task_log: Some(Arc::new(TaskLog(console.clone()))),
@@ -296,6 +297,7 @@ pub fn standalone(
         access,
         component,
         driver: String::new(),
+        driver_proof: Vec::new(),
         attempt: 0,
         driver_log,
         task_log: None,

@@ -372,6 +372,7 @@ pub fn run_driver() -> Result<(), Broken> {
     let standalone = ingle_cluster::StandaloneOptions {
         master: config.master,
         driver: config.driver,
+        driver_proof: config.proof,
         attempt: config.attempt,
         driver_host: config.host,
         listener: Some(listener),

@@ -1,11 +1,14 @@
-//! Connections of peers: so many at a time, none that never says what it wants, and each with whom a worker handed it to, if one did.
+//! Connections of peers: so many at a time, none that never says what it wants, and each with whom a worker handed it to, if one did. Whose
+//! processes have as many as there is room left get no more: however many one of them takes and holds, there is room for others.
 
+use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -35,14 +38,14 @@ fn bounded(
     most: usize,
     patience: Duration,
 ) -> impl Stream<Item = io::Result<Peer>> {
-    let room = Arc::new(Semaphore::new(most));
+    let room = Arc::new(Room { all: Arc::new(Semaphore::new(most)), of: Mutex::default() });
     let mut was_full = false;
     TcpListenerStream::new(listener).filter_map(move |accepted| {
         let stream = match accepted {
             Ok(stream) => stream,
             Err(error) => return Some(Err(error)),
         };
-        let place = room.clone().try_acquire_owned().ok();
+        let place = room.all.clone().try_acquire_owned().ok();
         // A flood is told of once.
         if place.is_none() && !was_full {
             tracing::warn!("{most} connections are open, and no more can be: others are closed");
@@ -52,8 +55,47 @@ fn bounded(
         let _ = stream.set_nodelay(true);
         let first = Some(Box::pin(sleep(patience)));
         let (preamble, handed_to) = (Some(Vec::new()), HandedTo::default());
-        Some(Ok(Peer { stream, preamble, handed_to, missing: PREFACE, first, _place: place? }))
+        let (missing, room, share) = (PREFACE, room.clone(), None);
+        Some(Ok(Peer { stream, preamble, handed_to, missing, first, room, share, _place: place? }))
     })
+}
+
+/// Room for connections.
+struct Room {
+    all: Arc<Semaphore>,
+    /// How many have it that were handed to processes of an application or a driver, by its name.
+    of: Mutex<HashMap<String, usize>>,
+}
+
+impl Room {
+    /// A share in it for one more connection of an application or a driver, which has its place already. None: it has as many as there are places
+    /// left. (Dynamic thresholds, as of Choudhury and Hahne, 1998: one alone may have half of all, two a third each.)
+    fn share(self: &Arc<Self>, id: &str) -> Option<Share> {
+        let mut of = self.of.lock();
+        let count = of.get(id).copied().unwrap_or(0);
+        if count > self.all.available_permits() {
+            return None;
+        }
+        of.insert(id.to_owned(), count + 1);
+        Some(Share { room: self.clone(), id: id.to_owned() })
+    }
+}
+
+struct Share {
+    room: Arc<Room>,
+    id: String,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut of = self.room.of.lock();
+        if let Some(count) = of.get_mut(&self.id) {
+            *count -= 1;
+            if *count == 0 {
+                of.remove(&self.id);
+            }
+        }
+    }
 }
 
 /// Whose process a worker handed a connection to, if it is one that was handed over: an application's, or a driver's. Known with the first request.
@@ -82,6 +124,9 @@ pub struct Peer {
     missing: usize,
     /// and when it is too late for them.
     first: Option<Pin<Box<Sleep>>>,
+    room: Arc<Room>,
+    /// If it was handed over.
+    share: Option<Share>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -114,6 +159,8 @@ impl Peer {
             came.extend_from_slice(buffer.filled());
             if let Ok(whole) = <&[u8; preamble::LENGTH]>::try_from(came.as_slice()) {
                 let id = preamble::read(whole).ok_or(io::ErrorKind::InvalidData)?;
+                let share = self.room.share(id);
+                self.share = Some(share.ok_or(io::ErrorKind::QuotaExceeded)?);
                 // It is said once.
                 let _ = self.handed_to.0.set(id.to_owned());
                 self.preamble = None;
@@ -253,6 +300,35 @@ mod tests {
         stream.write_all(&preamble::of("driver-1").unwrap()[..30]).await.unwrap();
         let error = peer.read(&mut [0; 14]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn who_takes_all_that_he_can_leaves_room_for_others() {
+        let (peers, address) = pair_of(12, PATIENCE).await;
+        tokio::pin!(peers);
+        let mut held = Vec::new();
+        let mut take = async |id: &str| {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let mut peer = peers.next().await.unwrap().unwrap();
+            stream.write_all(&preamble::of(id).unwrap()).await.unwrap();
+            stream.write_all(b"x").await.unwrap();
+            let taken = peer.read_exact(&mut [0]).await.map(drop).map_err(|e| e.kind());
+            if taken.is_ok() {
+                held.push((stream, peer));
+            }
+            taken
+        };
+        for _ in 0..6 {
+            take("app-1").await.unwrap();
+        }
+        assert_eq!(take("app-1").await, Err(io::ErrorKind::QuotaExceeded));
+        for _ in 0..3 {
+            take("app-2").await.unwrap();
+        }
+        assert_eq!(take("app-2").await, Err(io::ErrorKind::QuotaExceeded));
+        take("app-3").await.unwrap();
+        held.truncate(1);
+        assert_eq!(held[0].1.room.of.lock().len(), 1, "what is closed is nobody's");
     }
 
     #[tokio::test]

@@ -28,6 +28,7 @@ mod lifeline;
 mod loading;
 mod local;
 mod master;
+mod pace;
 mod preamble;
 mod protocol;
 mod prune;

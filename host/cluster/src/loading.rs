@@ -1,9 +1,7 @@
 //! How a process on a worker comes to its job: its worker opens it in its cache of compiled code, which nobody else reads or writes. What isn't
 //! there is compiled by a process of its own, with limits of its own, since a component may be made to break a compiler.
 
-use std::fs::File;
 use std::io::{Read, Write};
-use std::path::Path;
 use std::process::ExitStatus;
 
 use ingle_blocks::Grants;
@@ -94,11 +92,6 @@ pub async fn component(worker: &Worker, hash: ComponentHash) -> Result<Vec<u8>, 
     let handed = worker.component(hash).await?;
     let read = tokio::task::spawn_blocking(move || read_named(handed, hash));
     read.await.map_err(|e| format!("reading the job: {e}"))?
-}
-
-/// A job's file, if it is what its name says.
-pub fn read_component(path: &Path, hash: ComponentHash) -> Result<Vec<u8>, String> {
-    read_named(File::open(path).map_err(|e| format!("reading the job: {e}"))?, hash)
 }
 
 fn read_named(from: impl Read, hash: ComponentHash) -> Result<Vec<u8>, String> {

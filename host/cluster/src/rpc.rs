@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use ingle_proto::v1;
 use tokio::net::TcpStream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::codegen::Service;
 use tonic::codegen::http::Uri;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -18,7 +20,7 @@ use tonic::{Request, Status};
 use crate::lifeline::Worker;
 
 /// The version of the contracts in `proto/`. Processes of different versions refuse each other.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 /// The largest message that is taken from a peer, in bytes.
 pub const MAX_MESSAGE: usize = 64 << 20;
 /// Bulk data comes in pieces of at most so many bytes,
@@ -260,23 +262,19 @@ pub fn words(status: &Status) -> String {
     }
 }
 
-/// All of a stream of chunks, if that is no more than so many bytes.
-pub async fn collect(
-    mut chunks: tonic::Streaming<v1::Chunk>,
-    most: usize,
-) -> Result<Vec<u8>, String> {
-    let mut all = Vec::new();
-    while let Some(chunk) = chunks.message().await.map_err(|status| words(&status))? {
-        if all.len() + chunk.data.len() > most {
-            return Err(format!("it is longer than {most} bytes"));
-        }
-        all.extend_from_slice(&chunk.data);
-    }
-    Ok(all)
+/// What a stream of chunks brings; `failed` adds to the words of why it doesn't.
+pub fn pieces(
+    chunks: tonic::Streaming<v1::Chunk>,
+    failed: impl Fn(String) -> String + Send + 'static,
+) -> Pin<Box<dyn Stream<Item = Result<Bytes, String>> + Send>> {
+    let piece = move |chunk: Result<v1::Chunk, Status>| {
+        chunk.map(|chunk| chunk.data).map_err(|status| failed(words(&status)))
+    };
+    Box::pin(chunks.map(piece))
 }
 
 /// Bytes as a stream of chunks.
-pub fn chunks(bytes: bytes::Bytes) -> impl tokio_stream::Stream<Item = Result<v1::Chunk, Status>> {
+pub fn chunks(bytes: Bytes) -> impl Stream<Item = Result<v1::Chunk, Status>> {
     let count = bytes.len().div_ceil(PIECE);
     tokio_stream::iter((0..count).map(move |i| {
         let end = bytes.len().min((i + 1) * PIECE);

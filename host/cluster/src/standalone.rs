@@ -98,6 +98,8 @@ pub struct StandaloneOptions {
     pub component: Bytes,
     /// In cluster mode, the driver's name,
     pub driver: String,
+    /// What that driver's process was told, by which it shows that it is that.
+    pub driver_proof: Vec<u8>,
     /// and how often it was started before.
     pub attempt: u32,
     /// Takes what the driver prints.
@@ -245,6 +247,7 @@ impl Standalone {
             spread_out: options.spread_out,
             dynamic: options.dynamic.is_some(),
             driver: options.driver,
+            driver_proof: options.driver_proof,
         };
         let connection = Connection {
             master: options.master,

@@ -56,6 +56,7 @@ fn measure(workers: u32) {
         spread_out: true,
         dynamic: false,
         driver: None,
+        driver_proof: Vec::new(),
     };
     let mut granted = Vec::new();
     for _ in 0..apps {

@@ -193,6 +193,7 @@ fn event(input: &mut Input<'_>, shell: &mut Shell) -> Event {
                 supervise: input.flag(),
                 component: input.some_bytes().to_vec(),
                 submission: input.some_bytes().to_vec(),
+                proof: vec![0],
                 has_secrets: input.flag(),
             },
             wall: wall(input),
@@ -250,5 +251,6 @@ fn spec(input: &mut Input<'_>, shell: &Shell) -> AppSpec {
         spread_out: input.flag(),
         dynamic: input.flag(),
         driver: input.flag().then(|| shell.driver(input).0),
+        driver_proof: vec![u8::from(input.flag())],
     }
 }

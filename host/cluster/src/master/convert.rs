@@ -136,6 +136,7 @@ pub fn worker_command(
                 memory: spec.memory,
                 component: spec.component,
                 submission: spec.submission,
+                proof: spec.proof,
                 secrets,
             })
         }
@@ -165,6 +166,7 @@ pub fn app_spec(hello: &v1::ApplicationHello) -> Result<AppSpec, Status> {
         spread_out: hello.spread_out,
         dynamic: hello.dynamic,
         driver,
+        driver_proof: hello.driver_proof.clone(),
     })
 }
 
@@ -216,7 +218,12 @@ pub fn app_command(news: AppNews) -> v1::ApplicationCommand {
     v1::ApplicationCommand { command: Some(command) }
 }
 
-pub fn driver_spec(request: v1::SubmitDriverRequest, has_secrets: bool) -> DriverSpec {
+/// `proof` is the driver's own, by which its process shows that it is that.
+pub fn driver_spec(
+    request: v1::SubmitDriverRequest,
+    proof: &Secret,
+    has_secrets: bool,
+) -> DriverSpec {
     DriverSpec {
         name: request.name,
         cores: request.cores,
@@ -224,6 +231,7 @@ pub fn driver_spec(request: v1::SubmitDriverRequest, has_secrets: bool) -> Drive
         supervise: request.supervise,
         component: request.component,
         submission: request.submission,
+        proof: proof.as_bytes().to_vec(),
         has_secrets,
     }
 }

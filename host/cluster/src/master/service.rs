@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ingle_core::master::{
     AppId, AppNews, ConnectionId, DriverId, Event, Reply, Target, WorkerOrder,
@@ -20,12 +21,16 @@ use super::components::Components;
 use super::shell::{Said, Shell};
 use super::transfers::{Outgoing, Transfers};
 use super::{convert, limits, logs};
+use crate::pace::Pace;
 use crate::rpc;
 
 type Streams<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Words that wait for the network.
 const AHEAD: usize = 16;
+/// What an application may wish at once, and then in a second: more or fewer executors, and where.
+const WISHES: f64 = 1024.0;
+const WISHES_PER_SECOND: f64 = 512.0;
 /// Logs that are read through the master at the same time.
 const MAX_LOGS: usize = 64;
 /// Secrets of one driver, which stay in memory.
@@ -194,9 +199,14 @@ impl v1::master_server::Master for Service {
         let shell = self.shell.clone();
         tokio::spawn(async move {
             let _connected = connected;
+            let mut pace = Pace::new(WISHES, WISHES_PER_SECOND, Instant::now());
             while let Ok(Some(v1::ApplicationReport { report: Some(report) })) =
                 reports.message().await
             {
+                // For each wish all applications and workers are looked at; an executor registers once.
+                if !matches!(report, AppReport::Registered(_)) {
+                    tokio::time::sleep(pace.take(Instant::now())).await;
+                }
                 if let Some(event) = convert::app_event(app, report)
                     && !shell.hear(connection, event)
                 {
@@ -252,7 +262,8 @@ impl v1::master_server::Master for Service {
         }
         let secrets = secrets.map(|secrets| v1::Secrets::decode(secrets.as_slice())).transpose();
         let secrets = secrets.map_err(|_| Status::invalid_argument("its secrets can't be read"))?;
-        let spec = convert::driver_spec(request, secrets.is_some());
+        let proof = rpc::Secret::random().map_err(Status::internal)?;
+        let spec = convert::driver_spec(request, &proof, secrets.is_some());
         let wall = Shell::wall();
         let submit = |request| Event::SubmitDriver { request, spec, wall };
         match self.shell.ask_with(secrets, submit).await? {

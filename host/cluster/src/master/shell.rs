@@ -239,7 +239,8 @@ impl State {
                 return None;
             }
             Action::Log(text) => {
-                tracing::info!("{text}");
+                // A reason that somebody gave may have several lines, and must not look like the master's next words.
+                tracing::info!("{}", text.replace('\n', " \u{23ce} "));
                 return None;
             }
             Action::Persist(Record::EndedDriver(status)) => {

@@ -7,7 +7,7 @@ use std::path::Path;
 use ingle_core::master::{Action, Key, Record};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
-const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records-4");
+const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records-5");
 
 /// The store.
 pub struct Store(Database);

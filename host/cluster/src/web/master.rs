@@ -425,6 +425,7 @@ mod tests {
                 spread_out: true,
                 dynamic: false,
                 driver: None,
+                driver_proof: Vec::new(),
             };
             let connection = ConnectionId(number.into());
             let hello = Event::AppHello { connection, id: None, spec, wall: number.into() };

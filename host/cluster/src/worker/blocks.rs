@@ -17,6 +17,10 @@ use crate::rpc::{MAX_OUTPUTS, PIECE};
 
 /// Answers of one application that are on their way at the same time; others wait for their turn. Each has a few MiB at most.
 const TURNS: usize = 16;
+/// What the requests of one application take that wait for theirs, in outputs that they name. Executors of one that means well wait with a few each.
+const WAITING: usize = 8 << 20;
+/// What a request takes that names none.
+const LEAST: usize = 64;
 /// Threads that read at the same time, for all applications: far fewer than there are for all that a worker does.
 const READS: usize = 64;
 /// Parts that wait for who reads them.
@@ -28,7 +32,14 @@ const MAX_ANSWER: u32 = 4 << 20;
 
 pub struct Blocks {
     reads: Semaphore,
-    turns: Mutex<HashMap<PathBuf, Weak<Semaphore>>>,
+    turns: Mutex<HashMap<PathBuf, Weak<Turns>>>,
+}
+
+/// Of one application.
+struct Turns {
+    now: Arc<Semaphore>,
+    /// Room for those that wait.
+    waiting: Semaphore,
 }
 
 impl Default for Blocks {
@@ -55,7 +66,14 @@ impl Blocks {
                 attempt.len()
             )));
         }
-        let turn = self.turns(&dir).acquire_owned().await;
+        let turns = self.turns(&dir);
+        let turn = {
+            let takes = u32::try_from(map.len() + LEAST).unwrap_or(u32::MAX);
+            let _waits = turns.waiting.try_acquire_many(takes).map_err(|_| {
+                Status::resource_exhausted("too many requests of this application wait here")
+            })?;
+            turns.now.clone().acquire_owned().await
+        };
         let turn = turn.map_err(|_| Status::unavailable("this worker ends"))?;
         let serving = ShuffleDir::open_existing(&dir).serve(
             StageId(stage),
@@ -68,18 +86,19 @@ impl Blocks {
         tokio::spawn(self.clone().send(serving, send));
         // The turn is over when the last part is taken, or nobody takes any more.
         Ok(ReceiverStream::new(parts).map(move |part| {
-            let _turn = &turn;
+            let _turn = (&turn, &turns);
             part
         }))
     }
 
-    fn turns(&self, dir: &PathBuf) -> Arc<Semaphore> {
+    fn turns(&self, dir: &PathBuf) -> Arc<Turns> {
         let mut turns = self.turns.lock();
         if let Some(turns) = turns.get(dir).and_then(Weak::upgrade) {
             return turns;
         }
         turns.retain(|_, turns| turns.strong_count() > 0);
-        let new = Arc::new(Semaphore::new(TURNS));
+        let (now, waiting) = (Arc::new(Semaphore::new(TURNS)), Semaphore::new(WAITING));
+        let new = Arc::new(Turns { now, waiting });
         turns.insert(dir.clone(), Arc::downgrade(&new));
         new
     }

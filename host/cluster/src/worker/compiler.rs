@@ -2,32 +2,63 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
+use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use ingle_core::size::ByteSize;
 use ingle_proto::prost::Message;
 use ingle_proto::v1;
-use ingle_sandbox::{CodeCache, ComponentHash};
+use ingle_sandbox::{CodeCache, ComponentHash, MAX_COMPONENT_BYTES};
 use parking_lot::Mutex;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::sync::Semaphore;
+use tokio_stream::{Stream, StreamExt};
 
 use super::users::COMPILERS;
 use super::walls::Walls;
-use crate::loading::{self, hash, read_component};
+use crate::loading::{self, hash};
 use crate::prune;
 
-/// How long a component may take to come: others may wait for it.
+/// How long a component may take to come.
 const FETCH: Duration = Duration::from_secs(60);
 /// How many jobs are compiled at the same time, each of another application or driver.
 const AT_ONCE: usize = COMPILERS as usize;
 /// Components that are kept, beside those of what runs: so many, and so many bytes.
 const KEPT: usize = 128;
 const KEPT_BYTES: u64 = 2 << 30;
+
+/// A component on its way, piece by piece.
+pub type Coming = Pin<Box<dyn Stream<Item = Result<Bytes, String>> + Send>>;
+/// How the names of those end.
+const COMING: &str = ".tmp";
+
+/// Writes what comes as it comes: in the worker's memory there is none of it.
+async fn write_all(
+    mut file: tokio::fs::File,
+    fetch: impl Future<Output = Result<Coming, String>>,
+) -> Result<(), String> {
+    let mut coming = fetch.await?;
+    let mut length = 0;
+    while let Some(piece) = coming.next().await {
+        let piece = piece?;
+        length += piece.len();
+        if length > MAX_COMPONENT_BYTES {
+            return Err("the job's file is larger than one may be".into());
+        }
+        file.write_all(&piece).await.map_err(|e| format!("keeping the job: {e}"))?;
+    }
+    file.flush().await.map_err(|e| format!("keeping the job: {e}"))
+}
+
+fn is_component(path: &Path, hash: ComponentHash) -> bool {
+    File::open(path).and_then(|file| ComponentHash::of_file(&file)).is_ok_and(|is| is == hash)
+}
 
 /// What compiling one job may take.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +126,11 @@ impl Compiler {
         walls: Arc<Walls>,
         users: Option<Vec<u32>>,
     ) -> Result<Self, String> {
+        // What an earlier worker didn't get to the end of.
+        let left = fs::read_dir(&components).into_iter().flatten().flatten();
+        left.map(|entry| entry.path()).filter(|path| path.extension().is_some()).for_each(|path| {
+            let _ = fs::remove_file(path);
+        });
         Ok(Self {
             program: program.to_owned(),
             limits,
@@ -148,27 +184,18 @@ impl Compiler {
         busy.entry(hash).or_default().clone()
     }
 
-    /// Makes sure that a component is here; `fetch` brings it.
+    /// Makes sure that a component is here; `fetch` brings it. Nobody waits for that who gets the same from somebody else: whoever sends it may take
+    /// his time.
     pub async fn keep(
         &self,
         hash: ComponentHash,
-        fetch: impl Future<Output = Result<Vec<u8>, String>>,
-    ) -> Result<(), String> {
-        let turn = self.turn(hash);
-        let _now = turn.now.lock().await;
-        self.keep_now(hash, fetch).await
-    }
-
-    async fn keep_now(
-        &self,
-        hash: ComponentHash,
-        fetch: impl Future<Output = Result<Vec<u8>, String>>,
+        fetch: impl Future<Output = Result<Coming, String>>,
     ) -> Result<(), String> {
         let path = self.path(hash);
         let look = {
             let path = path.clone();
             tokio::task::spawn_blocking(move || {
-                let is_there = read_component(&path, hash).is_ok();
+                let is_there = is_component(&path, hash);
                 if is_there {
                     // Not to be among the oldest. If that can't be said, it comes again some day.
                     let now = SystemTime::now();
@@ -180,17 +207,21 @@ impl Compiler {
         if look.await.unwrap_or(false) {
             return Ok(());
         }
-        let bytes = tokio::time::timeout(FETCH, fetch).await;
-        let bytes = bytes.map_err(|_| "the job's file didn't come in time")??;
-        if ComponentHash::of(&bytes) != hash {
-            return Err("another file came than was asked for".into());
-        }
+        let keeping = |e: io::Error| format!("keeping the job in {}: {e}", path.display());
+        fs::create_dir_all(&self.components).map_err(keeping)?;
+        let kept = tempfile::Builder::new().suffix(COMING).tempfile_in(&self.components);
+        let kept = kept.map_err(keeping)?;
+        let file = tokio::fs::File::from_std(kept.as_file().try_clone().map_err(keeping)?);
+        let came = tokio::time::timeout(FETCH, write_all(file, fetch)).await;
+        came.map_err(|_| "the job's file didn't come in time")??;
         let write = move || {
-            let temporary = path.with_extension("tmp");
-            let kept = path.parent().map_or(Ok(()), fs::create_dir_all);
-            kept.and_then(|()| fs::write(&temporary, bytes))
-                .and_then(|()| fs::rename(&temporary, &path))
-                .map_err(|e| format!("keeping the job in {}: {e}", path.display()))
+            (&mut kept.as_file()).rewind().map_err(|e| e.to_string())?;
+            let is = ComponentHash::of_file(kept.as_file()).map_err(|e| e.to_string())?;
+            if is != hash {
+                return Err("another file came than was asked for".into());
+            }
+            let kept = kept.persist(&path).map(drop);
+            kept.map_err(|e| format!("keeping the job in {}: {e}", path.display()))
         };
         tokio::task::spawn_blocking(write).await.map_err(|e| e.to_string())??;
         self.prune();
@@ -209,7 +240,7 @@ impl Compiler {
         &self,
         id: &str,
         asked: &v1::Code,
-        fetch: impl Future<Output = Result<Vec<u8>, String>>,
+        fetch: impl Future<Output = Result<Coming, String>>,
     ) -> Result<File, String> {
         let hash = hash(&asked.component)?;
         self.claim(id, hash)?;
@@ -233,22 +264,25 @@ impl Compiler {
         id: &str,
         hash: ComponentHash,
         epoch_interruption: bool,
-        fetch: impl Future<Output = Result<Vec<u8>, String>>,
+        fetch: impl Future<Output = Result<Coming, String>>,
     ) -> Result<(), String> {
         let turn = self.turn(hash);
         let made = |turn: &Turn| turn.made.lock()[usize::from(epoch_interruption)];
         let before = made(&turn);
-        let _now = turn.now.lock().await;
-        if made(&turn) != before {
-            return Ok(());
-        }
-        self.keep_now(hash, fetch).await?;
-        // Not all places are one application's, also if it has one component compiled in two ways.
+        // Not all places are one application's, also if it has one component compiled in two ways. And it fetches once.
         let mine = self.jobs.lock().get(id).map(|claim| claim.turn.clone());
         let _mine = match &mine {
             Some(mine) => Some(mine.lock().await),
             None => None,
         };
+        if made(&turn) != before {
+            return Ok(());
+        }
+        self.keep(hash, fetch).await?;
+        let _now = turn.now.lock().await;
+        if made(&turn) != before {
+            return Ok(());
+        }
         let _one = self.at_once.acquire().await.map_err(|e| e.to_string())?;
         let code = self.compile(hash, epoch_interruption).await?;
         self.code
@@ -336,7 +370,7 @@ impl Compiler {
 
 #[cfg(test)]
 mod tests {
-    use std::future::ready;
+    use std::future::{Ready, ready};
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -352,6 +386,11 @@ mod tests {
         Compiler::new(&program, limits, components, &code, walls, None).unwrap()
     }
 
+    fn comes(job: &'static [u8]) -> Ready<Result<Coming, String>> {
+        let pieces = job.chunks(2).map(|piece| Ok(Bytes::from_static(piece)));
+        ready(Ok(Box::pin(tokio_stream::iter(pieces))))
+    }
+
     fn entries(place: &Path) -> usize {
         let all = fs::read_dir(place.join("code")).unwrap().flatten();
         all.filter(|entry| entry.path().extension().is_some_and(|e| e == "cwasm")).count()
@@ -362,16 +401,16 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let compiler = compiler(place.path(), "exit 1");
         let hash = ComponentHash::of(b"job");
-        let wrong = compiler.keep(hash, ready(Ok(b"other".to_vec()))).await.unwrap_err();
+        let wrong = compiler.keep(hash, comes(b"other")).await.unwrap_err();
         assert!(wrong.contains("another file"), "{wrong}");
         let none = compiler.keep(hash, ready(Err("it is gone".into()))).await.unwrap_err();
         assert_eq!((none.as_str(), compiler.path(hash).exists()), ("it is gone", false));
-        compiler.keep(hash, ready(Ok(b"job".to_vec()))).await.unwrap();
+        compiler.keep(hash, comes(b"job")).await.unwrap();
         // It is there: nobody is asked.
         compiler.keep(hash, ready(Err("it is gone".into()))).await.unwrap();
         // Damaged: it comes again.
         fs::write(compiler.path(hash), "jo").unwrap();
-        compiler.keep(hash, ready(Ok(b"job".to_vec()))).await.unwrap();
+        compiler.keep(hash, comes(b"job")).await.unwrap();
         assert_eq!(fs::read(compiler.path(hash)).unwrap(), b"job");
     }
 
@@ -387,7 +426,7 @@ mod tests {
             ("printf '../../../../../code'", "gave no code"),
         ] {
             let compiler = compiler(place.path(), script);
-            let job = || ready(Ok(b"job".to_vec()));
+            let job = || comes(b"job");
             let failed = compiler.prepare("app", hash, false, job()).await.unwrap_err();
             assert!(failed.contains(says), "{script}: {failed}");
         }
@@ -403,7 +442,7 @@ mod tests {
             compiler(place.path(), &format!("{script}; printf 0123456789abcdefcode"));
         compiler.limits.time = Duration::from_secs(3);
         let hash = ComponentHash::of(b"job");
-        let job = || ready(Ok(b"job".to_vec()));
+        let job = || comes(b"job");
         let failed = compiler.prepare("app", hash, false, job()).await.unwrap_err();
         assert!(failed.contains("more than 3 s") && failed.contains("--compile-time"), "{failed}");
         let process = fs::read_to_string(&seen).unwrap();
@@ -425,7 +464,7 @@ mod tests {
         compiler.users = Some(Mutex::new(vec![3_000_000, 3_000_001]));
         let hash = ComponentHash::of(b"job");
         for _ in 0..4 {
-            let said = compiler.prepare("app", hash, false, ready(Ok(b"job".to_vec()))).await;
+            let said = compiler.prepare("app", hash, false, comes(b"job")).await;
             assert_eq!(said.unwrap_err(), "3000001 3000001 3000001 job");
         }
         assert_eq!(compiler.users.unwrap().into_inner().len(), 2, "all are free again");
@@ -440,7 +479,7 @@ mod tests {
         );
         let compiler = compiler(place.path(), &script);
         let hash = ComponentHash::of(b"job");
-        let ask = |epoch| compiler.prepare("app", hash, epoch, ready(Ok(b"job".to_vec())));
+        let ask = |epoch| compiler.prepare("app", hash, epoch, comes(b"job"));
         let (one, two, three) = tokio::join!(ask(false), ask(false), ask(true));
         assert!(one.is_ok() && two.is_ok() && three.is_ok());
         let runs = || fs::read_to_string(place.path().join("runs")).unwrap().lines().count();
@@ -460,7 +499,7 @@ mod tests {
             fits: fits.into(),
             epoch_interruption: false,
         };
-        let fetch = || ready(Ok(b"job".to_vec()));
+        let fetch = || comes(b"job");
         let handed = compiler.code("app", &asked(b"job", "0123456789abcdef"), fetch()).await;
         let mut text = String::new();
         let _ = handed.unwrap().take(100).read_to_string(&mut text);
@@ -487,7 +526,7 @@ mod tests {
             compiler.claim(id, ComponentHash::of(job)).unwrap();
         }
         let ask = |id, job: &'static [u8], epoch| {
-            compiler.prepare(id, ComponentHash::of(job), epoch, ready(Ok(job.to_vec())))
+            compiler.prepare(id, ComponentHash::of(job), epoch, comes(job))
         };
         let (one, two, three) = tokio::join!(
             ask("app", b"job", false),

@@ -7,7 +7,6 @@ use ingle_proto::v1;
 use ingle_proto::v1::master_client::MasterClient;
 use ingle_proto::v1::worker_command::Command;
 use ingle_proto::v1::worker_report::Report;
-use ingle_sandbox::MAX_COMPONENT_BYTES;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -251,7 +250,7 @@ async fn keep(
     let fetch = async move {
         let chunks = master.fetch_component(v1::ComponentName { hash: name.to_vec() }).await;
         let chunks = chunks.map_err(|status| rpc::words(&status))?.into_inner();
-        rpc::collect(chunks, MAX_COMPONENT_BYTES).await
+        Ok(rpc::pieces(chunks, |why| why))
     };
     compiler.keep(hash(name)?, fetch).await
 }

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ingle_proto::prost::Message;
 use ingle_proto::v1;
@@ -24,6 +24,7 @@ use super::closing::Apart;
 use super::peers::{Addresses, Peers};
 use crate::handing::{self, MAX_WORDS, Messages};
 use crate::lifeline::AT_ONCE;
+use crate::pace::Pace;
 
 /// How fast a process may ask: so often at once, and so often in a second from then on.
 const BURST: f64 = 64.0;
@@ -156,7 +157,7 @@ pub async fn serve(socket: Socket, hands: Hands, admitted: oneshot::Receiver<()>
         }
     });
     let room = Arc::new(Semaphore::new(AT_ONCE));
-    let mut pace = Pace { left: BURST, at: Instant::now() };
+    let mut pace = Pace::new(BURST, PER_SECOND, Instant::now());
     let (mut messages, mut bytes) = (Messages::default(), [0; 4096]);
     loop {
         match read(&socket, &mut bytes).await {
@@ -213,22 +214,6 @@ async fn tell(
     if let Ok(handed) = &handed {
         // It is the process's now, which may have closed it already: then what isn't sent goes with it. No socket, no lingering.
         let _ = rustix::net::sockopt::set_socket_linger(&handed.0, None);
-    }
-}
-
-/// How often is asked.
-struct Pace {
-    left: f64,
-    at: Instant,
-}
-
-impl Pace {
-    /// How long the next one has to wait.
-    fn take(&mut self, now: Instant) -> Duration {
-        let since = now.saturating_duration_since(self.at).as_secs_f64();
-        self.at = now.max(self.at);
-        self.left = (self.left + since * PER_SECOND).min(BURST) - 1.0;
-        Duration::from_secs_f64((-self.left / PER_SECOND).max(0.0))
     }
 }
 
@@ -386,7 +371,7 @@ mod tests {
     #[test]
     fn a_process_that_asks_too_often_waits() {
         let start = Instant::now();
-        let mut pace = Pace { left: BURST, at: start };
+        let mut pace = Pace::new(BURST, PER_SECOND, start);
         assert!((0..64).all(|_| pace.take(start).is_zero()));
         let waits: Vec<_> = (0..32).map(|_| pace.take(start)).collect();
         assert!(waits.is_sorted() && !waits[0].is_zero());

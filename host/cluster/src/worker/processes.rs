@@ -19,13 +19,12 @@ use ingle_blocks::{Offer, usual_disk};
 use ingle_proto::v1;
 use ingle_proto::v1::ask::What;
 use ingle_proto::v1::driver_client::DriverClient;
-use ingle_sandbox::MAX_COMPONENT_BYTES;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::WorkerOptions;
 use super::child::Kill;
-use super::compiler::Compiler;
+use super::compiler::{Coming, Compiler};
 use super::disk::Owner;
 use super::folders::Folders;
 use super::peers::Peers;
@@ -130,7 +129,7 @@ struct Known {
 
 impl Known {
     /// The job's file.
-    async fn fetch(self) -> Result<Vec<u8>, String> {
+    async fn fetch(self) -> Result<Coming, String> {
         let address = self.driver;
         let failed = |why: String| format!("the job didn't come from the driver: {why}");
         let channel = rpc::connect(&address).await.map_err(failed)?;
@@ -138,7 +137,7 @@ impl Known {
             .max_decoding_message_size(rpc::PIECE_MESSAGE);
         let chunks = driver.fetch_component(v1::FetchComponentRequest {}).await;
         let chunks = chunks.map_err(|status| failed(rpc::words(&status)))?;
-        rpc::collect(chunks.into_inner(), MAX_COMPONENT_BYTES).await.map_err(failed)
+        Ok(rpc::pieces(chunks.into_inner(), failed))
     }
 }
 

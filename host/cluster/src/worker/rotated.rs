@@ -24,6 +24,8 @@ pub const LEAST: u64 = 64 << 10;
 /// Bytes of an application's logs, and of all, in logs.
 const OF_ONE: u64 = 8;
 const OF_ALL: u64 = 64;
+/// Each is a file, however little there is in it.
+const LOGS_OF_ONE: usize = 1024;
 /// How long what was printed may take to come after its process has ended.
 const LATE: Duration = Duration::from_secs(2);
 
@@ -217,8 +219,8 @@ fn pump(mut reader: PipeReader, mut log: Rotated, last: &Mutex<Vec<u8>>) {
     }
 }
 
-/// Removes logs of what ended, the oldest first, until those of one application are no longer than eight may be, and all no longer than 64. What
-/// runs is told by its application's name and its own.
+/// Removes logs of what ended, the oldest first, until those of one application are no longer than eight may be, nor more than [`LOGS_OF_ONE`], and
+/// all no longer than 64. What runs is told by its application's name and its own.
 pub fn bound(dir: &Path, size: u64, runs: impl Fn(&str, &str) -> bool) {
     let mut folders = Vec::new();
     for folder in fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -226,10 +228,13 @@ pub fn bound(dir: &Path, size: u64, runs: impl Fn(&str, &str) -> bool) {
         let mut logs: Vec<_> = logs(&folder.path()).unwrap_or_default().into_iter().collect();
         logs.sort_by_key(|(_, parts)| parts.iter().filter_map(|part| modified(&part.1)).max());
         let mut left: u64 = logs.iter().map(|(_, parts)| length(parts)).sum();
+        let mut number = logs.len();
         for (log, parts) in logs {
             let name = log.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            if left > OF_ONE.saturating_mul(size) && !runs(&id, &name) {
+            let are_many = left > OF_ONE.saturating_mul(size) || number > LOGS_OF_ONE;
+            if are_many && !runs(&id, &name) {
                 left -= length(&parts);
+                number -= 1;
                 parts.iter().for_each(|(_, path)| drop(fs::remove_file(path)));
             }
         }
@@ -363,5 +368,10 @@ mod tests {
         assert!(dir.path().join("app-1/executor-0.out").exists());
         assert!(!dir.path().join("app-1/executor-2.out").exists());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 57);
+        // Also where there is nothing in them.
+        (0..LOGS_OF_ONE + 3).for_each(|n| write(&format!("app-2/executor-{n}.out"), 0, 9));
+        bound(dir.path(), 1 << 20, |id, name| id == "app-2" && name == "executor-7");
+        assert_eq!(left("app-2"), LOGS_OF_ONE);
+        assert!(dir.path().join("app-2/executor-7.out").exists());
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::event::{
     Action, AppNews, AppSpec, ConnectionId, ExecutorName, Key, Record, WorkerOrder,
 };
-use super::explain::AppState;
+use super::explain::{AppState, Earlier, Lacks};
 use super::ids::AppId;
 use super::refused::{Refused, Why};
 use super::{App, Executor, Master, Peer, Process, clean, has_control};
@@ -38,6 +38,8 @@ impl App {
             last_failure: String::new(),
             ends: 0,
             counted: Duration::ZERO,
+            releases: 0,
+            released: Duration::ZERO,
             not_before: Duration::ZERO,
             told: String::new(),
             workers: BTreeSet::new(),
@@ -50,13 +52,17 @@ impl Master {
         &mut self,
         connection: ConnectionId,
         id: Option<AppId>,
-        spec: AppSpec,
+        mut spec: AppSpec,
         wall: u64,
         actions: &mut Vec<Action>,
     ) {
+        if let Some(why) = self.refuse_words(&spec) {
+            actions.push(Action::Refuse(connection, why));
+            return;
+        }
         // One without a name that is known by its secret never heard its welcome: as two applications, executors of the one would come to
         // the driver as those of the other.
-        let known = || self.apps.iter().find(|(_, app)| app.spec.secret == spec.secret);
+        let known = || self.apps.iter().find(|(_, app)| is_same(&app.spec.secret, &spec.secret));
         if let Some(id) = id.or_else(|| known().map(|(id, _)| *id)) {
             let back = self.app_back(connection, id, &spec, actions);
             if let Err(why) = back {
@@ -69,8 +75,10 @@ impl Master {
             return;
         }
         let id = AppId::new(wall, self.new_name(actions));
+        spec.driver_proof.clear();
         if let Some(driver) = spec.driver.and_then(|d| self.drivers.get_mut(&d)) {
             driver.app = Some(id);
+            driver.attached = Some(driver.restarts);
         }
         actions.push(Action::Log(format!("{id} ({}) begins", spec.name)));
         self.apps.insert(id, App::new(spec, Some(connection), self.now));
@@ -93,7 +101,7 @@ impl Master {
                 None => format!("there is no {id}: its master forgot it, or never knew it"),
             });
         };
-        if app.spec.secret != spec.secret {
+        if !is_same(&app.spec.secret, &spec.secret) {
             return Err(format!("{id} is another application"));
         }
         if let Some(old) = app.connection.replace(connection) {
@@ -132,7 +140,8 @@ impl Master {
         Ok(())
     }
 
-    fn refuse_app(&self, spec: &AppSpec) -> Option<String> {
+    /// What an application says of itself, also when it comes back, is stored and told to others.
+    fn refuse_words(&self, spec: &AppSpec) -> Option<String> {
         let policy = &self.policy;
         let is_long = |text: &str| text.len() > policy.max_name;
         if is_long(&spec.name) || is_long(&spec.driver_address) || is_long_secret(&spec.secret) {
@@ -141,14 +150,27 @@ impl Master {
         if has_control(&spec.name) || has_control(&spec.driver_address) {
             return Some("a name must not have control characters".into());
         }
+        None
+    }
+
+    fn refuse_app(&self, spec: &AppSpec) -> Option<String> {
+        let policy = &self.policy;
         if let Some(id) = spec.driver {
-            // Else a kill of the driver, or its end, would hit another's application.
-            let taken =
-                |driver: &super::Driver| driver.app.filter(|app| self.apps.contains_key(app));
-            match self.drivers.get(&id).map(|driver| (driver.worker, taken(driver))) {
-                Some((Some(_), None)) => {}
-                Some((_, Some(app))) => return Some(format!("{id} has an application: {app}")),
-                Some((None, None)) | None => return Some(format!("{id} runs on no worker")),
+            let Some(driver) = self.drivers.get(&id).filter(|driver| driver.worker.is_some())
+            else {
+                return Some(format!("{id} runs on no worker"));
+            };
+            // Else a kill of the driver, or its end, would hit another's application; and that one's executors would be its user.
+            if !is_same(&driver.spec.proof, &spec.driver_proof) {
+                return Some(format!("whoever asks isn't {id}"));
+            }
+            match driver.app.filter(|app| self.apps.contains_key(app)) {
+                Some(app) => return Some(format!("{id} has an application: {app}")),
+                // A process has one in its life: else it could fill the history with its own.
+                None if driver.attached == Some(driver.restarts) => {
+                    return Some(format!("{id} had its application"));
+                }
+                None => {}
             }
         }
         if self.apps.len() >= policy.max_apps {
@@ -198,13 +220,15 @@ impl Master {
     /// Tells each application what it waits for, when that changed.
     pub(super) fn tell_waits(&mut self, actions: &mut Vec<Action>) {
         let mut news = Vec::new();
+        let (mut earlier, mut lacks) = (Earlier::default(), Lacks::new());
         for (id, app) in &self.apps {
             if app.connection.is_some() {
-                let waits = self.waits(*id, app);
+                let waits = self.waits(app, &earlier, &mut lacks);
                 if waits != app.told {
                     news.push((*id, waits));
                 }
             }
+            earlier.note(*id, app);
         }
         for (id, waits) in news {
             self.tell_app(id, AppNews::Waits(waits.clone()), actions);
@@ -214,16 +238,18 @@ impl Master {
         }
     }
 
-    pub(super) fn executor_registered(&mut self, (app, executor): ExecutorName) {
+    /// False: nothing changed.
+    pub(super) fn executor_registered(&mut self, (app, executor): ExecutorName) -> bool {
         let now = self.now;
-        if let Some(app) = self.apps.get_mut(&app)
-            && let Some(executor) = app.executors.get_mut(&executor)
-        {
+        let Some(app) = self.apps.get_mut(&app) else { return false };
+        match app.executors.get_mut(&executor) {
             // Once: who says it again and again undoes no wait.
-            if !executor.registered {
+            Some(executor) if !executor.registered => {
                 (executor.registered, executor.since) = (true, now);
                 app.failures = 0;
+                true
             }
+            _ => false,
         }
     }
 
@@ -338,11 +364,40 @@ impl Master {
         }
     }
 
-    /// An application needs an executor no more.
-    pub(super) fn release(&mut self, name: ExecutorName, actions: &mut Vec<Action>) {
-        if let Some(Executor { worker, .. }) = self.free_executor(name, false) {
-            self.tell_worker(worker, WorkerOrder::KillExecutor(name), actions);
-            self.persist_app(name.0, actions);
+    /// An application needs an executor no more. False: it hasn't that one.
+    pub(super) fn release(&mut self, name: ExecutorName, actions: &mut Vec<Action>) -> bool {
+        let Some(Executor { worker, since, .. }) = self.free_executor(name, false) else {
+            return false;
+        };
+        self.tell_worker(worker, WorkerOrder::KillExecutor(name), actions);
+        self.persist_app(name.0, actions);
+        self.released_after(name.0, since);
+        true
+    }
+
+    /// Who gives up soon what it wanted, again and again, waits a moment for more: each start is a process, files, and two records.
+    fn released_after(&mut self, id: AppId, since: Duration) {
+        /// An honest application may do so, too: it waits no longer.
+        const MOST: u32 = 5;
+        let (now, steady) = (self.now, self.policy.steady);
+        let Some(app) = self.apps.get_mut(&id) else { return };
+        if now.saturating_sub(since) >= steady {
+            app.releases = 0;
+            return;
+        }
+        // Of those that were there together one counts.
+        if app.releases > 0 && since < app.released {
+            return;
+        }
+        app.releases = app.releases.saturating_add(1);
+        app.released = now;
+        let waits = (app.releases - 1).min(MOST);
+        if waits > 0 {
+            let not_before = now + self.backoff(waits);
+            if let Some(app) = self.apps.get_mut(&id) {
+                app.not_before = app.not_before.max(not_before);
+            }
+            self.look_at(not_before);
         }
     }
 
@@ -359,7 +414,7 @@ impl Master {
         let text = &*clean(text);
         (status.state, status.text, status.ended) = (state, text.to_owned(), Some(self.wall));
         let executors: Vec<_> = app.executors.keys().copied().collect();
-        let (workers, connection) = (app.workers.clone(), app.connection);
+        let (mut workers, connection) = (app.workers.clone(), app.connection);
         for executor in executors {
             let freed = self.free_executor((id, executor), false);
             if let Some(Executor { worker, .. }) = freed {
@@ -367,7 +422,12 @@ impl Master {
                 self.tell_worker(worker, kill, actions);
             }
         }
+        let holds = self.workers.iter().filter(|(_, worker)| worker.holds.contains(&id));
+        workers.extend(holds.map(|(worker, _)| *worker));
         for worker in workers {
+            if let Some(worker) = self.workers.get_mut(&worker) {
+                worker.holds.remove(&id);
+            }
             self.tell_worker(worker, WorkerOrder::ForgetApp(id), actions);
         }
         if let Some(connection) = connection {
@@ -391,4 +451,10 @@ impl Master {
 
 fn is_long_secret(secret: &[u8]) -> bool {
     secret.len() > 64
+}
+
+/// Whether two secrets are the same, which takes as long wherever they differ.
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let differ = one.iter().zip(other).fold(0, |differ, (a, b)| differ | (a ^ b));
+    one.len() == other.len() && std::hint::black_box(differ) == 0
 }

@@ -36,6 +36,7 @@ impl Driver {
             worker: None,
             last_worker: None,
             app: None,
+            attached: None,
             refused: super::refused::Refused::default(),
             looked_at: false,
             restarts: 0,

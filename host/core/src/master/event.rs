@@ -76,8 +76,10 @@ pub struct AppSpec {
     pub spread_out: bool,
     /// It says from time to time how many it wants.
     pub dynamic: bool,
-    /// The driver that made it, in cluster mode.
+    /// The driver that made it, in cluster mode,
     pub driver: Option<DriverId>,
+    /// and what shows that it is that one; not kept.
+    pub driver_proof: Vec<u8>,
 }
 
 /// A driver that shall run on a worker.
@@ -95,6 +97,8 @@ pub struct DriverSpec {
     pub component: Vec<u8>,
     /// For the driver's process.
     pub submission: Vec<u8>,
+    /// Chosen for it, and told to its process alone: with it that shows whose driver it is.
+    pub proof: Vec<u8>,
     /// It came with secrets, which no record has: a master that was started again can't start it.
     pub has_secrets: bool,
 }

@@ -1,5 +1,6 @@
 //! What people ask: how applications, drivers and workers are, and what is waited for.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -135,6 +136,27 @@ pub struct WorkerStatus {
     pub drivers: usize,
 }
 
+/// The applications before one that have executors.
+#[derive(Default)]
+pub(super) struct Earlier {
+    number: usize,
+    /// The first and the last of them.
+    ends: Option<(AppId, AppId)>,
+}
+
+impl Earlier {
+    /// The next application, in the order of their ids.
+    pub fn note(&mut self, id: AppId, app: &App) {
+        if !app.executors.is_empty() {
+            self.number += 1;
+            self.ends = Some((self.ends.map_or(id, |(first, _)| first), id));
+        }
+    }
+}
+
+/// What isn't there of so many cores and bytes.
+pub(super) type Lacks = BTreeMap<(u32, u64), String>;
+
 impl Master {
     /// All workers.
     pub fn workers(&self) -> impl ExactSizeIterator<Item = WorkerStatus> + '_ {
@@ -197,7 +219,12 @@ impl Master {
 
     /// All applications that are known, those that are over first.
     pub fn apps(&self) -> impl Iterator<Item = AppStatus> + '_ {
-        let live = self.apps.iter().map(|(id, app)| self.app_status(*id, app));
+        let (mut earlier, mut lacks) = (Earlier::default(), Lacks::new());
+        let live = self.apps.iter().map(move |(id, app)| {
+            let status = self.app_status_after(*id, app, &earlier, &mut lacks);
+            earlier.note(*id, app);
+            status
+        });
         self.ended_apps.iter().cloned().chain(live)
     }
 
@@ -242,6 +269,19 @@ impl Master {
     }
 
     pub(super) fn app_status(&self, id: AppId, app: &App) -> AppStatus {
+        let mut earlier = Earlier::default();
+        self.apps.range(..id).for_each(|(id, app)| earlier.note(*id, app));
+        self.app_status_after(id, app, &earlier, &mut Lacks::new())
+    }
+
+    /// As [`Master::app_status`], for several.
+    fn app_status_after(
+        &self,
+        id: AppId,
+        app: &App,
+        earlier: &Earlier,
+        lacks: &mut Lacks,
+    ) -> AppStatus {
         let state = match app.executors.values().any(|e| e.registered) {
             true => AppState::Running,
             false => AppState::Waiting,
@@ -250,7 +290,7 @@ impl Master {
             id,
             name: app.spec.name.clone(),
             state,
-            text: self.waits(id, app),
+            text: self.waits(app, earlier, lacks),
             driver: app.spec.driver,
             executors: app.executors.iter().map(|(id, e)| (*id, e.worker)).collect(),
             cores: app.cores(),
@@ -291,8 +331,9 @@ impl Master {
         }
     }
 
-    /// What an application waits for; empty: for nothing.
-    pub(super) fn waits(&self, id: AppId, app: &App) -> String {
+    /// What an application waits for; empty: for nothing. `earlier` are those that came before it, and `lacks` is for those that are asked about
+    /// together.
+    pub(super) fn waits(&self, app: &App, earlier: &Earlier, lacks: &mut Lacks) -> String {
         let launched = app.executors.len();
         let launching = app.executors.values().filter(|e| !e.registered).count();
         let wanted = self.wanted(app);
@@ -318,14 +359,12 @@ impl Master {
                 app.last_failure
             );
         }
-        let lack = self.lack(spec.executor_cores.unwrap_or(1), spec.executor_memory);
-        let earlier = self.apps.range(..id).filter(|(_, other)| !other.executors.is_empty());
-        let mut earlier = earlier.map(|(id, _)| id);
-        let before = match (earlier.next(), earlier.next_back()) {
-            (None, _) => String::new(),
-            (Some(one), None) => format!("; before it came {one}"),
-            (Some(first), Some(last)) => {
-                let number = 2 + earlier.count();
+        let need = (spec.executor_cores.unwrap_or(1), spec.executor_memory);
+        let lack = lacks.entry(need).or_insert_with(|| self.lack(need.0, need.1));
+        let before = match (earlier.number, earlier.ends) {
+            (_, None) => String::new(),
+            (1, Some((one, _))) => format!("; before it came {one}"),
+            (number, Some((first, last))) => {
                 format!("; before it came {number} applications, {first} to {last}")
             }
         };

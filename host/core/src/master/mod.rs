@@ -54,6 +54,8 @@ pub struct Master {
     ended_drivers: VecDeque<DriverStatus>,
     last_worker: u32,
     last_name: u32,
+    /// Workers that applications had executors on, the last lost last.
+    lost: VecDeque<Lost>,
     /// When something must be looked at again, leases aside.
     looks: BTreeSet<Duration>,
     /// When the leases were looked at last.
@@ -82,10 +84,20 @@ struct Worker {
     draining: bool,
     executors: BTreeSet<ExecutorName>,
     drivers: BTreeSet<DriverTry>,
+    /// Applications that it says it has files of: it hears when they are over, and nobody else hears of it.
+    holds: BTreeSet<AppId>,
     /// What nobody wants any more, and is there until the worker says otherwise: it takes room until then.
     ending: BTreeMap<Process, Room>,
     cores_used: u32,
     memory_used: u64,
+}
+
+/// A worker that is lost.
+#[derive(Debug)]
+struct Lost {
+    id: WorkerId,
+    /// Where it was, and which process; not known of one that another master lost.
+    process: Option<(String, u64)>,
 }
 
 /// What runs on a worker.
@@ -163,11 +175,14 @@ struct App {
     /// Executors in a row that had found their driver and ended soon, and when the last of them was counted.
     ends: u32,
     counted: Duration,
+    /// How often in a row it gave executors up soon after it got them, and when that was counted last.
+    releases: u32,
+    released: Duration,
     /// No new executors before.
     not_before: Duration,
     /// What it was told last that it waits for.
     told: String,
-    /// Where it ever had executors.
+    /// Where it has, or had, executors: workers that are there, and some that are lost.
     workers: BTreeSet<WorkerId>,
 }
 
@@ -197,6 +212,8 @@ struct Driver {
     worker: Option<WorkerId>,
     last_worker: Option<WorkerId>,
     app: Option<AppId>,
+    /// Which try of it had an application.
+    attached: Option<u32>,
     refused: Refused,
     /// A worker was looked for.
     looked_at: bool,
@@ -225,6 +242,7 @@ impl Master {
             ended_drivers: VecDeque::new(),
             last_worker: 0,
             last_name: 0,
+            lost: VecDeque::new(),
             looks: BTreeSet::new(),
             ticked: Duration::ZERO,
         }
@@ -253,6 +271,7 @@ impl Master {
                         draining,
                         executors: BTreeSet::new(),
                         drivers: BTreeSet::new(),
+                        holds: BTreeSet::new(),
                         ending: BTreeMap::new(),
                         cores_used: 0,
                         memory_used: 0,
@@ -298,7 +317,13 @@ impl Master {
             });
             if let Some(driver) = app.spec.driver.and_then(|d| self.drivers.get_mut(&d)) {
                 driver.app = Some(*id);
+                driver.attached = Some(driver.restarts);
             }
+        }
+        let known = self.apps.values().flat_map(|app| &app.workers).copied();
+        let lost: BTreeSet<_> = known.filter(|id| !self.workers.contains_key(id)).collect();
+        for id in lost {
+            self.note_lost(Lost { id, process: None });
         }
         for (id, driver) in &mut self.drivers {
             match driver.worker.and_then(|w| self.workers.get_mut(&w)) {
@@ -355,13 +380,15 @@ impl Master {
             Event::AppHello { connection, id, spec, wall } => {
                 self.app_hello(connection, id, spec, wall, actions);
             }
-            Event::ExecutorRegistered { executor } => self.executor_registered(executor),
-            Event::AppWants { app, executors } => {
-                if let Some(app) = self.apps.get_mut(&app).filter(|app| app.spec.dynamic) {
-                    app.wants = Some(executors);
-                }
+            // What changes nothing leads to nothing: an application may say it as often as it likes.
+            Event::ExecutorRegistered { executor } => {
+                allocate = self.executor_registered(executor);
             }
-            Event::AppReleases { executor } => self.release(executor, actions),
+            Event::AppWants { app, executors } => {
+                let app = self.apps.get_mut(&app).filter(|app| app.spec.dynamic);
+                allocate = app.is_some_and(|app| app.wants.replace(executors) != Some(executors));
+            }
+            Event::AppReleases { executor } => allocate = self.release(executor, actions),
             Event::AppExcludes { app, workers } => {
                 if let Some(app) = self.apps.get_mut(&app) {
                     app.excluded = workers.into_iter().take(self.workers.len()).collect();

@@ -7,9 +7,12 @@ use super::drivers::End;
 use super::event::{
     Action, AppNews, ConnectionId, Key, Record, Reply, RequestId, Room, WorkerHello, WorkerOrder,
 };
-use super::{Master, Peer, Process, Worker, has_control};
+use super::{Lost, Master, Peer, Process, Worker, has_control};
 use crate::ids::WorkerId;
 use crate::size::ByteSize;
+
+/// Lost workers that are remembered.
+const MOST_LOST: usize = 1000;
 
 /// How the reason of an executor's end begins whose worker is lost.
 pub const WORKER_LOST: &str = "its worker is lost";
@@ -100,6 +103,7 @@ impl Master {
             draining: false,
             executors: BTreeSet::new(),
             drivers: BTreeSet::new(),
+            holds: BTreeSet::new(),
             ending: BTreeMap::new(),
             cores_used: 0,
             memory_used: 0,
@@ -137,6 +141,7 @@ impl Master {
         actions: &mut Vec<Action>,
     ) {
         let Some(worker) = self.workers.get(&id) else { return };
+        let process = (worker.address.clone(), worker.instance);
         let (should, drivers) = (worker.executors.clone(), worker.drivers.clone());
         let runs: BTreeMap<_, _> = hello.executors.into_iter().collect();
         let runs_drivers: BTreeMap<_, _> = hello.drivers.into_iter().collect();
@@ -168,12 +173,24 @@ impl Master {
                 Process::Driver(driver) => WorkerOrder::KillDriver(driver),
             })
         }));
+        // It may have been another worker to us: then those who had executors there know it as both.
+        let before = self.lost.iter().filter(|lost| lost.process.as_ref() == Some(&process));
+        let before: BTreeSet<_> = before.map(|lost| lost.id).collect();
+        let mut holds = BTreeSet::new();
         for app in hello.applications {
             match self.apps.get_mut(&app) {
-                // It may have been another worker to us, and must hear of the end.
-                Some(app) => drop(app.workers.insert(id)),
+                // Whatever it says, nobody who wasn't there hears of it.
+                Some(known) => {
+                    if known.workers.iter().any(|id| before.contains(id)) {
+                        known.workers.insert(id);
+                    }
+                    holds.insert(app);
+                }
                 None => actions.push(order(WorkerOrder::ForgetApp(app))),
             }
+        }
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.holds = holds;
         }
         let reason = "it ended while its worker was out of reach";
         for name in should.into_iter().filter(|name| !runs.contains_key(name)) {
@@ -243,9 +260,27 @@ impl Master {
             let reason = format!("its worker {id} ({address}) is lost: {reason}");
             self.driver_ended(id, driver, End::Failed, &reason, actions);
         }
-        self.workers.remove(&id);
+        if let Some(worker) = self.workers.remove(&id)
+            && self.apps.values().any(|app| app.workers.contains(&id))
+        {
+            self.note_lost(Lost { id, process: Some((worker.address, worker.instance)) });
+        }
         actions.push(Action::Forget(Key::Worker(id)));
         actions.push(Action::Log(format!("{id} at {address} is lost: {reason}")));
+    }
+}
+
+impl Master {
+    /// A worker is lost that applications had executors on. They may be away and must hear of it, and it may come back: of the last ones that is known.
+    pub(super) fn note_lost(&mut self, lost: Lost) {
+        self.lost.push_back(lost);
+        if self.lost.len() > MOST_LOST
+            && let Some(Lost { id, .. }) = self.lost.pop_front()
+        {
+            for app in self.apps.values_mut() {
+                app.workers.remove(&id);
+            }
+        }
     }
 }
 

@@ -162,6 +162,7 @@ impl World {
                 spread_out: self.rng.random_bool(0.5),
                 dynamic: false,
                 driver: None,
+                driver_proof: Vec::new(),
             };
             self.apps.push(App { alive: true, id: None, connection: None, spec, over: false });
             let at = self.rng.random_range(0..STORM);
@@ -561,6 +562,7 @@ impl World {
                     supervise: self.rng.random_bool(0.5),
                     component: Vec::new(),
                     submission: Vec::new(),
+                    proof: Vec::new(),
                     has_secrets: self.rng.random_bool(0.2),
                 };
                 Event::SubmitDriver { request, spec, wall: self.now / 1000 }

@@ -137,6 +137,7 @@ impl World {
             supervise,
             component: Vec::new(),
             submission: Vec::new(),
+            proof: Vec::new(),
             has_secrets: false,
         };
         let wall = self.wall(0);

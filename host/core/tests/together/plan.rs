@@ -153,6 +153,7 @@ fn app(rng: &mut SmallRng, at: usize, workers: usize) -> AppPlan {
         spread_out: rng.random_bool(0.5),
         dynamic: dynamic.is_some(),
         driver: None,
+        driver_proof: Vec::new(),
     };
     let stages = stages::stages(rng);
     let mut steps = Vec::new();
@@ -236,6 +237,7 @@ pub fn big() -> Plan {
             spread_out: true,
             dynamic: at % 2 == 1,
             driver: None,
+            driver_proof: Vec::new(),
         },
         cluster: None,
         host: (1 + WORKERS + at) as usize,

@@ -35,6 +35,7 @@ fn site() -> Site {
         spread_out: true,
         dynamic: false,
         driver: None,
+        driver_proof: Vec::new(),
     };
     let hello = WorkerHello {
         address: "w:1".into(),
@@ -54,6 +55,7 @@ fn site() -> Site {
         supervise: false,
         component: vec![1; 32],
         submission: Vec::new(),
+        proof: vec![7; 32],
         has_secrets: false,
     };
     let happened = vec![

@@ -115,6 +115,7 @@ impl Processes {
                 spill_dir: text(&spill)?,
                 disk: self.disk(),
                 submission: launch.submission,
+                proof: launch.proof,
                 secrets: launch.secrets,
                 required_walls: self.walls.required.clone(),
                 rules: Some(self.rules()?),

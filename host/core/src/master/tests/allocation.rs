@@ -170,6 +170,48 @@ fn executors_that_work_and_end_soon_again_and_again_are_started_ever_later() {
 }
 
 #[test]
+fn who_gives_executors_up_as_soon_as_they_are_there_waits_for_more() {
+    let mut env = Env::new();
+    let (worker, _) = env.worker("a", 2, 8);
+    let (app, _) = env.app(AppSpec { dynamic: true, ..spec() });
+    env.tell(Event::AppWants { app, executors: 2 });
+    assert_eq!(env.launched().len(), 2);
+    // What it says again changes nothing.
+    env.tell(Event::AppWants { app, executors: 2 });
+    env.tell(Event::AppReleases { executor: (app, ExecutorId(9)) });
+    assert!(env.actions.is_empty(), "{:?}", env.actions);
+    let mut next = 0;
+    let mut starts = |env: &mut Env, seconds: u64| {
+        let until = env.now + Duration::from_secs(seconds);
+        let mut starts = 0;
+        while env.now < until {
+            while env.master.apps[&app].executors.contains_key(&ExecutorId(next)) {
+                env.tell(Event::AppReleases { executor: (app, ExecutorId(next)) });
+                env.killed(worker);
+                starts += env.launched().len();
+                next += 1;
+            }
+            env.now += Duration::from_millis(1);
+            env.tell(Event::Heartbeat { worker });
+            if env.master.next_deadline().is_some_and(|at| at <= env.now) {
+                env.tell(Event::Tick);
+                starts += env.launched().len();
+            }
+        }
+        starts
+    };
+    let many = starts(&mut env, 60);
+    assert!((40..120).contains(&many), "two in 1.6 s: {many}");
+    // One that it had for long is followed by another at once.
+    env.pass_with(worker, 2);
+    let executor = *env.master.apps[&app].executors.keys().next().expect("it has some again");
+    env.pass_with(worker, 61);
+    env.tell(Event::AppReleases { executor: (app, executor) });
+    env.killed(worker);
+    assert_eq!(env.launched().len(), 1);
+}
+
+#[test]
 fn executors_that_end_soon_without_end_are_the_end_of_their_application() {
     let mut env = Env::new();
     let (worker, _) = env.worker("a", 1, 8);

@@ -40,6 +40,52 @@ fn an_application_names_a_driver_that_runs_and_has_none() {
 }
 
 #[test]
+fn nobody_is_a_driver_who_does_not_know_what_it_was_told_and_it_has_one_application() {
+    let mut env = Env::new();
+    env.worker("a", 8, 32);
+    env.tell(Event::SubmitDriver { request: RequestId(1), spec: driver_spec(1, true), wall: 0 });
+    let id = DriverId::new(0, 1);
+    let says = |env: &mut Env, proof: &[u8]| {
+        let (connection, driver_proof) = (env.connection(), proof.to_vec());
+        let spec = AppSpec { driver: Some(id), driver_proof, secret: vec![9; 32], ..spec() };
+        env.tell(Event::AppHello { connection, id: None, spec, wall: 0 });
+    };
+    for wrong in [&[][..], &[5; 15], &[5; 17], &[6; 16]] {
+        says(&mut env, wrong);
+        assert_eq!(env.refusal(), format!("whoever asks isn't {id}"));
+    }
+    let (app, _) = env.app(AppSpec { driver: Some(id), ..spec() });
+    let kept = env
+        .stored
+        .values()
+        .any(|record| matches!(record, Record::App { spec, .. } if spec.driver_proof.is_empty()));
+    assert!(kept, "what proves it isn't kept with the application");
+    env.tell(Event::AppEnded { app, failure: None });
+    says(&mut env, &[5; 16]);
+    assert_eq!(env.refusal(), format!("{id} had its application"));
+    // Another try of it has another one.
+    let worker = WorkerId(1);
+    let reason = "boom".to_owned();
+    env.tell(Event::DriverEnded { worker, driver: (id, 0), finished: false, reason });
+    env.pass_with(worker, 5);
+    says(&mut env, &[5; 16]);
+    assert!(matches!(env.news()[0], AppNews::Welcome(_)), "{:?}", env.news());
+}
+
+#[test]
+fn who_comes_back_says_nothing_that_he_could_not_have_said_at_first() {
+    let mut env = Env::new();
+    env.worker("a", 1, 8);
+    let (app, _) = env.app(spec());
+    for address in ["a\u{1b}[2J:1".to_owned(), "a".repeat(300)] {
+        let connection = env.connection();
+        let spec = AppSpec { driver_address: address, ..spec() };
+        env.tell(Event::AppHello { connection, id: Some(app), spec, wall: 0 });
+        assert!(env.refusal().starts_with("a name"), "{}", env.refusal());
+    }
+}
+
+#[test]
 fn drivers_are_placed_killed_and_started_again_if_they_are_supervised() {
     let mut env = Env::new();
     let (worker, _) = env.worker("a", 1, 8);

@@ -175,6 +175,7 @@ pub fn spec() -> AppSpec {
         spread_out: true,
         dynamic: false,
         driver: None,
+        driver_proof: vec![5; 16],
     }
 }
 
@@ -186,6 +187,7 @@ pub fn driver_spec(cores: u32, supervise: bool) -> DriverSpec {
         supervise,
         component: vec![0; 32],
         submission: Vec::new(),
+        proof: vec![5; 16],
         has_secrets: false,
     }
 }

@@ -90,6 +90,49 @@ fn two_workers_at_one_address_are_not_let_in_and_a_new_process_replaces_a_dead_o
 }
 
 #[test]
+fn a_worker_that_says_that_it_has_everybodys_files_is_noted_nowhere() {
+    let mut env = Env::new();
+    let (sound, _) = env.worker("a", 4, 8);
+    let (app, _) = env.app(AppSpec { num_executors: Some(1), ..spec() });
+    let mut last = sound;
+    for instance in 0..5 {
+        let liar = WorkerHello { instance, applications: vec![app], ..env.hello("liar", 1, 8) };
+        let (id, connection) = env.worker_says(liar);
+        assert!(env.news().is_empty(), "{:?}", env.news());
+        assert_eq!(env.master.app(app).unwrap().workers, [sound]);
+        env.tell(Event::ConnectionLost { connection });
+        assert_ne!(id, std::mem::replace(&mut last, id));
+    }
+    let hello = WorkerHello { applications: vec![app], ..env.hello("liar", 1, 8) };
+    env.worker_says(WorkerHello { instance: 4, ..hello });
+    env.tell(Event::AppEnded { app, failure: None });
+    let forget = |order: &&&WorkerOrder| ***order == WorkerOrder::ForgetApp(app);
+    assert_eq!(env.orders().iter().filter(forget).count(), 2, "it hears of the end all the same");
+}
+
+#[test]
+fn a_worker_that_was_lost_and_is_back_has_what_it_had() {
+    let mut env = Env::new();
+    let (first, connection) = env.worker("a", 4, 8);
+    let (app, _) = env.app(AppSpec { num_executors: Some(1), ..spec() });
+    env.tell(Event::ConnectionLost { connection });
+    env.pass(20);
+    assert_eq!(env.master.workers().count(), 0);
+    let back = WorkerHello { applications: vec![app], ..env.hello("a", 4, 8) };
+    let (second, connection) = env.worker_says(back);
+    assert_eq!(env.master.app(app).unwrap().workers, [first, second]);
+    env.tell(Event::ConnectionLost { connection });
+    env.pass(20);
+    // However often that happens, it isn't noted without end.
+    for _ in 0..1100 {
+        let (_, connection) = env.worker_says(env.hello("a", 4, 8));
+        env.tell(Event::ConnectionLost { connection });
+        env.pass(16);
+    }
+    assert_eq!(env.master.app(app).unwrap().workers.len(), 1000);
+}
+
+#[test]
 fn absurd_offers_are_refused() {
     let mut env = Env::new();
     for (cores, memory) in [(0, GIB), (1, 0), (u32::MAX, GIB), (1, u64::MAX)] {
