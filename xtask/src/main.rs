@@ -58,7 +58,7 @@ fn run(verb: Option<&str>, rest: &[String]) -> Result<()> {
 /// Guests and binaries come first: tests of whole processes use them.
 fn test(place: &Place, args: &[String]) -> Result<()> {
     guests::build_all(place)?;
-    place.build_binaries()?;
+    place.build_binaries_and_tests()?;
     let mut cargo = place.cargo();
     cargo.args(["test", "--release", "--workspace"]).args(args).env("INGLE_GUESTS", place.guests());
     place::succeed(&mut cargo)

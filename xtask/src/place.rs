@@ -46,6 +46,11 @@ impl Place {
         succeed(self.cargo().args(["build", "--release", "--workspace", "--bins"]))
     }
 
+    /// Builds them with all tests: what tests alone need turns on features of what the binaries need, which would be built a second time.
+    pub fn build_binaries_and_tests(&self) -> Result<()> {
+        succeed(self.cargo().args(["build", "--release", "--workspace", "--bins", "--tests"]))
+    }
+
     /// A binary that [`Place::build_binaries`] built.
     pub fn binary(&self, name: &str) -> Command {
         let mut command = Command::new(self.target.join("release").join(name));
