@@ -197,7 +197,7 @@ impl Grants {
     /// Puts files that came with the job into a folder of their own in `scratch`, and lets the job read them as `files/NAME`.
     ///
     /// Others of the application may write in `scratch`, who may have been broken out of, and this process has no walls yet: the folder is opened
-    /// once, through no link, and whatever takes its name, or a file's, is neither written nor granted.
+    /// once, through no link, and no link in it, nor what has its name later, is written or granted.
     pub fn ship(&mut self, files: &[(String, Vec<u8>)], scratch: &Path) -> Result<()> {
         let folder = tempfile::Builder::new()
             .prefix("ingle-files-")

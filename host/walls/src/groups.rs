@@ -63,7 +63,10 @@ impl Groups {
         {
             let parent = root.join(below.trim_start_matches('/'));
             match unified(&parent, &name) {
-                Ok(path) => made.push((Controller::Unified, path)),
+                Ok(path) => {
+                    down.extend(Controller::Unified.lacks_swap(swaps, &path));
+                    made.push((Controller::Unified, path));
+                }
                 Err(error) => {
                     for wall in [Wall::Memory, Wall::Threads, Wall::Cores] {
                         down.push(Down::new(wall, &error));
@@ -86,7 +89,10 @@ impl Groups {
             let parent = root.join(mount).join(of.unwrap_or_default().trim_start_matches('/'));
             sweep(&parent);
             match fs::create_dir(parent.join(&name)) {
-                Ok(()) => made.push((controller, parent.join(&name))),
+                Ok(()) => {
+                    down.extend(controller.lacks_swap(swaps, &parent.join(&name)));
+                    made.push((controller, parent.join(&name)));
+                }
                 Err(error) => down.push(Down::new(wall, at(&parent)(error))),
             }
         }
@@ -109,12 +115,13 @@ impl Groups {
                 for (file, value) in controller.limits(room) {
                     fs::write(path.join(file), value)?;
                 }
-                if let Some((file, value)) = controller.swap(room) {
-                    match fs::write(path.join(file), value) {
-                        // The kernel doesn't count it: that matters where there is any.
-                        Err(_) if !path.join(file).exists() && !self.swaps => {}
-                        written => written?,
-                    }
+                if let Some((file, value)) = controller.swap(room)
+                    && let Err(error) = fs::write(path.join(file), value)
+                    // That the kernel doesn't count it was said when this process started.
+                    && self.swaps
+                    && path.join(file).exists()
+                {
+                    down.push(Down::new(Wall::Memory, at(&path)(error)));
                 }
                 fs::write(path.join("cgroup.procs"), process.to_string())
             }) {
@@ -165,6 +172,18 @@ impl Controller {
             Controller::Memory => Some(("memory.memsw.limit_in_bytes", room.memory.to_string())),
             Controller::Pids | Controller::Cpu => None,
         }
+    }
+
+    /// What is missing where this host `swaps`, and its kernel doesn't count that for groups.
+    fn lacks_swap(self, swaps: bool, group: &Path) -> Option<Down> {
+        let (file, _) = self.swap(Room { memory: 0, threads: 0, cores: 0 })?;
+        if !swaps || group.join(file).exists() {
+            return None;
+        }
+        let why = format!(
+            "this host swaps, and its kernel bounds that for no group: {file} isn't there; start it with swapaccount=1, or without swap"
+        );
+        Some(Down::new(Wall::Memory, why))
     }
 }
 
@@ -335,6 +354,34 @@ mod tests {
         sweep(root.path());
         assert!(!left("ingle-999999999-0").exists());
         assert!(left(&own).exists() && left("ingle-x-1").exists() && left("other").exists());
+    }
+
+    #[test]
+    fn a_host_that_swaps_without_counting_it_is_told_of_and_bounds_the_rest() {
+        for version_2 in [false, true] {
+            let root = tempfile::tempdir().unwrap();
+            let (own, swaps) = (root.path().join("own"), root.path().join("swaps"));
+            fs::write(&swaps, "Filename Type\n").unwrap();
+            if version_2 {
+                fs::write(root.path().join("cgroup.controllers"), "cpu memory pids").unwrap();
+                fs::write(&own, "0::/\n").unwrap();
+            } else {
+                for name in ["memory", "pids", "cpu"] {
+                    fs::create_dir(root.path().join(name)).unwrap();
+                }
+                fs::write(&own, "").unwrap();
+            }
+            let (_groups, down) = Groups::find_in(root.path(), &own, &swaps);
+            assert!(down.is_empty(), "no swap: {down:?}");
+            fs::write(&swaps, "Filename Type\n/dev/x partition\n").unwrap();
+            let (groups, down) = Groups::find_in(root.path(), &own, &swaps);
+            let [down] = &down[..] else { panic!("{down:?}") };
+            assert_eq!(down.wall, Wall::Memory);
+            assert!(down.to_string().contains("swapaccount=1"), "{down}");
+            let (group, _) = groups.admit(9, "9-0", ROOM);
+            let procs = group.0.iter().map(|path| read(path.join("cgroup.procs")));
+            assert!(procs.eq(vec!["9"; group.0.len()]) && !group.0.is_empty());
+        }
     }
 
     #[test]
