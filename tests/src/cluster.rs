@@ -39,7 +39,7 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
         assert!(started.elapsed() < PATIENCE, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -323,6 +323,20 @@ impl<'a> Cluster<'a> {
         let dirs = ["apps", "removed"].map(|dir| self.place.kept(format!("worker-{worker}/{dir}")));
         let entries = dirs.into_iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten();
         entries.map(|entry| entry.path()).collect()
+    }
+
+    /// What map tasks wrote on a worker: of each application a folder for each stage.
+    pub fn shuffle_files(&self, worker: usize) -> Vec<PathBuf> {
+        let read = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
+        let apps = self.leftovers(worker).into_iter();
+        let stages = apps.flat_map(|app| read(app.join("shuffle")));
+        stages.flat_map(|stage| read(stage.path())).map(|file| file.path()).collect()
+    }
+
+    /// Waits until a worker keeps output of map tasks.
+    #[track_caller]
+    pub fn wait_for_shuffle(&self, worker: usize) {
+        wait_until("shuffle output", || !self.shuffle_files(worker).is_empty());
     }
 }
 

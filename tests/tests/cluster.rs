@@ -148,9 +148,11 @@ fn a_driver_on_a_worker_is_killed_with_all_that_it_has() {
 #[test]
 fn a_killed_executor_costs_its_tasks_and_not_the_job() {
     let place = Place::new();
-    let expected = text(&place, 8, 20_000);
+    let expected = text(&place, 8, 60_000);
     let cluster = Cluster::new(&place, 2, 1);
     let job = cluster.rsubmit_to_all("wordcount").args(["in", "out"]).spawn();
+    // It has done something, and is at the next.
+    cluster.wait_for_shuffle(0);
     cluster.kill_child(0);
     job.wait().succeeds();
     assert_eq!(place.table("out"), expected);
@@ -159,10 +161,10 @@ fn a_killed_executor_costs_its_tasks_and_not_the_job() {
 #[test]
 fn a_killed_worker_costs_what_it_stored_and_not_the_job() {
     let place = Place::new();
-    let expected = text(&place, 8, 20_000);
+    let expected = text(&place, 8, 60_000);
     let cluster = Cluster::new(&place, 2, 1);
     let job = cluster.rsubmit_to_all("wordcount").args(["in", "out"]).spawn();
-    wait_until("an executor", || !cluster.children(1).is_empty());
+    cluster.wait_for_shuffle(1);
     let orphans = cluster.children(1);
     cluster.workers[1].signal(Signal::KILL);
     job.wait().succeeds();

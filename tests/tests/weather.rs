@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ingle_tests::{Chance, Cluster, Disk, Net, Place, Run, Running, lines, text, wait_until};
@@ -250,20 +249,6 @@ const MASTER: usize = 0;
 const WORKER: [usize; 2] = [1, 2];
 const CLIENT: usize = 3;
 
-/// Waits until a worker keeps output of map tasks.
-#[track_caller]
-fn wait_for_shuffle(cluster: &Cluster<'_>, worker: usize) {
-    wait_until("shuffle output", || {
-        cluster.leftovers(worker).iter().any(|app| !shuffle_files(app).is_empty())
-    });
-}
-
-/// What map tasks of an application wrote on a worker: a folder for each stage.
-fn shuffle_files(app: &Path) -> Vec<PathBuf> {
-    let read = |folder: PathBuf| std::fs::read_dir(folder).into_iter().flatten().flatten();
-    read(app.join("shuffle")).flat_map(|stage| read(stage.path())).map(|file| file.path()).collect()
-}
-
 /// A job meets something that happens to the network once both workers are at it, says so, and its answer is exact all the same. What
 /// happened is undone at the end, if it wasn't before, and then nothing is left.
 #[track_caller]
@@ -274,7 +259,7 @@ fn survives(job: Job, happens: impl FnOnce(&Net), says: &[&str], undone: impl Fn
     let running = jobs.start(&cluster, job, "out");
     for worker in 0..2 {
         match job {
-            Job::Count | Job::Sort => wait_for_shuffle(&cluster, worker),
+            Job::Count | Job::Sort => cluster.wait_for_shuffle(worker),
             Job::Darts => {
                 wait_until("an executor", || !cluster.children(worker).is_empty());
                 // It begins, and is far from done.
@@ -466,8 +451,8 @@ fn harm(cluster: &Cluster<'_>, running: &Running, chance: &mut Chance, most: usi
     let mut seen = BTreeSet::new();
     let mut harmed = 0;
     while running.runs() {
-        let apps = (0..cluster.workers.len()).flat_map(|worker| cluster.leftovers(worker));
-        for path in apps.flat_map(|app| shuffle_files(&app)) {
+        let workers = 0..cluster.workers.len();
+        for path in workers.flat_map(|worker| cluster.shuffle_files(worker)) {
             if path.extension().is_some() || harmed >= most || !seen.insert(path.clone()) {
                 continue;
             }
