@@ -21,6 +21,7 @@ use crate::options::Options;
 use crate::policy::{dynamic, policy};
 use crate::settings::{self, Settings};
 use crate::submit;
+use crate::terminal;
 use crate::walls::{Ready, Wanted};
 use crate::{job_file, master};
 
@@ -141,9 +142,10 @@ pub fn verb(options: &Options) -> Option<Result<(), Failure>> {
         runtime()?.block_on(async {
             let mut asker = Asker::connect(&address).await.map_err(Failure::host)?;
             if let Some(id) = &options.status {
-                println!("{}", status_text(&asker.status(id).await.map_err(host)?));
+                let status = asker.status(id).await.map_err(host)?;
+                terminal::print(&format!("{}\n", status_text(&status)));
             } else if let Some(id) = &options.kill {
-                println!("{}", asker.kill(id).await.map_err(host)?);
+                terminal::print(&format!("{}\n", asker.kill(id).await.map_err(host)?));
             }
             Ok(())
         })
@@ -342,7 +344,7 @@ fn on_worker(
             .await
             .map_err(|why| Failure::new(Code::Job, why))?;
         // The name alone is the answer, for scripts.
-        println!("{id}");
+        terminal::print(&format!("{id}\n"));
         if !options.wait {
             console.say(format_args!(
                 "{} is submitted; to see what it prints: ingle logs {id} --follow",

@@ -84,6 +84,13 @@ pub fn say(text: impl std::fmt::Display) {
     let _ = stderr.write_all(&Screen::of(&stderr).show(line.as_bytes()));
 }
 
+/// An answer on stdout, of which a master, or whoever says that he is one, chose the words.
+pub fn print(text: &str) {
+    let mut stdout = io::stdout().lock();
+    // Nobody is left to tell that nobody reads.
+    let _ = stdout.write_all(&Screen::of(&stdout).show(text.as_bytes()));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -57,8 +57,7 @@ pub fn ask(which: &Which, question: &Question<'_>) -> Result<(), String> {
 }
 
 fn print(text: &str) {
-    // Nobody is left to tell that nobody reads.
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    terminal::print(text);
 }
 
 /// Drivers' and tasks' output, each line on the stream that it was printed to. Lines of several sources are told apart.

@@ -1,9 +1,16 @@
-//! The client of an object store, which goes nowhere else: whoever has a granted address must not send the host to one that isn't.
+//! The client of an object store, which goes nowhere else: whoever has a granted address must not send the host to one that isn't. And none of its
+//! answers is longer than it may be, whatever it says of its length.
 
 use std::fmt;
+use std::pin::Pin;
 
+use http_body_util::{BodyExt, Limited};
 use object_store::ClientOptions;
-use object_store::client::{HttpClient, HttpConnector};
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
+    HttpResponseBody, HttpService,
+};
+use reqwest::Method;
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, Url};
 
@@ -77,13 +84,107 @@ impl HttpConnector for Connector {
             store: "HTTP",
             source: error.into(),
         };
-        Ok(HttpClient::new(client(self.plain).map_err(failed)?))
+        Ok(HttpClient::new(Bounded(client(self.plain).map_err(failed)?)))
     }
 }
 
+/// A list of a store, which has 1000 names of up to 1 KiB, or of a web server, which has all of a folder's.
+const MOST_LISTED: usize = 64 << 20;
+/// Any other answer that is read as a whole: why not, or what was done.
+const MOST_SAID: usize = 1 << 20;
+
+/// A client whose answers aren't longer than they may be. What an object holds is taken as it comes; all else is read as a whole, into as much memory
+/// as the server says that it needs.
+#[derive(Debug)]
+struct Bounded(Client);
+
+impl HttpService for Bounded {
+    // As `async_trait` would have it.
+    fn call<'a, 'b>(
+        &'a self,
+        request: HttpRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'b>>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        Box::pin(async move {
+            let query = request.uri().query().unwrap_or_default();
+            let of_object = *request.method() == Method::GET && !query.contains("list-type=");
+            let answer = self.0.call(request).await?;
+            let most = match answer.status().is_success() {
+                true if of_object => return Ok(answer),
+                true => MOST_LISTED,
+                false => MOST_SAID,
+            };
+            let (parts, body) = answer.into_parts();
+            let body = Limited::new(body, most).map_err(move |error| {
+                error.downcast::<HttpError>().map_or_else(
+                    |_| HttpError::new(HttpErrorKind::Decode, TooLong(most)),
+                    |error| *error,
+                )
+            });
+            Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)))
+        })
+    }
+}
+
+/// An answer is longer than so many bytes.
+#[derive(Debug, thiserror::Error)]
+#[error("its answer has more than {0} bytes")]
+struct TooLong(usize);
+
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use object_store::client::HttpRequestBody;
+
     use super::*;
+
+    /// What becomes of an answer that begins so, and has so many bytes.
+    fn answered(head: &'static str, bytes: usize, target: &str) -> Result<usize, String> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut peer, _) = listener.accept().unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                peer.read_exact(&mut byte).unwrap();
+                asked.extend(byte);
+            }
+            peer.write_all(head.as_bytes()).unwrap();
+            // It may not be read to its end.
+            let _ = (0..bytes / 4096).try_for_each(|_| peer.write_all(&[b'x'; 4096]));
+        });
+        // Somebody else may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = Connector { plain: true }.connect(&ClientOptions::default()).unwrap();
+            let mut request = HttpRequest::new(HttpRequestBody::empty());
+            *request.uri_mut() = format!("http://{address}{target}").parse().unwrap();
+            let answer = client.execute(request).await.map_err(|e| e.to_string())?;
+            let read = answer.into_body().bytes().await;
+            read.map(|bytes| bytes.len()).map_err(|e| format!("{e:?}"))
+        })
+    }
+
+    #[test]
+    fn what_an_answer_says_of_its_length_takes_no_memory() {
+        let huge = "HTTP/1.1 404 Not Found\r\nContent-Length: 4611686018427387904\r\n\r\n";
+        let why = answered(huge, 2 << 20, "/a").unwrap_err();
+        assert!(why.contains("TooLong"), "{why}");
+        let list = "HTTP/1.1 200 OK\r\nContent-Length: 4611686018427387904\r\n\r\n";
+        let why = answered(list, 65 << 20, "/bucket?list-type=2&prefix=a").unwrap_err();
+        assert!(why.contains("TooLong"), "{why}");
+        let some = "HTTP/1.1 404 Not Found\r\nContent-Length: 8192\r\n\r\n";
+        assert_eq!(answered(some, 8192, "/a"), Ok(8192));
+        let some = "HTTP/1.1 200 OK\r\nContent-Length: 4194304\r\n\r\n";
+        assert_eq!(answered(some, 4 << 20, "/a"), Ok(4 << 20), "what an object holds");
+    }
 
     #[test]
     fn a_server_sends_to_itself_or_nowhere() {

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
 
 use super::attempt::ObjectTarget;
+use super::reader::small;
 use super::uploads::Uploads;
 use super::{Location, Objects, Store};
 use crate::error::{Error, Result};
@@ -275,7 +276,7 @@ pub(super) async fn read_marker(place: &Place, key: &Key) -> object_store::Resul
     if found.meta.size > MAX_MARKER {
         return Ok(Some((None, version)));
     }
-    Ok(Some((Marker::read(&found.bytes().await?), version)))
+    Ok(Some((Marker::read(&small(found, MAX_MARKER).await?), version)))
 }
 
 /// Whether no later try took the output over.
@@ -435,6 +436,6 @@ async fn read_record(place: &Place, key: &Key) -> object_store::Result<Record> {
     if found.meta.size > MAX_RECORD {
         return Err(broken(format!("the record {key} is too long")));
     }
-    let bytes = found.bytes().await?;
+    let bytes = small(found, MAX_RECORD).await?;
     serde_json::from_slice(&bytes).map_err(|e| broken(format!("the record {key}: {e}")))
 }

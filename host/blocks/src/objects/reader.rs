@@ -41,10 +41,11 @@ pub(crate) fn open(
     let store = objects.store(location)?.objects;
     let (send, pieces) = mpsc::channel(AHEAD);
     let (location, listed) = (location.clone(), listed.clone());
+    let left = listed.len.saturating_sub(offset);
     let stream = Stream { store, location, listed, at: offset, has_ranges: true, send };
     let runtime = objects.runtime().map_err(Error::io("reading", &stream.location.as_path()))?;
     runtime.spawn(stream.run());
-    Ok(Box::new(Reader { pieces, piece: Bytes::new(), counter: counter.clone() }))
+    Ok(Box::new(Reader { pieces, piece: Bytes::new(), left, counter: counter.clone() }))
 }
 
 /// Reads a part of an object, all of which is there by its listing.
@@ -100,6 +101,20 @@ async fn get_range(
     exactly(result.into_stream(), length).await
 }
 
+/// All of a small object, which its store may say is smaller than it is.
+pub(super) async fn small(found: GetResult, most: u64) -> object_store::Result<Vec<u8>> {
+    let (mut bytes, mut pieces) = (Vec::new(), found.into_stream());
+    while let Some(piece) = pieces.next().await {
+        let piece = piece?;
+        if bytes.len() as u64 + piece.len() as u64 > most {
+            let source = format!("it has more than {most} bytes").into();
+            return Err(object_store::Error::Generic { store: "HTTP", source });
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
+}
+
 /// So many bytes; of an answer that is longer no more is taken.
 async fn exactly(
     mut pieces: impl tokio_stream::Stream<Item = object_store::Result<Bytes>> + Unpin,
@@ -130,6 +145,10 @@ async fn get(
     listed: &Found,
     range: Option<GetRange>,
 ) -> Result<GetResult, (Broken, bool)> {
+    // The client of the store panics of one that can't be sent.
+    if listed.tag.as_ref().is_some_and(|tag| !tag.bytes().all(|b| (b' '..=b'~').contains(&b))) {
+        return Err((Broken::Changed("has a tag that is none"), true));
+    }
     // A weak tag is one that no server compares.
     let (weak, strong) = match listed.tag.clone() {
         Some(tag) if tag.starts_with("W/") => (Some(tag), None),
@@ -163,6 +182,8 @@ async fn get(
 struct Reader {
     pieces: mpsc::Receiver<io::Result<Bytes>>,
     piece: Bytes,
+    /// Bytes that didn't come yet.
+    left: u64,
     counter: Arc<AtomicU64>,
 }
 
@@ -170,8 +191,15 @@ impl Read for Reader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
             match self.pieces.blocking_recv() {
-                Some(piece) => self.piece = piece?,
-                None => return Ok(0),
+                Some(piece) => {
+                    self.piece = piece?;
+                    self.left = self.left.saturating_sub(self.piece.len() as u64);
+                }
+                None if self.left == 0 => return Ok(0),
+                None => {
+                    let why = "could not be read on: whoever asked its store ended".to_owned();
+                    return Err(io::Error::other(Broke(why)));
+                }
             }
         }
         let n = buffer.len().min(self.piece.len());
@@ -236,7 +264,13 @@ impl Stream {
         // A server that knows no ranges gives all.
         let mut skipped = if has_range { 0 } else { self.at };
         let mut bytes = result.into_stream();
-        while let Some(piece) = bytes.next().await {
+        // Whoever sends more than there is, or to nobody, isn't listened to.
+        while self.at < self.listed.len {
+            let piece = tokio::select! {
+                piece = bytes.next() => piece,
+                () = self.send.closed() => return Err(Broken::Unwanted),
+            };
+            let Some(piece) = piece else { break };
             let mut piece = piece.map_err(|error| Broken::Away(causes(&error)))?;
             let left = self.listed.len - self.at;
             let known = usize::try_from(skipped).map_or(piece.len(), |n| n.min(piece.len()));
