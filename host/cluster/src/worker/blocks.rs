@@ -238,6 +238,37 @@ mod tests {
         });
     }
 
+    #[test]
+    fn no_more_of_an_application_waits_than_there_is_room_for() {
+        let (greedy, other) = (application(12), application(3));
+        let blocks = Arc::new(Blocks::default());
+        let large = || v1::FetchBlocksRequest {
+            map: vec![0; MAX_OUTPUTS],
+            attempt: vec![0; MAX_OUTPUTS],
+            ..request(0, 1)
+        };
+        with_one_thread(async {
+            let mut unread = Vec::new();
+            for _ in 0..TURNS {
+                unread.push(blocks.serve(folder(greedy.path()), request(0, u32::MAX)).await);
+            }
+            let mut waiting = Vec::new();
+            let refused = loop {
+                let mut one = Box::pin(blocks.serve(folder(greedy.path()), large()));
+                match said_now(&mut one).await {
+                    None => waiting.push(one),
+                    Some(said) => break said.err().unwrap(),
+                }
+            };
+            assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+            assert_eq!(waiting.len(), WAITING / (MAX_OUTPUTS + LEAST));
+            assert!(blocks.serve(folder(other.path()), request(1, 1)).await.is_ok());
+            waiting.pop();
+            let mut next = Box::pin(blocks.serve(folder(greedy.path()), large()));
+            assert!(said_now(&mut next).await.is_none(), "who gives up makes room");
+        });
+    }
+
     /// What a future has to say now.
     async fn said_now<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
         std::future::poll_fn(|context| {

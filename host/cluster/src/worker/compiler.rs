@@ -513,6 +513,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_never_sends_a_job_keeps_nobody_waiting_who_has_the_same() {
+        let place = tempfile::tempdir().unwrap();
+        let compiler = compiler(place.path(), "printf 0123456789abcdefcode");
+        let hash = ComponentHash::of(b"job");
+        tokio::select! {
+            biased;
+            never = compiler.prepare("slow", hash, false, std::future::pending()) => {
+                panic!("the other had to wait for it: {never:?}")
+            }
+            made = compiler.prepare("app", hash, false, comes(b"job")) => made.unwrap(),
+        }
+    }
+
+    #[tokio::test]
     async fn one_application_leaves_a_place_for_others() {
         let place = tempfile::tempdir().unwrap();
         // Those of the one wait until that of the other has run, and must not meet.
