@@ -16,6 +16,7 @@ pub fn attack(name: &str) -> Option<Attack> {
         "stack-bomb" => Attack::Anywhere(|_| Ok(deeper(0).to_string())),
         "captured-memory" => Attack::Planned(captured),
         "dirty-memory" => Attack::Planned(dirty),
+        "silent-memory" => Attack::Planned(dirty_and_silent),
         _ => return None,
     })
 }
@@ -47,6 +48,21 @@ fn captured(ctx: &Context, mib: &str) -> Result<String> {
     let held = vec![1u8; mib.parse::<usize>()? << 20];
     let sums = ctx.run_tasks(0..2, move |task| u64::from(held[task as usize]))?;
     Ok(format!("captured, {sums:?}"))
+}
+
+/// The same, by tasks that never call their host again.
+fn dirty_and_silent(ctx: &Context, mib: &str) -> Result<String> {
+    let table = Rc::new(RefCell::new(vec![1u8; mib.parse::<usize>()? << 20]));
+    let done = ctx.try_run_tasks(0..2, move |_| -> Result<u64> {
+        let mut table = table.borrow_mut();
+        loop {
+            table
+                .iter_mut()
+                .step_by(4096)
+                .for_each(|byte| *byte = black_box(*byte).wrapping_add(1));
+        }
+    });
+    Ok(format!("kept {:?}", done?))
 }
 
 /// Each task makes all of a captured table its own.

@@ -1,11 +1,11 @@
 //! Charges for the pages of a large image that a task makes its own.
 //!
 //! An image is charged once, and a task's share of it in advance only up to [`CHARGED_IMAGE_BYTES`](crate::limits): most tasks write
-//! to few of its pages, however large it is. What a task writes beyond that is seen by a sampler, from time to time, charged, and
-//! when it doesn't fit, the task is told when it next reads, writes or emits. Between two looks, and in a task that does none
-//! of these, the wall is the size of the image.
+//! to few of its pages, however large it is. What a task writes beyond that, from when it is told where the image belongs, is seen by a
+//! sampler, from time to time, and charged. When it doesn't fit, the task fails when it next reads, writes or emits, and its host is told,
+//! which stops one that does none of these. Between two looks the wall is the size of the image.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use ingle_core::memory::{MemoryPool, MemoryUse, Reservation};
 use ingle_core::size::ByteSize;
 use parking_lot::Mutex;
 
+use crate::host::Overdrawn;
 use crate::pagemap;
 use crate::ranges::PAGE;
 
@@ -28,8 +29,8 @@ pub struct Dirtied {
     length: usize,
     /// Bytes that were charged in advance.
     paid: u64,
-    /// Whether a task runs now.
-    running: AtomicBool,
+    /// Who hears that the task that runs now has too much; none if none runs.
+    running: Mutex<Option<Overdrawn>>,
     /// How often the image was put back: what was counted before is of no task after.
     round: AtomicU64,
     reservation: Mutex<Reservation>,
@@ -47,7 +48,7 @@ impl Dirtied {
                 start,
                 length,
                 paid,
-                running: AtomicBool::new(true),
+                running: Mutex::default(),
                 round: AtomicU64::new(0),
                 reservation: Mutex::new(pool.reservation(MemoryUse::Guest)),
                 charged: AtomicU64::new(0),
@@ -57,13 +58,13 @@ impl Dirtied {
     }
 
     /// A task begins.
-    pub fn begin(&self) {
-        self.running.store(true, Ordering::SeqCst);
+    pub fn begin(&self, overdrawn: Overdrawn) {
+        *self.running.lock() = Some(overdrawn);
     }
 
     /// It ended; what it wrote is there still.
     pub fn end(&self) {
-        self.running.store(false, Ordering::SeqCst);
+        *self.running.lock() = None;
     }
 
     /// All pages are the image's again.
@@ -97,9 +98,8 @@ impl Dirtied {
     fn look(&self) -> Duration {
         let round = self.round.load(Ordering::SeqCst);
         let put_back = || self.round.load(Ordering::SeqCst) != round;
-        if !self.running.load(Ordering::SeqCst) {
-            return Duration::ZERO;
-        }
+        // That of the task whose round it is, should the next one begin meanwhile.
+        let Some(overdrawn) = self.running.lock().clone() else { return Duration::ZERO };
         let began = Instant::now();
         let Some(pages) = pagemap::count_own_pages(self.start, self.length) else {
             pagemap::warn_once();
@@ -119,6 +119,7 @@ impl Dirtied {
                      --executor-memory, or change less of it",
                     ByteSize(written)
                 );
+                overdrawn(&words);
                 *self.refused.lock() = Some((round, words));
             }
             self.charged.store(reservation.bytes(), Ordering::Relaxed);
@@ -198,6 +199,12 @@ mod tests {
         let dirtied = Dirtied::new(part.start() + head, length - head, paid, &pool).unwrap();
         let charged = || pool.usage().of(MemoryUse::Guest) as usize;
 
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let telling = told.clone();
+        let overdrawn: Overdrawn = Arc::new(move |why| telling.lock().push(why.to_owned()));
+        dirtied.look();
+        assert_eq!(charged(), 0, "no task runs yet");
+        dirtied.begin(overdrawn.clone());
         bytes(&*memory)[..16 * MIB].fill(2);
         assert!(bytes(&*memory).contains(&1), "reading is no writing");
         dirtied.look();
@@ -214,14 +221,15 @@ mod tests {
         dirtied.put_back();
         assert_eq!((charged(), dirtied.charged()), (0, 0));
 
-        dirtied.begin();
-        assert_eq!(dirtied.refused(), None);
+        dirtied.begin(overdrawn);
+        assert_eq!((dirtied.refused(), told.lock().len()), (None, 0));
         dirtied.look();
         let refused = dirtied.refused().unwrap();
         assert!(
             refused.contains("out of memory"),
             "40 are the image's, and 24 more don't fit: {refused}"
         );
+        assert_eq!(*told.lock(), [refused], "also to one that never asks");
         dirtied.end();
         dirtied.put_back();
         assert_eq!(dirtied.refused(), None, "the next task did nothing");

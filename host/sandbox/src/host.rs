@@ -210,6 +210,10 @@ pub struct Extent {
 /// A block on its way to the guest. A host that keeps its clone may reuse the buffer once the count is back at one.
 pub type Block = std::sync::Arc<Vec<u8>>;
 
+/// Hears, in words for the user, that a task made more of its image its own than its executor has memory for. Such a task fails at its
+/// next call; it is for its host to stop one that makes none.
+pub type Overdrawn = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// Answers a task: `ingle:job/task`. Bytes from the guest are borrowed in place: copy what must stay.
 pub trait TaskHost: std::any::Any + Send {
     /// Asked at every call: whether the task should end now.
@@ -217,6 +221,8 @@ pub trait TaskHost: std::any::Any + Send {
     fn context(&self) -> TaskContext;
     /// Who is asked before it writes to files.
     fn writes(&self) -> Arc<dyn FileWrites>;
+    /// Who hears that it has too much memory.
+    fn overdrawn(&self) -> Overdrawn;
     fn payload(&self) -> Block;
     fn open_split(&mut self, source: u32, split: u32) -> Fallible<u32>;
     /// One partition or more. `part`: the first of the stage's tasks whose output is read, and how many; else all of it.

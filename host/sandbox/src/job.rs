@@ -18,7 +18,7 @@ use crate::limits::{Charge, Limiter};
 use crate::linker::{self, CALL_BYTES, MAX_HANDLES, Role, State};
 use crate::log::LogSink;
 use crate::memory;
-use crate::ranges::Ranges;
+use crate::ranges::{self, Ranges};
 use crate::wasi::{self, Capabilities};
 use crate::written::Watch;
 
@@ -238,6 +238,7 @@ impl Job {
             announced: None,
             before: None,
             image,
+            memory: None,
             laid: None,
             dirtied: None,
             sampler: self.sampler.clone(),
@@ -306,7 +307,9 @@ impl Job {
             if store.data().role.is_cancelled() {
                 return Err(Stop::Cancelled.into());
             }
-            let instance = self.pre.instantiate(&mut store)?;
+            let (instance, made) = ranges::made_by(|| self.pre.instantiate(&mut store));
+            let instance = instance?;
+            store.data_mut().memory = <[usize; 1]>::try_from(made).ok().map(|[only]| only);
             instance.get_typed_func::<(u64,), ()>(&mut store, self.exports.run)
         })();
         let run = run.map_err(|e| GuestFailure::of(&e))?;
@@ -354,8 +357,8 @@ impl TaskInstance {
         let state = self.store.data_mut();
         state.writes.set(Some(host.writes()));
         state.role = Role::Task(host);
-        if let Some(dirtied) = &self.store.data().dirtied {
-            dirtied.begin();
+        if let (Some(dirtied), Role::Task(host)) = (&state.dirtied, &state.role) {
+            dirtied.begin(host.overdrawn());
         }
         if self.interrupt == Interrupt::Epoch {
             // What was counted for others, or before this task was known here, is past; what it was told since is looked at now.
@@ -371,7 +374,7 @@ impl TaskInstance {
         if let Some(dirtied) = &state.dirtied {
             dirtied.end();
         }
-        // It grew at the image's cost, and kept the memory for itself.
+        // It may have grown at the image's cost, and kept the memory for itself.
         let ended = match ended {
             Ok(()) if state.told_layout && state.laid.is_none() => {
                 Err(GuestFailure::of_host("the task asked for its image and never laid it"))

@@ -1,5 +1,6 @@
 //! What a guest may take: every linear memory and table of an instance is charged to one pool.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use ingle_core::memory::{MemoryPool, MemoryUse, OutOfMemory, Reservation};
@@ -38,8 +39,8 @@ pub struct Limiter {
     memories: usize,
     /// Bytes of linear memory, all of this instance's together.
     bytes: u64,
-    /// Growth that an image pays for: its pages aren't the instance's own.
-    prepaid: u64,
+    /// Where growth is paid for by an image, whose pages aren't the instance's own.
+    prepaid: Range<u64>,
     /// Bytes of the image that it pays for itself.
     paid: u64,
     /// What the budget was charged: it only grows.
@@ -48,15 +49,16 @@ pub struct Limiter {
 
 impl Limiter {
     pub fn new(charge: Charge) -> Self {
-        Self { charge, memories: 0, bytes: 0, prepaid: 0, paid: 0, charged: 0 }
+        Self { charge, memories: 0, bytes: 0, prepaid: 0..0, paid: 0, charged: 0 }
     }
 
-    /// From now on, growth to the end of an image that is about to be laid at `base` is charged to that, but for a part that the
-    /// instance pays for: all of what it has there already, or what [`CHARGED_IMAGE_BYTES`] says.
+    /// From now on, growth of the instance's only memory where an image is about to be laid, at `base`, is charged to that, but for a
+    /// part that the instance pays for: all of what it has there already, or what [`CHARGED_IMAGE_BYTES`] says.
     pub fn prepay(&mut self, base: u64, length: u64) {
         let has = self.bytes.saturating_sub(base);
-        self.prepaid = length.saturating_sub(has.max(CHARGED_IMAGE_BYTES));
-        self.paid = length - self.prepaid;
+        self.paid = length.min(has.max(CHARGED_IMAGE_BYTES));
+        let end = base.saturating_add(length);
+        self.prepaid = end - (length - self.paid)..end;
     }
 
     /// Bytes of the image that the instance has paid for.
@@ -66,7 +68,7 @@ impl Limiter {
 
     /// The image is laid: growth is the instance's own again.
     pub fn end_prepayment(&mut self) {
-        self.prepaid = 0;
+        self.prepaid = 0..0;
     }
 
     /// What the budget is charged for the instance now.
@@ -84,11 +86,9 @@ impl Limiter {
         self.memories == 1
     }
 
-    fn grow(&mut self, more: u64) -> Result<(), GuestOutOfMemory> {
-        let prepaid = more.min(self.prepaid);
-        self.charge(more - prepaid)?;
-        self.prepaid -= prepaid;
-        Ok(())
+    fn grow(&mut self, from: u64, to: u64) -> Result<(), GuestOutOfMemory> {
+        let (first, last) = (self.prepaid.start.max(from), self.prepaid.end.min(to));
+        self.charge(to.saturating_sub(from) - last.saturating_sub(first))
     }
 
     fn charge(&mut self, more: u64) -> Result<(), GuestOutOfMemory> {
@@ -108,10 +108,9 @@ impl ResourceLimiter for Limiter {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
-        let more = desired.saturating_sub(current) as u64;
         // An error, not a `false`, which the guest would see as a failed allocation and abort without words.
-        self.grow(more)?;
-        self.bytes += more;
+        self.grow(current as u64, desired as u64)?;
+        self.bytes += desired.saturating_sub(current) as u64;
         if current == 0 {
             self.memories += 1;
         }
@@ -180,6 +179,19 @@ mod tests {
         assert_eq!((charged, limiter.paid()), (201 << 20, 200 << 20));
         let (limiter, charged) = forked(201 * MIB, 100 * MIB);
         assert_eq!((charged, limiter.paid()), (201 << 20, 100 << 20));
+    }
+
+    #[test]
+    fn growth_below_the_image_is_not_prepaid() {
+        let pool = MemoryPool::new(ByteSize(4 << 30));
+        let mut limiter = Limiter::new(Charge::new(&pool));
+        assert!(limiter.memory_growing(0, MIB, None).unwrap());
+        limiter.prepay(200 << 20, 100 << 20);
+        assert!(limiter.memory_growing(MIB, 200 * MIB, None).unwrap());
+        assert_eq!(limiter.charged(), 200 << 20);
+        assert!(limiter.memory_growing(200 * MIB, 216 * MIB, None).unwrap());
+        assert!(limiter.memory_growing(216 * MIB, 300 * MIB, None).unwrap());
+        assert_eq!(limiter.charged(), 216 << 20);
     }
 
     #[test]

@@ -71,6 +71,8 @@ pub struct State {
     /// Of a task: what it starts from, and where that lies once it does.
     pub image: Option<Image>,
     pub laid: Option<Laid>,
+    /// Its memory, if it has just one.
+    pub memory: Option<usize>,
     /// What it wrote of a large one, and who looks at that.
     pub dirtied: Option<Arc<Dirtied>>,
     pub sampler: Sampler,
@@ -331,16 +333,7 @@ fn link_image(l: &mut LinkerInstance<'_, State>) -> Result<()> {
     })?;
     l.func_wrap("layout", |mut cx: Cx<'_>, (): ()| {
         cx.data_mut().task()?;
-        let state = cx.data_mut();
-        let layout = match &state.image {
-            Some(image) if !std::mem::replace(&mut state.told_layout, true) => {
-                (image.base(), image.length())
-            }
-            _ => return Ok((None,)),
-        };
-        state.limiter.prepay(layout.0, layout.1);
-        cx.set_hostcall_fuel(CALL_BYTES.saturating_add(layout.1 as usize));
-        Ok((Some(Placement { base: layout.0, length: layout.1 }),))
+        Ok((layout(&mut cx)?,))
     })?;
     l.func_wrap("restore", |mut cx: Cx<'_>, (region,): (WasmList<u8>,)| {
         cx.set_hostcall_fuel(CALL_BYTES);
@@ -406,6 +399,31 @@ fn picture(
     Image::capture(component, base, bytes, pool)
 }
 
+/// Where the image belongs. Whoever has one memory grows it at the image's cost, and from now on what it makes its own there is seen.
+fn layout(cx: &mut Cx<'_>) -> Result<Option<Placement>> {
+    let state = cx.data_mut();
+    let image = match &state.image {
+        Some(image) if !std::mem::replace(&mut state.told_layout, true) => image.clone(),
+        _ => return Ok(None),
+    };
+    let (base, length) = (image.base(), image.length());
+    if let (Some(memory), Role::Task(host)) = (state.memory, &state.role) {
+        state.limiter.prepay(base, length);
+        // The first part will be a copy, so the task's own in any case.
+        let head = image.head_length();
+        let paid = state.limiter.paid().saturating_sub(head as u64);
+        let start = memory + base as usize + head;
+        state.dirtied = Dirtied::new(start, length as usize - head, paid, &state.pool);
+        if let Some(dirtied) = &state.dirtied {
+            dirtied.begin(host.overdrawn());
+            let added = state.sampler.add(dirtied);
+            added.map_err(|e| Stop::Host(format!("starting the memory sampler: {e}")))?;
+        }
+    }
+    cx.set_hostcall_fuel(CALL_BYTES.saturating_add(length as usize));
+    Ok(Some(Placement { base, length }))
+}
+
 fn restore(cx: &mut Cx<'_>, region: &WasmList<u8>) -> Result<()> {
     cx.data_mut().task()?;
     let Some(image) = cx.data().image.clone() else {
@@ -429,13 +447,5 @@ fn restore(cx: &mut Cx<'_>, region: &WasmList<u8>) -> Result<()> {
     state.laid = Some(part);
     state.limiter.end_prepayment();
     state.handles = state.table.iter_mut().count();
-    let (head, length) = (image.head_length(), image.length() as usize);
-    // The first part is a copy, so the task's own in any case.
-    let paid = state.limiter.paid().saturating_sub(head as u64);
-    state.dirtied = Dirtied::new(part.start() + head, length - head, paid, &state.pool);
-    if let Some(dirtied) = &state.dirtied {
-        let added = state.sampler.add(dirtied);
-        added.map_err(|e| Stop::Host(format!("starting the memory sampler: {e}")))?;
-    }
     Ok(())
 }

@@ -16,6 +16,7 @@
 
 #![allow(unsafe_code)]
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr;
@@ -68,6 +69,18 @@ struct Live {
     mapped: usize,
     /// The kernel refused half of a change: nobody knows what is where, and the range is never used again.
     broken: bool,
+}
+
+thread_local! {
+    /// The memories that this thread made, while somebody wants to know.
+    static MADE: RefCell<Option<Vec<usize>>> = const { RefCell::new(None) };
+}
+
+/// The bases of the memories that are made on this thread meanwhile.
+pub fn made_by<T>(makes: impl FnOnce() -> T) -> (T, Vec<usize>) {
+    MADE.with_borrow_mut(|made| *made = Some(Vec::new()));
+    let done = makes();
+    (done, MADE.take().unwrap_or_default())
 }
 
 /// Makes the engine's linear memories, reusing their address ranges.
@@ -171,6 +184,7 @@ unsafe impl MemoryCreator for Ranges {
         self.0.live.lock().insert(base, Live { size, mapped: usize::MAX, broken: false });
         let mut range = Range { base, size, reserved, whole, ranges: self.clone() };
         range.grow_to(minimum).map_err(|e| e.to_string())?;
+        MADE.with_borrow_mut(|made| made.iter_mut().for_each(|made| made.push(base)));
         Ok(Box::new(range))
     }
 }
@@ -348,6 +362,19 @@ pub mod tests {
         assert_eq!(second.as_ptr() as usize, base);
         assert!(bytes(&*second).iter().all(|b| *b == 0));
         bytes(&*second).fill(1);
+    }
+
+    #[test]
+    fn who_makes_memories_learns_where() {
+        let ranges = Ranges::default();
+        let _before = memory(&ranges, PAGE);
+        let (ours, made) = made_by(|| {
+            let of_others = ranges.clone();
+            std::thread::spawn(move || drop(memory(&of_others, PAGE))).join().unwrap();
+            [memory(&ranges, PAGE), memory(&ranges, PAGE)]
+        });
+        assert_eq!(made, ours.each_ref().map(|memory| memory.as_ptr() as usize));
+        assert!(made_by(|| ()).1.is_empty());
     }
 
     #[test]

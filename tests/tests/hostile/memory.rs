@@ -21,6 +21,9 @@ attacks! {
     "dirty-memory" Driver: "tasks that write to all of a large captured table",
         "a sampler that charges the pages a task made its own",
         ["90" => "out of memory: the task changed"];
+    "silent-memory" Driver: "tasks that write to all of it, and never call their host again",
+        "the same sampler, then the executor is replaced",
+        ["90" => "out of memory: the task changed"], Replaced;
 }
 
 #[test]

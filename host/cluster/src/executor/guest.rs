@@ -16,7 +16,8 @@ use ingle_core::scheduler::TaskLaunch;
 use ingle_core::size::ByteSize;
 use ingle_proto::v1;
 use ingle_sandbox::host::{
-    Answer, Block, Extent, Fallible, FileWrites, SplitDescription, Stop, TaskContext, TaskHost,
+    Answer, Block, Extent, Fallible, FileWrites, Overdrawn, SplitDescription, Stop, TaskContext,
+    TaskHost,
 };
 
 use super::queue::Cancelled;
@@ -222,6 +223,11 @@ impl TaskHost for Guest {
 
     fn writes(&self) -> Arc<dyn FileWrites> {
         self.written.clone()
+    }
+
+    fn overdrawn(&self) -> Overdrawn {
+        let (executor, task) = (self.executor.clone(), self.launch.task);
+        Arc::new(move |why| executor.overdrawn(task, why))
     }
 
     fn payload(&self) -> Block {

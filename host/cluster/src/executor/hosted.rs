@@ -4,7 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use ingle_sandbox::host::{
-    Answer, Block, Extent, Fallible, FileWrites, SplitDescription, Stop, TaskContext, TaskHost,
+    Answer, Block, Extent, Fallible, FileWrites, Overdrawn, SplitDescription, Stop, TaskContext,
+    TaskHost,
 };
 
 use super::guest::Guest;
@@ -54,6 +55,10 @@ impl TaskHost for Hosted {
 
     fn writes(&self) -> Arc<dyn FileWrites> {
         self.guest.writes()
+    }
+
+    fn overdrawn(&self) -> Overdrawn {
+        self.guest.overdrawn()
     }
 
     fn payload(&self) -> Block {

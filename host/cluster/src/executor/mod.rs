@@ -28,7 +28,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ingle_blocks::{BlockStore, OutputTarget, Token};
-use ingle_core::ids::{CacheId, ExecutorId, OutputId, SourceId, StageId, WorkerId};
+use ingle_core::ids::{CacheId, ExecutorId, OutputId, SourceId, StageId, TaskId, WorkerId};
 use ingle_core::memory::MemoryPool;
 use ingle_proto::prost::Message;
 use ingle_proto::v1;
@@ -46,7 +46,7 @@ pub use process::run as run_process;
 use queue::{GivenUp, Queue};
 pub use reports::BATCH;
 pub use time::TaskTime;
-use time::{HOST_PATIENCE, Stuck, ThreadClock};
+use time::{Excess, HOST_PATIENCE, Stuck, ThreadClock};
 
 /// A slot's native stack: the guest's own (1 MiB) and what host calls need above it.
 const SLOT_STACK: usize = 4 << 20;
@@ -250,10 +250,16 @@ impl Executor {
         }
     }
 
+    /// A task has more memory than there is for it.
+    fn overdrawn(&self, task: TaskId, why: &str) {
+        self.queue.stop_for(task, Excess(why.to_owned()));
+        self.options.job.interrupt();
+    }
+
     /// A task doesn't stop: its slot is lost.
     fn give_up(self: &Arc<Self>, given_up: &GivenUp) {
-        let GivenUp { task, stuck, overtime, .. } = given_up;
-        let told = if overtime.is_some() { "took too long" } else { "was killed" };
+        let GivenUp { task, stuck, excess, .. } = given_up;
+        let told = if excess.is_some() { "took more than it may" } else { "was killed" };
         let (why, hint) = match stuck {
             Stuck::Silent => (
                 "asks its host for nothing".to_owned(),
@@ -265,7 +271,7 @@ impl Executor {
         };
         if let Some(stuck) = &self.options.stuck {
             // A try that is over by its own fault counts as one; of one that nobody wants nothing need be heard.
-            if overtime.is_some() {
+            if excess.is_some() {
                 slot::given_up(self, given_up);
             }
             let _ = stuck.send(format!(

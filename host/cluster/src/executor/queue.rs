@@ -10,7 +10,7 @@ use ingle_core::ids::TaskId;
 use ingle_core::scheduler::TaskLaunch;
 use parking_lot::{Condvar, Mutex};
 
-use super::time::{Overtime, Stopping, Stuck, Taken, TaskTime, ThreadClock};
+use super::time::{Excess, Stopping, Stuck, Taken, TaskTime, ThreadClock};
 
 /// What a task and those who stop it share.
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub struct Told {
     /// Its slot is in the host's code, which comes back by itself.
     in_host: AtomicBool,
     /// Why it is stopped, if that is its own fault.
-    overtime: OnceLock<Overtime>,
+    excess: OnceLock<Excess>,
 }
 
 /// Tells a task to stop; its guest ends at its next call.
@@ -35,8 +35,8 @@ impl Told {
     }
 
     /// Set if it was stopped for what it took.
-    pub fn overtime(&self) -> Option<&Overtime> {
-        self.overtime.get()
+    pub fn excess(&self) -> Option<&Excess> {
+        self.excess.get()
     }
 
     /// From now on the slot is in the host's code, or in the guest's.
@@ -104,6 +104,13 @@ impl Slot {
         Taken { wall: now.saturating_duration_since(self.began), processor }
     }
 
+    /// By its own fault.
+    fn stop_for(&mut self, now: Instant, excess: Excess) {
+        // Before the flag: who sees that wants to know why.
+        let _ = self.told.excess.set(excess);
+        self.stop(now);
+    }
+
     fn stop(&mut self, now: Instant) {
         self.told.stop();
         self.stopping.get_or_insert_with(|| Stopping::new(now));
@@ -126,7 +133,7 @@ pub struct GivenUp {
     pub task: TaskId,
     pub stuck: Stuck,
     /// Why it was told, if that is its own fault.
-    pub overtime: Option<Overtime>,
+    pub excess: Option<Excess>,
 }
 
 /// What a look at the running tasks gave.
@@ -187,6 +194,17 @@ impl Queue {
         }
     }
 
+    /// Stops a task that took more than it may, unless it is told to stop already, or isn't here any more.
+    pub fn stop_for(&self, task: TaskId, excess: Excess) {
+        let mut state = self.state.lock();
+        let mut running = state.running.iter_mut().filter(|slot| slot.stopping.is_none());
+        if let Some(slot) = running.find(|slot| slot.task == Some(task)) {
+            slot.stop_for(Instant::now(), excess);
+            drop(state);
+            self.watch.notify_all();
+        }
+    }
+
     /// Waits until it is time for another look, when the last one was `last`. False once the queue is closed.
     pub fn wait_to_look(&self, last: Instant) -> bool {
         let mut state = self.state.lock();
@@ -219,19 +237,17 @@ impl Queue {
         for (number, slot) in running.iter_mut().enumerate() {
             let Some(task) = slot.task.filter(|_| !replaced.contains(&number)) else { continue };
             if slot.stopping.is_none()
-                && let Err(overtime) = self.time.judge(slot.taken(now))
+                && let Err(excess) = self.time.judge(slot.taken(now))
             {
-                // Before the flag: who sees that wants to know why.
-                let _ = slot.told.overtime.set(overtime);
-                slot.stop(now);
+                slot.stop_for(now, excess);
                 watched.stopped = true;
             }
             let in_host = slot.told.in_host.load(Ordering::Relaxed);
             if let Some(stuck) = slot.stopping.as_mut().and_then(|s| s.look(now, in_host)) {
                 slot.stopping = None;
                 replaced.insert(number);
-                let overtime = slot.told.overtime().cloned();
-                watched.given_up.push(GivenUp { task, stuck, overtime });
+                let excess = slot.told.excess().cloned();
+                watched.given_up.push(GivenUp { task, stuck, excess });
             }
         }
         watched
@@ -361,7 +377,7 @@ mod tests {
         queue.push([launch(0), launch(1)].into_iter());
         let (_, first) = queue.take(0);
         queue.kill(launch(0).task);
-        assert!(first.is_stopped() && first.overtime().is_none());
+        assert!(first.is_stopped() && first.excess().is_none());
         let (_, second) = queue.take(0);
         assert!(!second.is_stopped());
     }
@@ -377,7 +393,7 @@ mod tests {
         queue.kill(stuck.task);
         queue.kill(launch(1).task);
         let given_up = look_until(&queue, Instant::now(), 2000);
-        let [GivenUp { task, stuck: Stuck::Silent, overtime: None }] = given_up[..] else {
+        let [GivenUp { task, stuck: Stuck::Silent, excess: None }] = given_up[..] else {
             panic!("{given_up:?}")
         };
         assert_eq!((task, queue.add_slot()), (stuck.task, Some(1)));
@@ -418,12 +434,31 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         assert!(!queue.look(at(9)).stopped && !told.is_stopped());
         assert!(queue.look(at(11)).stopped && told.is_stopped());
-        assert!(told.overtime().unwrap().to_string().contains("ingle.task.timeout"));
+        assert!(told.excess().unwrap().to_string().contains("ingle.task.timeout"));
         // Nobody told it twice.
         assert!(!queue.look(at(11)).stopped);
         let given_up = queue.look(at(12)).given_up;
-        assert!(given_up[0].overtime.as_ref() == told.overtime(), "{given_up:?}");
+        assert!(given_up[0].excess.as_ref() == told.excess(), "{given_up:?}");
         assert!(matches!(queue.take(0), (Work::End, _)));
+    }
+
+    #[test]
+    fn a_task_with_too_much_is_stopped_or_given_up_and_fails_with_these_words() {
+        let queue = Queue::new(1, TaskTime::default());
+        queue.push([launch(0)].into_iter());
+        let (_, told) = queue.take(0);
+        told.enter_host(false);
+        queue.stop_for(launch(7).task, Excess("of another".into()));
+        assert!(!told.is_stopped());
+        let excess = Excess("too much".into());
+        queue.stop_for(launch(0).task, excess.clone());
+        queue.stop_for(launch(0).task, Excess("more".into()));
+        assert!(told.is_stopped() && told.excess() == Some(&excess), "{told:?}");
+        let given_up = look_until(&queue, Instant::now(), 2000);
+        let [GivenUp { stuck: Stuck::Silent, excess: Some(said), .. }] = &given_up[..] else {
+            panic!("{given_up:?}")
+        };
+        assert_eq!(said, &excess);
     }
 
     #[test]
@@ -434,7 +469,7 @@ mod tests {
         queue.push([launch(0), launch(1)].into_iter());
         let (_, first) = queue.take(0);
         while !queue.look(Instant::now()).stopped {}
-        assert!(first.overtime().unwrap().to_string().contains("ingle.task.cpuTimeout"));
+        assert!(first.excess().unwrap().to_string().contains("ingle.task.cpuTimeout"));
         let (_, second) = queue.take(0);
         assert!(!queue.look(Instant::now()).stopped && !second.is_stopped());
     }

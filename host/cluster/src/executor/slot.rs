@@ -18,7 +18,7 @@ use super::hosted::Hosted;
 use super::images::NoImage;
 use super::log::SlotLog;
 use super::queue::{Cancelled, GivenUp, Work};
-use super::time::Overtime;
+use super::time::Excess;
 use super::{Executor, Stage};
 use crate::driver::Made;
 use crate::protocol;
@@ -63,8 +63,8 @@ struct Ended {
 
 impl Ended {
     /// What was told to stop did, or won't: a failure if that is its own fault.
-    fn stopped(overtime: Option<&Overtime>) -> Self {
-        overtime.map_or_else(Self::killed, |overtime| Self::failed(overtime.to_string()))
+    fn stopped(excess: Option<&Excess>) -> Self {
+        excess.map_or_else(Self::killed, |excess| Self::failed(excess.to_string()))
     }
 
     fn killed() -> Self {
@@ -104,7 +104,7 @@ impl Slot<'_> {
         self.log.end();
         let failed = !matches!(ended.outcome, Outcome::Succeeded(_));
         if failed && cancelled.is_stopped() {
-            ended = Ended::stopped(cancelled.overtime());
+            ended = Ended::stopped(cancelled.excess());
         }
         drop(cancelled);
         add_memory(&mut metrics, &account);
@@ -241,7 +241,7 @@ fn add_memory(metrics: &mut v1::TaskMetrics, account: &Account) {
 
 /// Reports the end of a task that doesn't end.
 pub fn given_up(executor: &Executor, given_up: &GivenUp) {
-    let ended = Ended::stopped(given_up.overtime.as_ref());
+    let ended = Ended::stopped(given_up.excess.as_ref());
     report(executor, given_up.task, v1::TaskMetrics::default(), ended);
 }
 

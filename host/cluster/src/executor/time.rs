@@ -30,9 +30,9 @@ pub struct Taken {
 
 /// More than a task may take, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Overtime(String);
+pub struct Excess(pub String);
 
-impl fmt::Display for Overtime {
+impl fmt::Display for Excess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -51,25 +51,25 @@ impl TaskTime {
     }
 
     /// Whether a task took more than it may.
-    pub fn judge(&self, taken: Taken) -> Result<(), Overtime> {
+    pub fn judge(&self, taken: Taken) -> Result<(), Excess> {
         let seconds = |time: Duration| format!("{:.1} s", time.as_secs_f64());
         if let Some(most) = self.wall
             && taken.wall > most
         {
             let (took, most) = (seconds(taken.wall), seconds(most));
-            return Err(Overtime(format!(
+            return Err(Excess(format!(
                 "it ran for {took}, longer than ingle.task.timeout allows, {most}; raise that, or use more partitions"
             )));
         }
         match (self.processor, taken.processor) {
             (Some(most), Some(took)) if took > most => {
                 let (took, most) = (seconds(took), seconds(most));
-                Err(Overtime(format!(
+                Err(Excess(format!(
                     "it took {took} of processor time, more than ingle.task.cpuTimeout allows, {most}; raise that, or use \
                      more partitions"
                 )))
             }
-            (Some(_), None) => Err(Overtime(
+            (Some(_), None) => Err(Excess(
                 "its processor time can't be read on this machine, and ingle.task.cpuTimeout bounds it; leave that out"
                     .into(),
             )),
