@@ -118,7 +118,11 @@ impl Grants {
             let (mut grants, mut objects) = (Vec::new(), Vec::new());
             for path in paths {
                 match path.to_str().filter(|text| is_url(text)) {
-                    Some(url) => objects.push(Location::parse(url)?),
+                    Some(url) => {
+                        let location = Location::parse(url)?;
+                        offer.permit_store(&location, flag)?;
+                        objects.push(location);
+                    }
                     None => match path.to_str().and_then(offer::named) {
                         Some(named) => grants.push(Grant::open_volume(offer, named, flag)?),
                         None => {
@@ -143,7 +147,7 @@ impl Grants {
             write,
             read_objects,
             write_objects,
-            objects: Arc::new(Objects::new(S3Options::default())),
+            objects: Arc::new(Objects::new(S3Options::default(), offer.net.clone())),
             published: RwLock::default(),
             shipped: Mutex::default(),
         })
@@ -151,7 +155,7 @@ impl Grants {
 
     /// How S3 is reached, and as whom.
     pub fn with_s3(mut self, options: S3Options) -> Self {
-        self.objects = Arc::new(Objects::new(options));
+        self.objects = Arc::new(Objects::new(options, self.objects.reachable().clone()));
         self
     }
 

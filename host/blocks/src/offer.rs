@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
+use ingle_core::net::Reachable;
+
 use crate::error::{Error, Result, show};
 use crate::mounts;
+use crate::objects::Location;
 
 /// Where a guest finds volumes: `/volumes/NAME`. No path of the host is meant by it.
 pub const VOLUMES: &str = "/volumes";
@@ -22,6 +25,8 @@ pub struct Offer {
     pub paths: Paths,
     /// What may not, with all that is around it.
     pub closed: Vec<PathBuf>,
+    /// Whom jobs may reach, and read from.
+    pub net: Reachable,
 }
 
 /// A folder that has a name of its own on each host that has it.
@@ -107,6 +112,15 @@ impl Offer {
                 show(at)
             ))
         })
+    }
+
+    /// Whether an object store may be granted, as far as its address is known by now.
+    pub(crate) fn permit_store(&self, location: &Location, flag: &'static str) -> Result<()> {
+        let address = location.store.address();
+        match self.net != Reachable::NONE && address.is_none_or(|address| self.net.has(address)) {
+            true => Ok(()),
+            false => Err(Error::Invalid(self.net.refusal(format!("{flag}={location}")))),
+        }
     }
 
     /// The volume of a name.

@@ -4,7 +4,8 @@ use std::net::{IpAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 use ingle_cluster::{AccessSpec, AllowedNet, Offer, Paths, S3Options, SecretValue};
-use ingle_sandbox::{Cidr, NetGrant};
+use ingle_core::net::{Cidr, Reachable};
+use ingle_sandbox::NetGrant;
 
 use crate::exit::{Code, Failure};
 use crate::options::Options;
@@ -215,8 +216,12 @@ pub fn offer(options: &Options) -> Result<Offer, Failure> {
     Ok(offer)
 }
 
-/// What a worker's host has for jobs, by `--grants` and `--volume`.
-pub fn worker_offer(grants: &[String], volumes: &[String]) -> Result<Offer, String> {
+/// What a worker's host has for jobs, by `--grants`, `--net` and `--volume`.
+pub fn worker_offer(
+    grants: &[String],
+    net: &[String],
+    volumes: &[String],
+) -> Result<Offer, String> {
     let paths = match grants {
         [] => Paths::Any,
         [one] if one == "any" => Paths::Any,
@@ -232,7 +237,11 @@ pub fn worker_offer(grants: &[String], volumes: &[String]) -> Result<Offer, Stri
             Paths::Only(paths)
         }
     };
-    let mut offer = Offer { paths, ..Offer::default() };
+    let net = match net {
+        [] => Reachable::Any,
+        net => Reachable::parse(net).map_err(|why| format!("--net {why}"))?,
+    };
+    let mut offer = Offer { paths, net, ..Offer::default() };
     for text in volumes {
         offer.add_volume(text).map_err(|why| format!("--volume {text}: {why}"))?;
     }
@@ -339,7 +348,7 @@ mod tests {
     fn a_worker_offers_any_path_some_or_none() {
         let of = |grants: &[&str], volumes: &[&str]| {
             let own = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
-            worker_offer(&own(grants), &own(volumes))
+            worker_offer(&own(grants), &[], &own(volumes))
         };
         assert_eq!(of(&[], &[]).unwrap(), Offer::default());
         assert_eq!(of(&["any"], &[]).unwrap().paths, Paths::Any);
@@ -351,6 +360,9 @@ mod tests {
         assert!(of(&["none", "/a"], &[]).is_err() && of(&["a"], &[]).is_err());
         assert!(of(&[], &["x"]).unwrap_err().contains("--volume x"));
         assert!(of(&[], &["x=/y:ro"]).unwrap().volumes["x"].read_only);
+        assert_eq!(worker_offer(&[], &["none".into()], &[]).unwrap().net, Reachable::NONE);
+        let name = worker_offer(&[], &["example.org".into()], &[]).unwrap_err();
+        assert!(name.starts_with("--net example.org: write ADDRESS"), "{name}");
     }
 
     #[test]

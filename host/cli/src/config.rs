@@ -59,6 +59,8 @@ pub struct Worker {
     pub disk_rate: Option<String>,
     /// Paths, or `none`, or `any`.
     pub grants: Option<Vec<String>>,
+    /// `public`, addresses and ranges; or `none`, or `any`.
+    pub net: Option<Vec<String>>,
     /// As `NAME=PATH` or `NAME=PATH:ro`.
     pub volume: Option<Vec<String>>,
     /// FIRST-LAST.

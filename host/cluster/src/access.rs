@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use ingle_blocks::{Grants, Offer, Paths, S3Options, Volume};
 use ingle_core::master::SECRETS_GONE;
+use ingle_core::net::Reachable;
 use ingle_proto::prost::Message;
 use ingle_proto::v1;
-use ingle_sandbox::{Capabilities, Folders, NetGrant, Network, Preopen};
+use ingle_sandbox::{Capabilities, Folders, NetGrant, NetHost, Network, Preopen};
 
 use crate::broken::Broken;
 
@@ -48,6 +49,17 @@ pub struct AllowedNet {
     pub grant: NetGrant,
     /// Addresses of its host, if that is a name.
     pub addresses: Vec<IpAddr>,
+}
+
+impl AllowedNet {
+    /// Whether a host lets jobs reach some of it, as far as is known.
+    fn is_offered(&self, net: &Reachable) -> bool {
+        match &self.grant.host {
+            NetHost::Addresses(range) => net.has_some_of(range),
+            NetHost::Name(_) if self.addresses.is_empty() => *net != Reachable::NONE,
+            NetHost::Name(_) => self.addresses.iter().any(|address| net.has(*address)),
+        }
+    }
 }
 
 /// What only the job sees.
@@ -107,6 +119,7 @@ pub fn rules(offer: &Offer, cluster: Vec<String>) -> Result<v1::HostRules, Strin
             Paths::Only(paths) => texts(paths)?,
         },
         any_path: offer.paths == Paths::Any,
+        net: offer.net.texts(),
         closed: texts(&offer.closed)?,
         cluster,
     })
@@ -123,6 +136,8 @@ pub fn offer(rules: Option<v1::HostRules>) -> Offer {
         volumes: rules.volumes.into_iter().map(volume).collect(),
         paths: if rules.any_path { Paths::Any } else { Paths::Only(paths(rules.paths)) },
         closed: paths(rules.closed),
+        // None, if it can't be read: as without rules.
+        net: Reachable::parse(&rules.net).unwrap_or(Reachable::NONE),
     }
 }
 
@@ -154,9 +169,14 @@ impl AccessSpec {
         };
         let folders = Folders::new(preopens.into_iter().filter(|p| p.read).map(preopen))
             .map_err(|e| format!("opening what was granted: {e}"))?;
+        if let Some(net) = self.net.iter().find(|net| !net.is_offered(&offer.net)) {
+            let what = format!("--allow-net={}", net.grant);
+            return Err(Broken::Refused(offer.net.refusal(what)));
+        }
         let known = self.net.iter().map(|net| (net.grant.host_name(), net.addresses.clone()));
         let known = known.filter_map(|(name, addresses)| Some((name?.to_owned(), addresses)));
         let network = Network::new(self.net.iter().map(|net| net.grant.clone()).collect(), known);
+        let network = network.within(offer.net.clone());
         network.protect(self.cluster.iter().flat_map(|address| addresses(address)));
         let is_secret = |name: &str| self.secrets.iter().any(|(secret, _)| secret == name);
         let open = self.env.iter().filter(|(name, _)| !is_secret(name));
@@ -291,7 +311,10 @@ mod tests {
         own.add_volume("v=/x:ro").unwrap();
         assert_eq!(offer(Some(rules(&own, Vec::new()).unwrap())), own);
         own.paths = Paths::Only(vec!["/a".into()]);
+        own.net = Reachable::parse(&["public".into(), "10.0.0.0/8".into()]).unwrap();
         assert_eq!(offer(Some(rules(&own, Vec::new()).unwrap())), own);
-        assert_eq!(offer(None).paths, Paths::Only(Vec::new()), "without rules nothing is offered");
+        let none = offer(None);
+        assert_eq!(none.paths, Paths::Only(Vec::new()), "without rules nothing is offered");
+        assert_eq!(none.net, Reachable::NONE);
     }
 }

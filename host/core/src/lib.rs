@@ -4,5 +4,6 @@ pub mod dynamic;
 pub mod ids;
 pub mod master;
 pub mod memory;
+pub mod net;
 pub mod scheduler;
 pub mod size;

@@ -30,6 +30,6 @@ pub use image::{Image, PIECE, PieceHash, ZERO_PIECE};
 pub use job::{Finished, GuestMemory, Interrupt, Job, LoadError, Sandbox, TaskInstance};
 pub use layers::Layer;
 pub use log::{LogSink, Stream};
-pub use net::{Cidr, NetGrant, NetHost, Network};
+pub use net::{NetGrant, NetHost, Network};
 pub use pagemap::open_pagemap;
 pub use wasi::{Capabilities, Folders, Preopen};

@@ -18,7 +18,8 @@ const FAMILIES: &[(&str, &[Attack])] = &[
 ];
 
 /// Attacks that aren't jobs of the SDK: what they do, what stops them, the test, and what comes of it.
-const OTHERS: &[&[[&str; 4]]] = &[crate::modules::BOOK, crate::adapters::BOOK, crate::peers::BOOK];
+const OTHERS: &[&[[&str; 4]]] =
+    &[crate::sockets::BOOK, crate::modules::BOOK, crate::adapters::BOOK, crate::peers::BOOK];
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/attacks.md");
 

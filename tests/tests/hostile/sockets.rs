@@ -2,6 +2,8 @@
 
 use std::net::TcpListener;
 
+use ingle_tests::Cluster;
+
 use crate::attack::attacks;
 use crate::field::{Field, place};
 use crate::peers::driver_of;
@@ -50,6 +52,59 @@ attacks! {
         "only names that are granted",
         ["localhost" => "permanent-resolver-failure", "a.secret.example.com" => "permanent-resolver-failure"],
         GoesOn, flags "--allow-net=0.0.0.0/0" "--allow-net=::/0";
+}
+
+/// For the book: what is done, what stops it, what it comes to, the test.
+pub const BOOK: &[[&str; 4]] = &[[
+    "a job grants itself what its worker's owner withholds: by address, by range, as a web server's, by a name that means it",
+    "`ingle worker --net`",
+    "refused at once, or where it connects: “isn't allowed on this host”",
+    "sockets::what_a_worker_withholds_is_out_of_reach",
+]];
+
+#[test]
+fn what_a_worker_withholds_is_out_of_reach() {
+    const WITHHELD: &str = "isn't allowed on this host, whose worker has --net=public,127.0.0.2;";
+    const HERE: &[&str] = &[];
+    const THERE: &[&str] = &["--deploy-mode=cluster", "--wait"];
+    let place = place();
+    let mut cluster = Cluster::new(&place, 0, 1);
+    cluster.start_worker_with(2, &["--net=public,127.0.0.2"]);
+    let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let rsubmit = |job: &str, mode: &[&str], grant: &str| {
+        let run = place.rsubmit(job).flags(["--master", &cluster.url, grant]);
+        run.flags(mode.iter().copied())
+    };
+    let connect = |mode: &[&str], grant: &str, to: &str| {
+        let to = format!("{to}:{port}");
+        rsubmit("hostile", mode, &format!("--allow-net={grant}"))
+            .args(["connect", "task-alone", &to])
+            .run()
+    };
+    for mode in [HERE, THERE] {
+        for grant in [&format!("127.0.0.1:{port}"), "127.0.0.1", "169.254.169.254:80", "10.0.0.0/8"]
+        {
+            let run = connect(mode, grant, "127.0.0.1").ends_with(1);
+            run.says(&[&format!("--allow-net={grant} {WITHHELD}")]);
+        }
+    }
+    // A range that isn't withheld as a whole.
+    let run = connect(HERE, "127.0.0.0/8", "127.0.0.1").succeeds();
+    assert!(run.stdout.contains("all 1 refused: {\"access-denied\"}"), "{run}");
+    let run = connect(HERE, "127.0.0.0/8", "127.0.0.2").succeeds();
+    assert!(run.stdout.contains("ESCAPED"), "what isn't withheld is reached\n{run}");
+    // What the host reads for a job.
+    let url = format!("http://127.0.0.1:{port}/x");
+    let read = |mode: &[&str], url: &str| {
+        let run = rsubmit("wordcount", mode, &format!("--allow-read={url}"));
+        run.flag("--allow-write=out").args([url, "out"]).run().ends_with(1)
+    };
+    read(THERE, &url).says(&[&format!("--allow-read={url} {WITHHELD}")]);
+    let named = format!("http://localhost:{port}/x");
+    read(THERE, &named).says(&["x: reading from localhost, which is 127.0.0.1, ", WITHHELD]);
+    cluster.wait_until_clean();
+    assert_eq!(cluster.panics(), [""; 0]);
 }
 
 #[test]

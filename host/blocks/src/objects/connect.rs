@@ -5,25 +5,30 @@ use std::fmt;
 use std::pin::Pin;
 
 use http_body_util::{BodyExt, Limited};
+use ingle_core::net::Reachable;
 use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
     HttpResponseBody, HttpService,
 };
 use reqwest::Method;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, Url};
 
+use super::location::address;
 use super::{CONNECT, SILENCE};
 
 /// A server that sends back and forth isn't followed for ever.
 const MAX_REDIRECTS: usize = 10;
 
 /// Makes such clients.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Connector {
     /// Without TLS as well.
     pub plain: bool,
+    /// Where it may be.
+    pub reachable: Reachable,
 }
 
 /// A server sends to another one.
@@ -67,15 +72,55 @@ fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
     }
 }
 
-/// A client that stays on the host that it is told to ask.
-pub fn client(plain: bool) -> reqwest::Result<Client> {
-    Client::builder()
-        .connect_timeout(CONNECT)
-        .read_timeout(SILENCE)
-        .https_only(!plain)
-        .http1_only()
-        .redirect(Policy::custom(follow))
-        .build()
+/// This machine's owner lets no job read there: why.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Withheld(String);
+
+/// Finds of a name's addresses those that may be reached.
+struct Resolver(Reachable);
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let reachable = self.0.clone();
+        Box::pin(async move {
+            let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let some = found.iter().copied().filter(|at| reachable.has(at.ip()));
+            let some: Vec<_> = some.collect();
+            if let (true, Some(at)) = (some.is_empty(), found.first()) {
+                let what = format!("reading from {}, which is {},", name.as_str(), at.ip());
+                return Err(Withheld(reachable.refusal(what)).into());
+            }
+            Ok(Box::new(some.into_iter()) as Addrs)
+        })
+    }
+}
+
+impl Connector {
+    /// Whether a URL may be asked for: one of an address, which nobody looks up.
+    pub fn permit(&self, url: &str) -> Result<(), Withheld> {
+        match address(url) {
+            Some(address) if !self.reachable.has(address) => {
+                Err(Withheld(self.reachable.refusal(format!("reading from {address}"))))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A client that stays on the host that it is told to ask.
+    pub fn client(&self) -> reqwest::Result<Client> {
+        let mut client = Client::builder()
+            .connect_timeout(CONNECT)
+            .read_timeout(SILENCE)
+            .https_only(!self.plain)
+            .http1_only()
+            .redirect(Policy::custom(follow));
+        if self.reachable != Reachable::Any {
+            // A proxy would find addresses by itself.
+            client = client.no_proxy().dns_resolver(Resolver(self.reachable.clone()));
+        }
+        client.build()
+    }
 }
 
 impl HttpConnector for Connector {
@@ -84,7 +129,10 @@ impl HttpConnector for Connector {
             store: "HTTP",
             source: error.into(),
         };
-        Ok(HttpClient::new(Bounded(client(self.plain).map_err(failed)?)))
+        Ok(HttpClient::new(Bounded {
+            client: self.client().map_err(failed)?,
+            connector: self.clone(),
+        }))
     }
 }
 
@@ -96,7 +144,10 @@ const MOST_SAID: usize = 1 << 20;
 /// A client whose answers aren't longer than they may be. What an object holds is taken as it comes; all else is read as a whole, into as much memory
 /// as the server says that it needs.
 #[derive(Debug)]
-struct Bounded(Client);
+struct Bounded {
+    client: Client,
+    connector: Connector,
+}
 
 impl HttpService for Bounded {
     // As `async_trait` would have it.
@@ -111,7 +162,10 @@ impl HttpService for Bounded {
         Box::pin(async move {
             let query = request.uri().query().unwrap_or_default();
             let of_object = *request.method() == Method::GET && !query.contains("list-type=");
-            let answer = self.0.call(request).await?;
+            self.connector
+                .permit(&request.uri().to_string())
+                .map_err(|why| HttpError::new(HttpErrorKind::Unknown, why))?;
+            let answer = self.client.call(request).await?;
             let most = match answer.status().is_success() {
                 true if of_object => return Ok(answer),
                 true => MOST_LISTED,
@@ -145,8 +199,19 @@ mod tests {
 
     /// What becomes of an answer that begins so, and has so many bytes.
     fn answered(head: &'static str, bytes: usize, target: &str) -> Result<usize, String> {
+        answered_within(Reachable::Any, "127.0.0.1", head, bytes, target)
+    }
+
+    /// The same, from this host's name, if that may be reached.
+    fn answered_within(
+        reachable: Reachable,
+        host: &str,
+        head: &'static str,
+        bytes: usize,
+        target: &str,
+    ) -> Result<usize, String> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+        let port = listener.local_addr().unwrap().port();
         std::thread::spawn(move || {
             let (mut peer, _) = listener.accept().unwrap();
             let mut asked = Vec::new();
@@ -163,10 +228,11 @@ mod tests {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let client = Connector { plain: true }.connect(&ClientOptions::default()).unwrap();
+            let connector = Connector { plain: true, reachable };
+            let client = connector.connect(&ClientOptions::default()).unwrap();
             let mut request = HttpRequest::new(HttpRequestBody::empty());
-            *request.uri_mut() = format!("http://{address}{target}").parse().unwrap();
-            let answer = client.execute(request).await.map_err(|e| e.to_string())?;
+            *request.uri_mut() = format!("http://{host}:{port}{target}").parse().unwrap();
+            let answer = client.execute(request).await.map_err(|e| format!("{e:?}"))?;
             let read = answer.into_body().bytes().await;
             read.map(|bytes| bytes.len()).map_err(|e| format!("{e:?}"))
         })
@@ -184,6 +250,24 @@ mod tests {
         assert_eq!(answered(some, 8192, "/a"), Ok(8192));
         let some = "HTTP/1.1 200 OK\r\nContent-Length: 4194304\r\n\r\n";
         assert_eq!(answered(some, 4 << 20, "/a"), Ok(4 << 20), "what an object holds");
+    }
+
+    #[test]
+    fn what_its_machine_withholds_is_not_read_whatever_its_name() {
+        let sound = "HTTP/1.1 200 OK\r\nContent-Length: 4096\r\n\r\n";
+        let within = |own: &[&str], host: &str| {
+            let own: Vec<_> = own.iter().map(|text| (*text).to_owned()).collect();
+            answered_within(Reachable::parse(&own).unwrap(), host, sound, 4096, "/a")
+        };
+        for host in ["127.0.0.1", "localhost", "a@127.0.0.1", "[::ffff:127.0.0.1]"] {
+            let why = within(&["public"], host).unwrap_err();
+            assert!(why.contains("Withheld") && why.contains("--net=public"), "{host}: {why}");
+            assert!(within(&["none"], host).is_err(), "{host}");
+        }
+        for host in ["127.0.0.1", "localhost"] {
+            assert_eq!(within(&["127.0.0.0/8"], host), Ok(4096), "{host}");
+            assert_eq!(within(&["any"], host), Ok(4096), "{host}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Addresses of objects, as users and guests write them.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use object_store::path::Path as Key;
@@ -17,6 +18,23 @@ pub(crate) enum StoreName {
     S3(String),
     /// `https://HOST:PORT`.
     Http(String),
+}
+
+/// The address in a URL, however that writes it; none if it has a name.
+pub(crate) fn address(url: &str) -> Option<IpAddr> {
+    let url = reqwest::Url::parse(url).ok()?;
+    let host = url.host_str()?;
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+impl StoreName {
+    /// The address that it is at, if it has no name.
+    pub fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::S3(_) => None,
+            Self::Http(origin) => address(origin),
+        }
+    }
 }
 
 /// An object, or what the keys of several begin with.

@@ -22,6 +22,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use ingle_core::net::Reachable;
 use object_store::aws::AmazonS3Builder;
 use object_store::http::HttpBuilder;
 use object_store::multipart::MultipartStore;
@@ -30,7 +31,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 
 pub(crate) use attempt::{ObjectFile, ObjectTarget};
-use connect::Connector;
+use connect::{Connector, Withheld};
 pub(crate) use listing::{Found, list};
 pub(crate) use location::{Location, StoreName, is_url, local};
 pub(crate) use output::ObjectOutput;
@@ -87,13 +88,24 @@ pub(crate) struct Store {
 /// The stores of a job.
 pub(crate) struct Objects {
     options: S3Options,
+    /// Where this machine lets them be.
+    reachable: Reachable,
     stores: Mutex<BTreeMap<StoreName, Store>>,
     runtime: OnceLock<Runtime>,
 }
 
 impl Objects {
-    pub fn new(options: S3Options) -> Self {
-        Self { options, stores: Mutex::default(), runtime: OnceLock::new() }
+    pub fn new(options: S3Options, reachable: Reachable) -> Self {
+        Self { options, reachable, stores: Mutex::default(), runtime: OnceLock::new() }
+    }
+
+    pub fn reachable(&self) -> &Reachable {
+        &self.reachable
+    }
+
+    /// A client for what begins with this URL.
+    fn connector(&self, origin: &str) -> Connector {
+        Connector { plain: origin.starts_with("http://"), reachable: self.reachable.clone() }
     }
 
     /// The store of a location, opened when it is first used.
@@ -115,12 +127,12 @@ impl Objects {
             RetryConfig { max_retries: RETRIES, retry_timeout: RETRY, ..RetryConfig::default() };
         match name {
             StoreName::Http(origin) => {
-                let plain = origin.starts_with("http://");
+                let connector = self.connector(origin);
                 let store = HttpBuilder::new().with_url(origin).with_retry(retry);
                 // The builder looks at it as well.
-                let client = ClientOptions::new().with_allow_http(plain);
+                let client = ClientOptions::new().with_allow_http(connector.plain);
                 let store = store.with_client_options(client);
-                let store = store.with_http_connector(Connector { plain }).build()?;
+                let store = store.with_http_connector(connector).build()?;
                 Ok(Store { objects: Arc::new(store), uploads: None, begun: None })
             }
             StoreName::S3(bucket) => {
@@ -132,15 +144,16 @@ impl Objects {
                     session_token,
                     path_style,
                 } = self.options.clone();
-                let is_plain = endpoint.as_ref().is_some_and(|url| url.starts_with("http://"));
+                // Amazon's own have names.
+                let connector = self.connector(endpoint.as_deref().unwrap_or_default());
                 let path_style = path_style.unwrap_or(endpoint.is_some());
                 // Not from the environment: that is the worker's, not the job's.
                 let mut builder = AmazonS3Builder::new()
                     .with_bucket_name(bucket)
                     .with_region(region.unwrap_or_else(|| "us-east-1".into()))
                     .with_retry(retry)
-                    .with_client_options(ClientOptions::new().with_allow_http(is_plain))
-                    .with_http_connector(Connector { plain: is_plain })
+                    .with_client_options(ClientOptions::new().with_allow_http(connector.plain))
+                    .with_http_connector(connector.clone())
                     .with_virtual_hosted_style_request(!path_style);
                 if let Some(endpoint) = endpoint {
                     builder = builder.with_endpoint(endpoint);
@@ -157,7 +170,7 @@ impl Objects {
                 }
                 let store = Arc::new(builder.build()?);
                 // Nobody can't sign.
-                let begun = has_keys.then(|| Uploads::new(store.clone(), is_plain).ok()).flatten();
+                let begun = has_keys.then(|| Uploads::new(store.clone(), connector).ok()).flatten();
                 let begun = begun.map(Arc::new);
                 Ok(Store { objects: store.clone(), uploads: Some(store), begun })
             }
@@ -166,7 +179,7 @@ impl Objects {
 
     #[cfg(test)]
     fn with_store(name: StoreName, store: Store) -> Self {
-        let objects = Self::new(S3Options::default());
+        let objects = Self::new(S3Options::default(), Reachable::Any);
         objects.stores.lock().insert(name, store);
         objects
     }
@@ -269,9 +282,18 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// What this machine's owner says of it, if that is the cause.
+fn withheld<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Withheld> {
+    std::iter::successors(Some(error), |error| error.source()).find_map(|e| e.downcast_ref())
+}
+
 /// The same for one line.
-fn causes(error: &dyn std::error::Error) -> String {
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     const LONGEST: usize = 1000;
+    // Ours, and no answer's.
+    if let Some(withheld) = withheld(error) {
+        return withheld.to_string();
+    }
     let mut text = chain(error);
     // What S3 says is in XML, and its own words say it best.
     let tagged = |tag: &str| {

@@ -10,7 +10,7 @@ use object_store::signer::{SignedUrlOptions, Signer};
 use reqwest::{Client, Method};
 use serde::Deserialize;
 
-use super::connect;
+use super::connect::{Connector, Withheld};
 
 /// How long a signed request is good for.
 const VALID: Duration = Duration::from_secs(60);
@@ -23,6 +23,7 @@ const TOO_LONG: &str = "its list of uploads is longer than a list of a thousand 
 pub(super) struct Uploads {
     s3: Arc<AmazonS3>,
     client: Client,
+    connector: Connector,
 }
 
 #[derive(Deserialize)]
@@ -50,8 +51,8 @@ fn failed(error: reqwest::Error) -> object_store::Error {
 }
 
 impl Uploads {
-    pub fn new(s3: Arc<AmazonS3>, plain: bool) -> reqwest::Result<Self> {
-        Ok(Self { s3, client: connect::client(plain)? })
+    pub fn new(s3: Arc<AmazonS3>, connector: Connector) -> reqwest::Result<Self> {
+        Ok(Self { s3, client: connector.client()?, connector })
     }
 
     /// Uploads of `KEY/NAME…`, neither completed nor given up, as their keys and names. If there are many, not all.
@@ -60,6 +61,9 @@ impl Uploads {
         let query = [("uploads", ""), ("prefix", prefix.as_str())];
         let options = SignedUrlOptions::new().with_query(query);
         let url = self.s3.signed_url_opts(Method::GET, &Key::ROOT, VALID, &options).await?;
+        let withheld =
+            |why: Withheld| object_store::Error::Generic { store: "S3", source: why.into() };
+        self.connector.permit(url.as_str()).map_err(withheld)?;
         let answer = self.client.get(url).send().await.and_then(|answer| answer.error_for_status());
         let mut answer = answer.map_err(failed)?;
         let mut text = Vec::new();

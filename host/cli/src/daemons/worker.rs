@@ -68,6 +68,10 @@ pub struct WorkerArgs {
     /// work folder, /proc, /sys and /dev [default: any].
     #[arg(long, value_name = "PATHS", env = "INGLE_WORKER_GRANTS", value_delimiter = ',')]
     grants: Vec<String>,
+    /// Whom jobs may reach from this host, and read from, of what they are granted: comma-separated addresses and ranges, `public` for all
+    /// that are public, or `none`, or `any` [default: any].
+    #[arg(long, value_name = "ADDRESSES", env = "INGLE_WORKER_NET", value_delimiter = ',')]
+    net: Vec<String>,
     /// A folder of this host that jobs may be granted by its name, as volume:NAME; :ro if it can only be read. May be repeated, or
     /// comma-separated.
     #[arg(long, value_name = "NAME=PATH[:ro]", env = "INGLE_WORKER_VOLUME", value_delimiter = ',')]
@@ -172,6 +176,7 @@ fn options(args: &WorkerArgs, file: config::Worker) -> Result<WorkerOptions, Str
     }
     let mut offer = access::worker_offer(
         &or_file(&args.grants, file.grants),
+        &or_file(&args.net, file.net),
         &or_file(&args.volume, file.volume),
     )?;
     offer.closed.extend(usual_folders());

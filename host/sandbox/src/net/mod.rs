@@ -4,13 +4,12 @@
 //! the cluster's own network by it. What isn't public is opened by its address, or by a range that is wholly of its kind.
 
 mod names;
-mod ranges;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use ingle_core::net::Cidr;
 pub use names::{Network, link};
-pub use ranges::Cidr;
 
 /// Where a job may connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +47,7 @@ impl NetGrant {
                 return Err("after `]` there must be `:PORT`");
             }
             (format!("{host}{bits}"), ports)
-        } else if address(text).is_ok_and(|found| found.is_some()) {
+        } else if Cidr::parse(text).is_ok_and(|found| found.is_some()) {
             (text.to_owned(), None)
         } else {
             match text.split_once(':') {
@@ -56,7 +55,7 @@ impl NetGrant {
                 None => (text.to_owned(), None),
             }
         };
-        let host = match address(&host)? {
+        let host = match Cidr::parse(&host)? {
             Some(range) => NetHost::Addresses(range),
             None => NetHost::Name(name(&host)?),
         };
@@ -106,21 +105,6 @@ impl fmt::Display for NetGrant {
     }
 }
 
-/// The address or range that a text is; none if it isn't one.
-fn address(text: &str) -> Result<Option<Cidr>, &'static str> {
-    let (host, bits) = match text.split_once('/') {
-        Some((host, bits)) => (host, Some(bits)),
-        None => (text, None),
-    };
-    let Ok(found) = host.parse::<IpAddr>() else {
-        return if bits.is_some() { Err("before `/` there is no address") } else { Ok(None) };
-    };
-    let Some(bits) = bits else { return Ok(Some(Cidr::of(found))) };
-    // A range of addresses that hold IPv4 addresses, and of others: nobody means that.
-    let range = bits.parse().ok().and_then(|bits| Cidr::new(found, bits));
-    range.map(Some).ok_or("after `/` there must be how many bits, up to 32, or 128 of IPv6")
-}
-
 fn port_range(text: &str) -> Result<(u16, u16), &'static str> {
     const WHAT: &str = "the port isn't a number from 1 to 65535, or two of them, FIRST-LAST";
     let port = |text: &str| text.parse().ok().filter(|port| *port != 0).ok_or(WHAT);
@@ -165,6 +149,8 @@ pub enum Refusal {
     Own(SocketAddr),
     /// A name that isn't granted.
     Name(String),
+    /// The machine's owner doesn't let jobs go there: why.
+    Withheld(String),
 }
 
 impl fmt::Display for Refusal {
@@ -187,6 +173,7 @@ impl fmt::Display for Refusal {
             Self::Name(name) => {
                 write!(f, "looking up {name:?} isn't allowed: add --allow-net={name}")
             }
+            Self::Withheld(why) => f.write_str(why),
         }
     }
 }

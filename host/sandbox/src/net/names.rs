@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
+use ingle_core::net::Reachable;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
@@ -31,6 +32,8 @@ const MAX_TOLD: usize = 32;
 pub struct Network {
     grants: Vec<NetGrant>,
     names: Mutex<BTreeMap<String, Known>>,
+    /// What the machine's owner lets jobs reach.
+    reachable: Reachable,
     /// Where the cluster listens.
     own: RwLock<Vec<SocketAddr>>,
     told: Mutex<BTreeSet<Refusal>>,
@@ -84,6 +87,11 @@ impl Network {
         this
     }
 
+    /// On a machine whose owner doesn't let jobs reach everything.
+    pub fn within(self, reachable: Reachable) -> Self {
+        Self { reachable, ..self }
+    }
+
     /// Nothing is granted.
     pub fn is_empty(&self) -> bool {
         self.grants.is_empty()
@@ -109,7 +117,14 @@ impl Network {
         let known = |name: &str| {
             self.names.lock().get(name).map(|known| known.addresses.clone()).unwrap_or_default()
         };
-        allows(&self.grants, to, &known, &self.own.read())
+        allows(&self.grants, to, &known, &self.own.read())?;
+        match self.reachable.has(to.ip()) {
+            true => Ok(()),
+            false => {
+                let what = format!("connecting to {to}");
+                Err(Refusal::Withheld(self.reachable.refusal(what)))
+            }
+        }
     }
 
     /// Tells the job's log what would allow what was refused.

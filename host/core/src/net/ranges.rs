@@ -46,6 +46,21 @@ impl Cidr {
         Some(Self { first, bits })
     }
 
+    /// The address or range that a text is; none if it isn't one.
+    pub fn parse(text: &str) -> Result<Option<Self>, &'static str> {
+        let (host, bits) = match text.split_once('/') {
+            Some((host, bits)) => (host, Some(bits)),
+            None => (text, None),
+        };
+        let Ok(found) = host.parse::<IpAddr>() else {
+            return if bits.is_some() { Err("before `/` there is no address") } else { Ok(None) };
+        };
+        let Some(bits) = bits else { return Ok(Some(Self::of(found))) };
+        // A range of addresses that hold IPv4 addresses, and of others: nobody means that.
+        let range = bits.parse().ok().and_then(|bits| Self::new(found, bits));
+        range.map(Some).ok_or("after `/` there must be how many bits, up to 32, or 128 of IPv6")
+    }
+
     /// One address.
     pub fn of(address: IpAddr) -> Self {
         let first = address.to_canonical();
