@@ -256,6 +256,17 @@ fn a_workers_own_folder_is_granted_to_nobody() {
         .ends_with(1)
         .says(&["--volume code", "no job may touch"]);
     ingle(&place, ["worker", &url, "--grants=none,/x"]).ends_with(1).says(&["--grants", "none"]);
+    for (flag, words) in
+        [("--net=public,host", "--net host: write ADDRESS"), ("--net=none,::1", "--net none")]
+    {
+        ingle(&place, ["worker", &url, flag]).ends_with(1).says(&[words]);
+    }
+    for key in ["grants", "net"] {
+        place.write("empty.toml", format!("[worker]\n{key} = []\n"));
+        let config = format!("--config={}", place.path("empty.toml").display());
+        let words = format!("{key} = []: write [\"none\"]");
+        ingle(&place, ["worker", &url, &config]).ends_with(1).says(&[&words]);
+    }
     ingle(&place, ["worker", &url, "--volume=x"]).ends_with(1).says(&["--volume x", "NAME=PATH"]);
 }
 

@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use tempfile::TempDir;
 
 use crate::error::{Error, Result};
-use crate::objects::{Location, Objects, S3Options, is_url, local};
+use crate::objects::{self, Location, Objects, S3Options, is_url, local};
 use crate::offer::{self, Offer, VOLUMES};
 
 /// The longest path that the system takes.
@@ -154,9 +154,18 @@ impl Grants {
     }
 
     /// How S3 is reached, and as whom.
-    pub fn with_s3(mut self, options: S3Options) -> Self {
-        self.objects = Arc::new(Objects::new(options, self.objects.reachable().clone()));
-        self
+    pub fn with_s3(mut self, options: S3Options) -> Result<Self> {
+        let reachable = self.objects.reachable().clone();
+        let mut granted = self.read_objects.iter().chain(&self.write_objects);
+        let endpoint = options.endpoint.as_deref().and_then(objects::address);
+        if let Some(address) = endpoint.filter(|address| !reachable.has(*address))
+            && granted.any(Location::is_of_s3)
+        {
+            let what = format!("s3:// at {address}");
+            return Err(Error::Invalid(reachable.refusal(what)));
+        }
+        self.objects = Arc::new(Objects::new(options, reachable));
+        Ok(self)
     }
 
     #[cfg(test)]

@@ -52,12 +52,11 @@ pub struct AllowedNet {
 }
 
 impl AllowedNet {
-    /// Whether a host lets jobs reach some of it, as far as is known.
+    /// Whether a host lets jobs reach some of it, as far as is known. A name may mean something else there.
     fn is_offered(&self, net: &Reachable) -> bool {
         match &self.grant.host {
             NetHost::Addresses(range) => net.has_some_of(range),
-            NetHost::Name(_) if self.addresses.is_empty() => *net != Reachable::NONE,
-            NetHost::Name(_) => self.addresses.iter().any(|address| net.has(*address)),
+            NetHost::Name(_) => *net != Reachable::NONE,
         }
     }
 }
@@ -156,7 +155,7 @@ impl AccessSpec {
     pub fn open(&self, scratch: &Path, offer: &Offer) -> Result<Access, Broken> {
         let mut grants = Grants::of(offer, &self.working_dir, &self.allow_read, &self.allow_write)
             .map_err(|e| Broken::Refused(e.to_string()))?;
-        grants = grants.with_s3(self.s3.clone());
+        grants = grants.with_s3(self.s3.clone()).map_err(|e| Broken::Refused(e.to_string()))?;
         if !self.files.is_empty() {
             grants.ship(&self.files, scratch).map_err(|e| e.to_string())?;
         }

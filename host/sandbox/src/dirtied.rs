@@ -110,7 +110,9 @@ impl Dirtied {
         {
             let mut reservation = self.reservation.lock();
             let more = written.saturating_sub(self.paid).saturating_sub(reservation.bytes());
+            // Refused once, it is to end, and takes nothing from others meanwhile.
             if more > 0
+                && self.refused().is_none()
                 && !put_back()
                 && let Err(error) = reservation.grow(more)
             {
@@ -229,7 +231,8 @@ mod tests {
             refused.contains("out of memory"),
             "40 are the image's, and 24 more don't fit: {refused}"
         );
-        assert_eq!(*told.lock(), [refused], "also to one that never asks");
+        dirtied.look();
+        assert_eq!(*told.lock(), [refused], "also to one that never asks, and once");
         dirtied.end();
         dirtied.put_back();
         assert_eq!(dirtied.refused(), None, "the next task did nothing");

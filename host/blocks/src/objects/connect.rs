@@ -17,7 +17,7 @@ use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, Url};
 
 use super::location::address;
-use super::{CONNECT, SILENCE};
+use super::{CONNECT, SILENCE, withheld};
 
 /// A server that sends back and forth isn't followed for ever.
 const MAX_REDIRECTS: usize = 10;
@@ -73,7 +73,7 @@ fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
 }
 
 /// This machine's owner lets no job read there: why.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Withheld(String);
 
@@ -165,7 +165,12 @@ impl HttpService for Bounded {
             self.connector
                 .permit(&request.uri().to_string())
                 .map_err(|why| HttpError::new(HttpErrorKind::Unknown, why))?;
-            let answer = self.client.call(request).await?;
+            // What was refused once would be again.
+            let answer =
+                self.client.call(request).await.map_err(|error| match withheld(&error) {
+                    Some(why) => HttpError::new(HttpErrorKind::Unknown, why.clone()),
+                    None => error,
+                })?;
             let most = match answer.status().is_success() {
                 true if of_object => return Ok(answer),
                 true => MOST_LISTED,

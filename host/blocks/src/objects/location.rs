@@ -115,6 +115,11 @@ impl Location {
         }
     }
 
+    /// Whether it is found where S3 is said to be.
+    pub fn is_of_s3(&self) -> bool {
+        matches!(self.store, StoreName::S3(_))
+    }
+
     /// Whether this is `other`, or below it.
     pub fn is_in(&self, other: &Self) -> bool {
         self.store == other.store && self.key.prefix_matches(&other.key)

@@ -33,7 +33,7 @@ use tokio::runtime::Runtime;
 pub(crate) use attempt::{ObjectFile, ObjectTarget};
 use connect::{Connector, Withheld};
 pub(crate) use listing::{Found, list};
-pub(crate) use location::{Location, StoreName, is_url, local};
+pub(crate) use location::{Location, StoreName, address, is_url, local};
 pub(crate) use output::ObjectOutput;
 pub(crate) use reader::{Broke, MEMORY as READER_MEMORY, open, read_range};
 use uploads::Uploads;

@@ -14,6 +14,7 @@ use tokio_stream::StreamExt;
 use super::*;
 use crate::grants::Grants;
 use crate::input::Compression as FileCompression;
+use crate::offer::Offer;
 use crate::output::{Output, OutputTarget};
 use crate::parts::Parts;
 use crate::reader::ReadOptions;
@@ -289,6 +290,38 @@ fn an_output_that_is_given_up_leaves_nothing() {
     output.accept(7, 1, 0);
     assert!(output.commit().is_err());
     assert!(world.keys().is_empty(), "{:?}", world.keys());
+}
+
+#[test]
+fn stores_that_a_host_withholds_are_not_granted() {
+    let granted = |net: &[&str], url: &str, endpoint: &str| {
+        let net: Vec<_> = net.iter().map(|text| (*text).to_owned()).collect();
+        let offer = Offer { net: Reachable::parse(&net).unwrap(), ..Offer::default() };
+        let options = S3Options { endpoint: Some(endpoint.to_owned()), ..S3Options::default() };
+        let grants = Grants::of(&offer, "/".as_ref(), &[url.into()], &[])?;
+        grants.with_s3(options).map(|_| ())
+    };
+    let (near, far) = ("http://10.0.0.7:9000", "http://store:9000");
+    for (net, url, endpoint) in [
+        (&["none"][..], "https://example.org/x", far),
+        (&["none"], "s3://b/x", far),
+        (&["public"], "http://169.254.169.254/x", far),
+        (&["public"], "http://0xa9fea9fe/x", far),
+        (&["public"], "http://[::ffff:10.0.0.7]:80/x", far),
+        (&["public"], "s3://b/x", near),
+    ] {
+        let text = granted(net, url, endpoint).unwrap_err().to_string();
+        let words = format!("isn't allowed on this host, whose worker has --net={}", net[0]);
+        assert!(text.contains(&words), "{url} {endpoint}: {text}");
+    }
+    for (net, url, endpoint) in [
+        (&["public"][..], "https://example.org/x", near),
+        (&["public"], "s3://b/x", far),
+        (&["10.0.0.0/8"], "s3://b/x", near),
+        (&["any"], "http://169.254.169.254/x", near),
+    ] {
+        granted(net, url, endpoint).unwrap();
+    }
 }
 
 #[test]

@@ -69,7 +69,7 @@ pub struct WorkerArgs {
     #[arg(long, value_name = "PATHS", env = "INGLE_WORKER_GRANTS", value_delimiter = ',')]
     grants: Vec<String>,
     /// Whom jobs may reach from this host, and read from, of what they are granted: comma-separated addresses and ranges, `public` for all
-    /// that are public, or `none`, or `any` [default: any].
+    /// that are public, or `none`, or `any`. But for `any`, web servers and stores are read without a proxy [default: any].
     #[arg(long, value_name = "ADDRESSES", env = "INGLE_WORKER_NET", value_delimiter = ',')]
     net: Vec<String>,
     /// A folder of this host that jobs may be granted by its name, as volume:NAME; :ro if it can only be read. May be repeated, or
@@ -173,6 +173,12 @@ fn options(args: &WorkerArgs, file: config::Worker) -> Result<WorkerOptions, Str
     }
     if let Some(text) = args.compile_memory.clone().or(file.compile_memory) {
         compile.memory = text.parse().map_err(|e| format!("--compile-memory {text}: {e}"))?;
+    }
+    // None of either is said, not left out.
+    for (key, list) in [("grants", &file.grants), ("net", &file.net)] {
+        if list.as_ref().is_some_and(Vec::is_empty) {
+            return Err(format!("{key} = []: write [\"none\"] or [\"any\"]"));
+        }
     }
     let mut offer = access::worker_offer(
         &or_file(&args.grants, file.grants),

@@ -75,6 +75,17 @@ struct State {
     unwatched: bool,
 }
 
+impl State {
+    /// The slot of a task, unless both were given up.
+    fn runs(&mut self, task: TaskId) -> Option<&mut Slot> {
+        let Self { running, replaced, .. } = self;
+        let mut slots = running.iter_mut().enumerate();
+        let found =
+            slots.find(|(number, slot)| slot.task == Some(task) && !replaced.contains(number));
+        found.map(|(_, slot)| slot)
+    }
+}
+
 /// What a slot runs.
 struct Slot {
     task: Option<TaskId>,
@@ -185,7 +196,7 @@ impl Queue {
     /// Stops a task, or has its slot report it as killed. One that isn't here ended already.
     pub fn kill(&self, task: TaskId) {
         let mut state = self.state.lock();
-        if let Some(slot) = state.running.iter_mut().find(|slot| slot.task == Some(task)) {
+        if let Some(slot) = state.runs(task) {
             slot.stop(Instant::now());
             drop(state);
             self.watch.notify_all();
@@ -197,8 +208,7 @@ impl Queue {
     /// Stops a task that took more than it may, unless it is told to stop already, or isn't here any more.
     pub fn stop_for(&self, task: TaskId, excess: Excess) {
         let mut state = self.state.lock();
-        let mut running = state.running.iter_mut().filter(|slot| slot.stopping.is_none());
-        if let Some(slot) = running.find(|slot| slot.task == Some(task)) {
+        if let Some(slot) = state.runs(task).filter(|slot| slot.stopping.is_none()) {
             slot.stop_for(Instant::now(), excess);
             drop(state);
             self.watch.notify_all();
@@ -459,6 +469,10 @@ mod tests {
             panic!("{given_up:?}")
         };
         assert_eq!(said, &excess);
+        queue.stop_for(launch(0).task, Excess("again".into()));
+        queue.kill(launch(0).task);
+        assert!(look_until(&queue, Instant::now(), 2000).is_empty(), "it was given up");
+        assert!(queue.state.lock().running[0].stopping.is_none(), "nobody waits for it");
     }
 
     #[test]

@@ -148,19 +148,23 @@ impl Slot<'_> {
         }
         match (ended, guest) {
             (Ok(()), Some(_)) if cancelled.is_stopped() => Ended::killed(),
-            (Ok(()), Some(guest)) => match guest.finish() {
-                Ok(made) => {
-                    self.executor.options.store.pay_for_writes(|| cancelled.is_stopped());
-                    // The stage may have been forgotten while the task committed: nobody would free its output again.
-                    if self.executor.stage(launch.task.stage).is_none() {
-                        self.executor.options.store.drop_stage(launch.task.stage);
+            (Ok(()), Some(guest)) => {
+                // Before what may wait for a disk or a store: what it made its own isn't looked at any more.
+                let instance = self.put_back(instance);
+                match guest.finish() {
+                    Ok(made) => {
+                        self.executor.options.store.pay_for_writes(|| cancelled.is_stopped());
+                        // The stage may have been forgotten while the task committed: nobody would free its output again.
+                        if self.executor.stage(launch.task.stage).is_none() {
+                            self.executor.options.store.drop_stage(launch.task.stage);
+                        }
+                        self.kept = instance.map(|instance| Kept { stage, instance });
+                        Ended { outcome: Outcome::Succeeded(v1::Succeeded {}), made }
                     }
-                    self.keep(stage, instance);
-                    Ended { outcome: Outcome::Succeeded(v1::Succeeded {}), made }
+                    Err(error) if error.is_disk_full() => Ended::at_fault(error.to_string()),
+                    Err(error) => Ended::failed(error.to_string()),
                 }
-                Err(error) if error.is_disk_full() => Ended::at_fault(error.to_string()),
-                Err(error) => Ended::failed(error.to_string()),
-            },
+            }
             (Ok(()), None) => Ended::failed("the executor itself failed: it lost a task's host"),
             (Err(failure), _) => self.failed(failure),
         }
@@ -191,10 +195,9 @@ impl Slot<'_> {
         made
     }
 
-    fn keep(&mut self, stage: Arc<Stage>, mut instance: TaskInstance) {
-        if self.executor.options.reuse && instance.reset() {
-            self.kept = Some(Kept { stage, instance });
-        }
+    /// The instance for another task, if it can be one.
+    fn put_back(&self, mut instance: TaskInstance) -> Option<TaskInstance> {
+        (self.executor.options.reuse && instance.reset()).then_some(instance)
     }
 
     /// Drops an instance whose stage is gone: it holds memory, and the stage's image.
