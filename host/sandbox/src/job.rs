@@ -405,7 +405,8 @@ impl TaskInstance {
         }
         let image_end = image.base() + image.length();
         let grown = state.limiter.bytes().saturating_sub(image_end);
-        if grown > MAX_KEPT_GROWTH || !state.limiter.has_one_memory() {
+        // Another memory would stay as it is.
+        if grown > MAX_KEPT_GROWTH || state.memory.is_none() {
             return false;
         }
         let (image, ranges) = (image.clone(), state.ranges.clone());

@@ -36,7 +36,6 @@ impl Charge {
 /// Charges one instance's memories and tables.
 pub struct Limiter {
     charge: Charge,
-    memories: usize,
     /// Bytes of linear memory, all of this instance's together.
     bytes: u64,
     /// Where growth is paid for by an image, whose pages aren't the instance's own.
@@ -49,7 +48,7 @@ pub struct Limiter {
 
 impl Limiter {
     pub fn new(charge: Charge) -> Self {
-        Self { charge, memories: 0, bytes: 0, prepaid: 0..0, paid: 0, charged: 0 }
+        Self { charge, bytes: 0, prepaid: 0..0, paid: 0, charged: 0 }
     }
 
     /// From now on, growth of the instance's only memory where an image is about to be laid, at `base`, is charged to that, but for a
@@ -81,11 +80,6 @@ impl Limiter {
         self.bytes
     }
 
-    /// Whether the instance has just the one memory that an image can put back as it was.
-    pub fn has_one_memory(&self) -> bool {
-        self.memories == 1
-    }
-
     fn grow(&mut self, from: u64, to: u64) -> Result<(), GuestOutOfMemory> {
         let (first, last) = (self.prepaid.start.max(from), self.prepaid.end.min(to));
         self.charge(to.saturating_sub(from) - last.saturating_sub(first))
@@ -111,9 +105,6 @@ impl ResourceLimiter for Limiter {
         // An error, not a `false`, which the guest would see as a failed allocation and abort without words.
         self.grow(current as u64, desired as u64)?;
         self.bytes += desired.saturating_sub(current) as u64;
-        if current == 0 {
-            self.memories += 1;
-        }
         Ok(true)
     }
 

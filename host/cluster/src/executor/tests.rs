@@ -147,6 +147,18 @@ fn an_endless_start_is_bounded_as_a_task_is() {
 }
 
 #[test]
+fn a_component_of_several_memories_pays_for_its_images_place_itself() {
+    let other = "(core module $other (memory 1)) (core instance (instantiate $other))";
+    let text =
+        NEVER_LAID.replacen("(core module $m\n", &format!("{other}\n  (core module $m\n"), 1);
+    assert!(text.contains(other));
+    let (failed, stuck) = end_of(&text, Interrupt::Epoch, TaskTime::default(), 40 << 20);
+    // As it grows, not as it fills the place.
+    let words = "out of memory: 40.0 MiB more don't fit";
+    assert!(failed.contains(words) && stuck.is_none(), "{failed} {stuck:?}");
+}
+
+#[test]
 fn memory_that_an_image_was_to_be_laid_over_is_charged_to_who_fills_it() {
     is_bounded(NEVER_LAID, TaskTime::default(), 40 << 20, "out of memory: the task changed");
 }
