@@ -50,7 +50,7 @@ pub struct StandaloneOptions {
     pub master: String,
     /// For people.
     pub name: String,
-    /// Of each executor. None: one executor a worker, with all its free cores.
+    /// Of each executor. None: one executor a worker, with all its free cores, and more where those were fewer than asked for.
     pub executor_cores: Option<u32>,
     /// Of each executor.
     pub executor_memory: ByteSize,

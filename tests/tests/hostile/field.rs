@@ -50,10 +50,12 @@ pub fn place() -> Place {
 }
 
 /// What an attacker is granted of the machine.
-const LITTLE: [&str; 4] = [
+const LITTLE: [&str; 5] = [
     "--conf=ingle.executor.memory=256m",
     "--conf=ingle.driver.memory=512m",
     "--conf=ingle.task.maxFailures=1",
+    // Both slots in one executor, even while one of the attacker's before it is on its way out.
+    "--executor-cores=2",
     "--total-executor-cores=2",
 ];
 const SECRET: &str = "secret of the place\n";

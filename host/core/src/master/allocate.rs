@@ -123,11 +123,13 @@ impl Master {
         plan
     }
 
-    /// One executor a worker, as large as can be.
+    /// One executor a worker, as large as can be. Where that is less than its application asked for, another one makes up for it when there is
+    /// more; an application that asked for nothing has what there was.
     fn plan_whole(&self, app: &App, executors: usize, mut cores: u32) -> Vec<(WorkerId, u32)> {
         let has = |id: WorkerId| app.executors.values().any(|e| e.worker == id);
         let mut workers = self.candidates(app, 1);
-        workers.retain(|(id, ..)| !has(*id));
+        workers.retain(|(id, ..)| app.is_bounded() || !has(*id));
+        workers.sort_by_key(|(id, ..)| has(*id));
         workers.truncate(executors);
         let mut plan: Vec<_> = workers.iter().map(|(id, ..)| (*id, 0)).collect();
         if app.spec.spread_out {

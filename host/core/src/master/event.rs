@@ -64,7 +64,7 @@ pub struct AppSpec {
     pub driver_address: String,
     /// What they prove themselves with.
     pub secret: Vec<u8>,
-    /// Of each executor. None: one executor a worker, with all its free cores.
+    /// Of each executor. None: one executor a worker, with all its free cores, and more where those were fewer than asked for.
     pub executor_cores: Option<u32>,
     /// Of each executor, in bytes.
     pub executor_memory: u64,

@@ -340,9 +340,7 @@ impl Master {
         if app.connection.is_none() {
             return "waits for its driver to come back".into();
         }
-        // Without a bound it takes what there is, and never has enough.
-        let unbounded = app.spec.num_executors.is_none() && app.spec.total_executor_cores.is_none();
-        if wanted.is_none() || (unbounded && launched > 0) {
+        if wanted.is_none() || (!app.is_bounded() && launched > 0) {
             return match launching {
                 0 => String::new(),
                 n => format!("waits for {n} of {launched} executors to start"),

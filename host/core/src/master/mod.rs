@@ -192,6 +192,11 @@ impl App {
         self.executors.values().map(|e| e.cores).sum()
     }
 
+    /// It says how much it wants at most; else it takes what there is, and never has enough.
+    fn is_bounded(&self) -> bool {
+        self.spec.num_executors.is_some() || self.spec.total_executor_cores.is_some()
+    }
+
     fn room(&self, executor: &Executor) -> Room {
         Room { cores: executor.cores, memory: self.spec.executor_memory }
     }

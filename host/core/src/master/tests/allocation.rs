@@ -44,6 +44,40 @@ fn without_executor_cores_each_worker_gives_one_executor_with_all_it_has() {
 }
 
 #[test]
+fn what_a_worker_lacked_when_it_gave_an_executor_is_made_up_for_by_another_one() {
+    let mut env = Env::new();
+    let (worker, _) = env.worker("a", 4, 16);
+    let (first, _) = env.app(AppSpec { executor_cores: Some(3), ..spec() });
+    let whole = AppSpec { executor_cores: None, ..spec() };
+    let (second, _) = env.app(AppSpec { total_executor_cores: Some(2), ..whole.clone() });
+    assert_eq!(env.launched(), [(worker, 1)]);
+    env.tell(Event::AppEnded { app: first, failure: None });
+    let waits = env.master.app(second).unwrap().text;
+    assert!(waits.starts_with("has 1 executors, and waits for 1 core"), "{waits}");
+    env.killed(worker);
+    assert_eq!(env.launched(), [(worker, 1)], "the core that the first's end left");
+    assert_eq!(env.master.app(second).unwrap().text, "waits for 2 of 2 executors to start");
+    // By number.
+    let (third, _) = env.app(AppSpec { num_executors: Some(2), ..whole.clone() });
+    assert_eq!(env.launched(), [(worker, 2)]);
+    env.tell(Event::AppEnded { app: second, failure: None });
+    env.killed(worker);
+    let third_of = env.master.app(third).unwrap();
+    assert_eq!((third_of.executors.len(), third_of.cores), (2, 3), "what one of the second's left");
+    env.tell(Event::AppEnded { app: third, failure: None });
+    env.killed(worker);
+    // One that asks for nothing has what there was, and leaves the rest to who comes next.
+    let (fourth, _) = env.app(AppSpec { executor_cores: Some(3), ..spec() });
+    env.app(whole.clone());
+    assert_eq!(env.launched(), [(worker, 1)]);
+    env.tell(Event::AppEnded { app: fourth, failure: None });
+    env.killed(worker);
+    assert!(env.launched().is_empty());
+    env.app(whole);
+    assert_eq!(env.launched(), [(worker, 3)]);
+}
+
+#[test]
 fn applications_are_served_first_come_first_served_and_told_what_they_wait_for() {
     let mut env = Env::new();
     env.worker("a", 2, 16);
