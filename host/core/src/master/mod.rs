@@ -192,9 +192,10 @@ impl App {
         self.executors.values().map(|e| e.cores).sum()
     }
 
-    /// It says how much it wants at most; else it takes what there is, and never has enough.
+    /// It says how much it wants; else it takes what there is, and never has enough.
     fn is_bounded(&self) -> bool {
-        self.spec.num_executors.is_some() || self.spec.total_executor_cores.is_some()
+        let spec = &self.spec;
+        spec.dynamic || spec.num_executors.is_some() || spec.total_executor_cores.is_some()
     }
 
     fn room(&self, executor: &Executor) -> Room {

@@ -66,6 +66,17 @@ fn what_a_worker_lacked_when_it_gave_an_executor_is_made_up_for_by_another_one()
     assert_eq!((third_of.executors.len(), third_of.cores), (2, 3), "what one of the second's left");
     env.tell(Event::AppEnded { app: third, failure: None });
     env.killed(worker);
+    // By what it says on the way.
+    let (taker, _) = env.app(AppSpec { executor_cores: Some(3), ..spec() });
+    let (dynamic, _) = env.app(AppSpec { dynamic: true, ..whole.clone() });
+    env.tell(Event::AppWants { app: dynamic, executors: 2 });
+    assert_eq!(env.launched(), [(worker, 1)]);
+    env.tell(Event::AppEnded { app: taker, failure: None });
+    env.killed(worker);
+    let dynamic_of = env.master.app(dynamic).unwrap();
+    assert_eq!((dynamic_of.executors.len(), dynamic_of.cores), (2, 4));
+    env.tell(Event::AppEnded { app: dynamic, failure: None });
+    env.killed(worker);
     // One that asks for nothing has what there was, and leaves the rest to who comes next.
     let (fourth, _) = env.app(AppSpec { executor_cores: Some(3), ..spec() });
     env.app(whole.clone());
