@@ -129,7 +129,6 @@ impl Master {
         let has = |id: WorkerId| app.executors.values().any(|e| e.worker == id);
         let mut workers = self.candidates(app, 1);
         workers.retain(|(id, ..)| app.is_bounded() || !has(*id));
-        workers.sort_by_key(|(id, ..)| has(*id));
         workers.truncate(executors);
         let mut plan: Vec<_> = workers.iter().map(|(id, ..)| (*id, 0)).collect();
         if app.spec.spread_out {

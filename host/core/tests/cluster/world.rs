@@ -623,6 +623,19 @@ impl World {
             if lives && status.executors.is_empty() {
                 assert!(!status.text.is_empty(), "{} waits for nothing", status.id);
             }
+            // Whom a worker refuses waits beside what is free.
+            if lives
+                && status.text.contains("waits for")
+                && !status.text.contains(" of the workers ")
+            {
+                let cores = app.spec.executor_cores.unwrap_or(1);
+                let free = self.master.workers().find(|worker| {
+                    worker.state == "ALIVE"
+                        && worker.cores - worker.cores_used >= cores
+                        && worker.memory - worker.memory_used >= app.spec.executor_memory
+                });
+                assert!(free.is_none(), "{}: {}", status.id, status.text);
+            }
         }
     }
 }
