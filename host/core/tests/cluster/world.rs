@@ -1,12 +1,15 @@
 //! Workers, applications and the network between them and the master.
 
+mod plan;
+mod settled;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ingle_core::ids::WorkerId;
 use ingle_core::master::{
-    Action, AppId, AppNews, AppSpec, ConnectionId, DriverId, DriverSpec, DriverTry, Event,
-    ExecutorName, Key, Master, Policy, Record, RequestId, Room, Target, WorkerHello, WorkerOrder,
+    Action, AppId, AppNews, AppSpec, ConnectionId, DriverTry, Event, ExecutorName, Key, Master,
+    Policy, Record, Room, WorkerHello, WorkerOrder,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -129,71 +132,6 @@ impl World {
         };
         world.plan();
         world
-    }
-
-    fn plan(&mut self) {
-        for number in 0..self.rng.random_range(1..6) {
-            self.workers.push(Worker {
-                alive: false,
-                instance: 0,
-                id: None,
-                connection: None,
-                cores: self.rng.random_range(1..9),
-                memory: self.rng.random_range(1..17) * GIB,
-                executors: BTreeMap::new(),
-                drivers: BTreeMap::new(),
-                files: BTreeSet::new(),
-            });
-            let at = self.rng.random_range(0..20_000);
-            self.at(at, Next::WorkerStarts(number));
-        }
-        for number in 0..self.rng.random_range(1..8) {
-            let mut maybe =
-                |most: u32| self.rng.random_bool(0.5).then(|| self.rng.random_range(1..most));
-            let (executor_cores, total, num) = (maybe(4), maybe(12), maybe(6));
-            let spec = AppSpec {
-                name: format!("job {number}"),
-                driver_address: format!("d{number}:1"),
-                secret: vec![number as u8; 32],
-                executor_cores,
-                executor_memory: self.rng.random_range(1..5) * GIB,
-                total_executor_cores: total.map(|t| t.max(executor_cores.unwrap_or(1))),
-                num_executors: num,
-                spread_out: self.rng.random_bool(0.5),
-                dynamic: false,
-                driver: None,
-                driver_proof: Vec::new(),
-            };
-            self.apps.push(App { alive: true, id: None, connection: None, spec, over: false });
-            let at = self.rng.random_range(0..STORM);
-            self.at(at, Next::AppConnects(number));
-            match self.rng.random_range(0..4) {
-                0 => {
-                    let end = self.rng.random_range(at..END / 2);
-                    self.at(end, Next::AppEnds(number));
-                }
-                1 => {
-                    let end = self.rng.random_range(at..END / 2);
-                    self.at(end, Next::AppDies(number));
-                }
-                _ => {}
-            }
-        }
-        for at in (0..END).step_by(1000) {
-            self.at(at, Next::Heartbeats);
-            self.at(at + 500, Next::Tick);
-        }
-        for at in (0..STORM).step_by(1000) {
-            let next = match self.rng.random_range(0..16) {
-                0 => Next::ExecutorDies(self.rng.random_range(0..self.workers.len())),
-                1 => Next::WorkerDies(self.rng.random_range(0..self.workers.len())),
-                2 | 3 => Next::Breaks,
-                4 => Next::MasterDies,
-                5 => Next::Asks,
-                _ => continue,
-            };
-            self.at(at, next);
-        }
     }
 
     fn at(&mut self, time: u64, next: Next) {
@@ -546,95 +484,6 @@ impl World {
             if !app.over {
                 let again = self.now + self.rng.random_range(50..5_000);
                 self.at(again, Next::AppConnects(number));
-            }
-        }
-    }
-
-    fn asks(&mut self) {
-        self.requests += 1;
-        let request = RequestId(self.requests);
-        let event = match self.rng.random_range(0..4) {
-            0 => {
-                let spec = DriverSpec {
-                    name: "driver".into(),
-                    cores: self.rng.random_range(0..4),
-                    memory: GIB,
-                    supervise: self.rng.random_bool(0.5),
-                    component: Vec::new(),
-                    submission: Vec::new(),
-                    proof: Vec::new(),
-                    has_secrets: self.rng.random_bool(0.2),
-                };
-                Event::SubmitDriver { request, spec, wall: self.now / 1000 }
-            }
-            1 => Event::Decommission { request, worker: WorkerId(self.rng.random_range(0..4)) },
-            2 => {
-                let app = self.apps[self.rng.random_range(0..self.apps.len())].id;
-                let app = app.unwrap_or(AppId::new(0, 99));
-                Event::Kill { request, target: Target::App(app) }
-            }
-            _ => {
-                let driver = self.master.drivers().next().map(|status| status.id);
-                let driver = driver.unwrap_or(DriverId::new(0, 99));
-                Event::Kill { request, target: Target::Driver(driver) }
-            }
-        };
-        self.tell(event);
-    }
-
-    /// What must hold when all has calmed down.
-    fn settled(&self) {
-        let mut believed: BTreeMap<WorkerId, BTreeSet<ExecutorName>> = BTreeMap::new();
-        let mut drivers: BTreeMap<WorkerId, BTreeSet<DriverId>> = BTreeMap::new();
-        for app in self.master.apps().filter(|app| !app.state.is_over()) {
-            for (executor, worker) in app.executors {
-                believed.entry(worker).or_default().insert((app.id, executor));
-            }
-        }
-        for driver in self.master.drivers().filter(|driver| !driver.state.is_over()) {
-            match driver.worker {
-                Some(worker) if driver.text.is_empty() => {
-                    drivers.entry(worker).or_default().insert(driver.id);
-                }
-                _ => assert!(!driver.text.is_empty(), "{} waits for nothing", driver.id),
-            }
-        }
-        assert_eq!(self.master.workers().count(), self.workers.len(), "all workers are back");
-        for (number, worker) in self.workers.iter().enumerate() {
-            let id = worker.id.expect("it has a name");
-            let runs: BTreeSet<_> = worker.executors.keys().copied().collect();
-            assert_eq!(runs, believed.remove(&id).unwrap_or_default(), "worker {number}, {id}");
-            let runs: BTreeSet<_> = worker.drivers.keys().map(|(driver, _)| *driver).collect();
-            assert_eq!(runs.len(), worker.drivers.len(), "two tries of a driver on {id}");
-            assert_eq!(runs, drivers.remove(&id).unwrap_or_default(), "drivers of {id}");
-            for app in &worker.files {
-                let over = self.master.app(*app).is_none_or(|app| app.state.is_over());
-                assert!(!over, "{id} has files of {app}, which is over");
-            }
-        }
-        assert!(
-            believed.is_empty() && drivers.is_empty(),
-            "executors on workers that aren't there"
-        );
-        for (number, app) in self.apps.iter().enumerate() {
-            let Some(status) = app.id.and_then(|id| self.master.app(id)) else { continue };
-            let lives = app.alive && !app.over;
-            assert_eq!(!status.state.is_over(), lives, "application {number}, {}", status.id);
-            if lives && status.executors.is_empty() {
-                assert!(!status.text.is_empty(), "{} waits for nothing", status.id);
-            }
-            // Whom a worker refuses waits beside what is free.
-            if lives
-                && status.text.contains("waits for")
-                && !status.text.contains(" of the workers ")
-            {
-                let cores = app.spec.executor_cores.unwrap_or(1);
-                let free = self.master.workers().find(|worker| {
-                    worker.state == "ALIVE"
-                        && worker.cores - worker.cores_used >= cores
-                        && worker.memory - worker.memory_used >= app.spec.executor_memory
-                });
-                assert!(free.is_none(), "{}: {}", status.id, status.text);
             }
         }
     }
