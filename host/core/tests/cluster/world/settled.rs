@@ -48,16 +48,18 @@ impl World {
             if lives && status.executors.is_empty() {
                 assert!(!status.text.is_empty(), "{} waits for nothing", status.id);
             }
-            // Whom a worker refuses waits beside what is free.
-            if lives
-                && status.text.contains("waits for")
-                && !status.text.contains(" of the workers ")
-            {
-                let cores = app.spec.executor_cores.unwrap_or(1);
+            // Nobody who asked for more waits beside what is free, but whom workers refuse, which he is told.
+            let (spec, has) = (&app.spec, status.executors.len());
+            let cores = spec.executor_cores.unwrap_or(1);
+            let (most, total) = (spec.num_executors, spec.total_executor_cores);
+            let wants_more = most.is_none_or(|most| has < most as usize)
+                && total.is_none_or(|total| status.cores + cores <= total);
+            let asked = most.is_some() || total.is_some() || has == 0;
+            if lives && wants_more && asked && !status.text.contains(" of the workers ") {
                 let free = self.master.workers().find(|worker| {
                     worker.state == "ALIVE"
                         && worker.cores - worker.cores_used >= cores
-                        && worker.memory - worker.memory_used >= app.spec.executor_memory
+                        && worker.memory - worker.memory_used >= spec.executor_memory
                 });
                 assert!(free.is_none(), "{}: {}", status.id, status.text);
             }
